@@ -1,0 +1,59 @@
+package keyring
+
+import (
+	"crypto"
+	"fmt"
+	"io"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// Signer makes JWTs with one version's private key and one algorithm. It is safe for concurrent use.
+type Signer struct {
+	keyID string
+	jws   jose.Signer
+}
+
+// newSigner keeps the parsed private key with its precomputed values in the signer, so that a signature costs no more
+// than the arithmetic.
+func newSigner(private crypto.Signer, algorithm jose.SignatureAlgorithm, keyID string, sendKeyID bool) (*Signer, error) {
+	jwk := jose.JSONWebKey{Key: private}
+	if sendKeyID {
+		jwk.KeyID = keyID
+	}
+	options := new(jose.SignerOptions).WithType("JWT")
+	jws, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: jwk}, options)
+	if err != nil {
+		return nil, fmt.Errorf("algorithm %q: %w", algorithm, err)
+	}
+	return &Signer{keyID: keyID, jws: jws}, nil
+}
+
+// KeyID is the id of the key that signs, also when the kid header is not sent.
+func (s *Signer) KeyID() string { return s.keyID }
+
+// Sign returns the payload as a compact JWS (RFC 7515 §7.1) with the headers alg, typ and, as the key's settings say,
+// kid.
+func (s *Signer) Sign(payload []byte) (string, error) {
+	signed, err := s.jws.Sign(payload)
+	if err != nil {
+		return "", fmt.Errorf("sign: %w", err)
+	}
+	return signed.CompactSerialize()
+}
+
+// Format prints nothing of a signer, whatever the verb.
+func (s Signer) Format(f fmt.State, _ rune) { redact(f) }
+
+// MarshalJSON gives nothing away.
+func (s Signer) MarshalJSON() ([]byte, error) { return redactedJSON() }
+
+const redacted = "[private]"
+
+func redact(f fmt.State) {
+	_, _ = io.WriteString(f, redacted) // a fmt.State keeps its own errors
+}
+
+func redactedJSON() ([]byte, error) {
+	return []byte(`"` + redacted + `"`), nil
+}

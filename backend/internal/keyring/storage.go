@@ -1,0 +1,195 @@
+package keyring
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// Where keys are stored. The whole key is one entry, so that a change of it is atomic. The indexes only find it: where
+// one differs from the entry, the entry is right. So an index is written before, and deleted after, what it points at.
+const (
+	// StoragePrefix precedes the name in a key's storage path. It ends in a slash, which Vault's seal wrapping needs to
+	// match what is below.
+	StoragePrefix = "key/"
+	idPrefix      = "key-id/"
+	spkiPrefix    = "spki/"
+)
+
+// entryFormat is the format that this code writes, and the newest that it reads.
+const entryFormat = 1
+
+type keyEntry struct {
+	Format   int            `json:"format"`
+	ID       string         `json:"id"`
+	Type     Type           `json:"type"`
+	Settings settingsEntry  `json:"settings"`
+	Versions []versionEntry `json:"versions"`
+}
+
+type settingsEntry struct {
+	CommonName         string                  `json:"common_name"`
+	DeletionAllowed    bool                    `json:"deletion_allowed"`
+	Disabled           bool                    `json:"disabled"`
+	ClientID           string                  `json:"client_id"`
+	Issuer             string                  `json:"issuer"`
+	TokenEndpoint      string                  `json:"token_endpoint"`
+	RevocationEndpoint string                  `json:"revocation_endpoint"`
+	Audience           string                  `json:"audience"`
+	Algorithm          jose.SignatureAlgorithm `json:"algorithm"`
+	AssertionTTL       time.Duration           `json:"assertion_ttl"`
+	SendKeyID          bool                    `json:"send_key_id"`
+}
+
+type versionEntry struct {
+	Number         int       `json:"number"`
+	Origin         Origin    `json:"origin"`
+	CreationTime   time.Time `json:"creation_time"`
+	ActivationTime time.Time `json:"activation_time"`
+	Certificate    []byte    `json:"certificate"`
+	PrivateKey     []byte    `json:"private_key"` // PKCS#8 (RFC 5208)
+}
+
+type indexEntry struct {
+	Name string `json:"name"`
+}
+
+// Load reads a key; it returns nil when there is none.
+func Load(ctx context.Context, storage logical.Storage, name string) (*Key, error) {
+	raw, err := storage.Get(ctx, StoragePrefix+name)
+	if err != nil {
+		return nil, fmt.Errorf("read key %q: %w", name, err)
+	}
+	if raw == nil {
+		return nil, nil
+	}
+	var entry keyEntry
+	if err := raw.DecodeJSON(&entry); err != nil {
+		return nil, fmt.Errorf("key %q: the stored entry is not JSON", name) // the cause may quote the entry
+	}
+	if entry.Format > entryFormat {
+		return nil, fmt.Errorf("key %q was stored by a newer version of this plugin (format %d; this version reads up to %d): upgrade the plugin",
+			name, entry.Format, entryFormat)
+	}
+	return entry.key(name)
+}
+
+func (e *keyEntry) key(name string) (*Key, error) {
+	key := &Key{name: name, id: e.ID, keyType: e.Type}
+	for _, stored := range e.Versions {
+		version, err := stored.version()
+		if err != nil {
+			return nil, fmt.Errorf("key %q version %d: %w", name, stored.Number, err)
+		}
+		key.versions = append(key.versions, version)
+	}
+	if len(key.versions) == 0 {
+		return nil, fmt.Errorf("key %q: the stored entry has no version", name)
+	}
+	return key.WithSettings(Settings(e.Settings))
+}
+
+func (e *versionEntry) version() (*Version, error) {
+	parsed, err := x509.ParsePKCS8PrivateKey(e.PrivateKey)
+	if err != nil {
+		return nil, fmt.Errorf("the stored private key cannot be parsed")
+	}
+	private, ok := parsed.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("the stored private key cannot sign")
+	}
+	v := &Version{
+		number:         e.Number,
+		origin:         e.Origin,
+		creationTime:   e.CreationTime,
+		activationTime: e.ActivationTime,
+		certificate:    e.Certificate,
+	}
+	return v, v.setPrivateKey(private)
+}
+
+// Create stores a new key with its indexes.
+func Create(ctx context.Context, storage logical.Storage, key *Key) error {
+	if err := putJSON(ctx, storage, idPrefix+key.id, indexEntry{Name: key.name}); err != nil {
+		return err
+	}
+	for _, v := range key.versions {
+		if err := putJSON(ctx, storage, spkiPrefix+v.keyID, indexEntry{Name: key.name}); err != nil {
+			return err
+		}
+	}
+	return Update(ctx, storage, key)
+}
+
+// Update stores a changed key over the old one, in one write.
+func Update(ctx context.Context, storage logical.Storage, key *Key) error {
+	entry := keyEntry{Format: entryFormat, ID: key.id, Type: key.keyType, Settings: settingsEntry(key.settings)}
+	for _, v := range key.versions {
+		stored, err := v.entry()
+		if err != nil {
+			return fmt.Errorf("key %q version %d: %w", key.name, v.number, err)
+		}
+		entry.Versions = append(entry.Versions, stored)
+	}
+	return putJSON(ctx, storage, StoragePrefix+key.name, entry)
+}
+
+func (v *Version) entry() (versionEntry, error) {
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(v.private)
+	if err != nil {
+		return versionEntry{}, fmt.Errorf("encode the private key: %w", err)
+	}
+	return versionEntry{
+		Number:         v.number,
+		Origin:         v.origin,
+		CreationTime:   v.creationTime,
+		ActivationTime: v.activationTime,
+		Certificate:    v.certificate,
+		PrivateKey:     pkcs8,
+	}, nil
+}
+
+// Delete removes a key, then its indexes.
+func Delete(ctx context.Context, storage logical.Storage, key *Key) error {
+	paths := []string{StoragePrefix + key.name, idPrefix + key.id}
+	for _, v := range key.versions {
+		paths = append(paths, spkiPrefix+v.keyID)
+	}
+	for _, path := range paths {
+		if err := storage.Delete(ctx, path); err != nil {
+			return fmt.Errorf("delete key %q: %w", key.name, err)
+		}
+	}
+	return nil
+}
+
+// List returns the names of all keys.
+func List(ctx context.Context, storage logical.Storage) ([]string, error) {
+	names, err := storage.List(ctx, StoragePrefix)
+	if err != nil {
+		return nil, fmt.Errorf("list the keys: %w", err)
+	}
+	return names, nil
+}
+
+// NameOf returns the key's name that a storage path belongs to, if it is a key's.
+func NameOf(storagePath string) (string, bool) {
+	return strings.CutPrefix(storagePath, StoragePrefix)
+}
+
+func putJSON(ctx context.Context, storage logical.Storage, path string, value any) error {
+	entry, err := logical.StorageEntryJSON(path, value)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", path, err)
+	}
+	if err := storage.Put(ctx, entry); err != nil {
+		return fmt.Errorf("store %s: %w", path, err)
+	}
+	return nil
+}

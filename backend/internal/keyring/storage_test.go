@@ -1,0 +1,193 @@
+package keyring
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+// faultyStorage fails the write with this number, counted from 1.
+type faultyStorage struct {
+	logical.Storage
+	failAt, writes int
+}
+
+var errStorage = errors.New("storage is down") //nolint:gochecknoglobals // a sentinel error
+
+func (s *faultyStorage) fail() error {
+	if s.writes++; s.writes == s.failAt {
+		return errStorage
+	}
+	return nil
+}
+
+func (s *faultyStorage) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	if err := s.fail(); err != nil {
+		return err
+	}
+	return s.Storage.Put(ctx, entry)
+}
+
+func (s *faultyStorage) Delete(ctx context.Context, path string) error {
+	if err := s.fail(); err != nil {
+		return err
+	}
+	return s.Storage.Delete(ctx, path)
+}
+
+func paths(t *testing.T, storage logical.Storage) []string {
+	t.Helper()
+	found, err := logical.CollectKeys(t.Context(), storage)
+	require.NoError(t, err)
+	return found
+}
+
+func TestStoredKeyReadsBackTheSame(t *testing.T) {
+	t.Parallel()
+	for _, keyType := range quickTypes() {
+		storage := &logical.InmemStorage{}
+		key := newKey(t, keyType)
+		require.NoError(t, Create(t.Context(), storage, key))
+		loaded, err := Load(t.Context(), storage, "myapi")
+		require.NoError(t, err)
+		require.Equal(t, key.ID(), loaded.ID())
+		require.Equal(t, key.Type(), loaded.Type())
+		require.Equal(t, key.Settings(), loaded.Settings())
+		before, after := key.Active(start()), loaded.Active(start())
+		require.Equal(t, before.entryForTest(t), after.entryForTest(t))
+		require.Equal(t, before.KeyID(), after.KeyID())
+		require.Equal(t, before.CertificatePEM(), after.CertificatePEM())
+
+		names, err := List(t.Context(), storage)
+		require.NoError(t, err)
+		require.Equal(t, []string{"myapi"}, names)
+	}
+}
+
+func (v *Version) entryForTest(t *testing.T) versionEntry {
+	t.Helper()
+	entry, err := v.entry()
+	require.NoError(t, err)
+	return entry
+}
+
+func TestLoadOfAnAbsentKeyIsNil(t *testing.T) {
+	t.Parallel()
+	key, err := Load(t.Context(), &logical.InmemStorage{}, "myapi")
+	require.NoError(t, err)
+	require.Nil(t, key)
+}
+
+func TestUpdateWritesOneEntry(t *testing.T) {
+	t.Parallel()
+	storage := &faultyStorage{Storage: &logical.InmemStorage{}}
+	key := newKey(t, ED25519)
+	require.NoError(t, Create(t.Context(), storage, key))
+	storage.writes = 0
+	changed, err := key.WithSettings(Settings{ClientID: "a", Algorithm: jose.EdDSA})
+	require.NoError(t, err)
+	require.NoError(t, Update(t.Context(), storage, changed))
+	require.Equal(t, 1, storage.writes)
+	loaded, err := Load(t.Context(), storage, "myapi")
+	require.NoError(t, err)
+	require.Equal(t, "a", loaded.Settings().ClientID)
+}
+
+func TestIndexesPointAtTheKey(t *testing.T) {
+	t.Parallel()
+	storage := &logical.InmemStorage{}
+	key := newKey(t, ED25519)
+	require.NoError(t, Create(t.Context(), storage, key))
+	for _, path := range []string{"key-id/" + key.ID(), "spki/" + key.Active(start()).KeyID()} {
+		entry, err := storage.Get(t.Context(), path)
+		require.NoError(t, err)
+		require.NotNil(t, entry, path)
+		require.JSONEq(t, `{"name":"myapi"}`, string(entry.Value))
+	}
+	require.NoError(t, Delete(t.Context(), storage, key))
+	require.Empty(t, paths(t, storage))
+}
+
+func TestFailedCreationLeavesNoKey(t *testing.T) {
+	t.Parallel()
+	for failAt := 1; failAt <= 3; failAt++ {
+		storage := &faultyStorage{Storage: &logical.InmemStorage{}, failAt: failAt}
+		require.ErrorIs(t, Create(t.Context(), storage, newKey(t, ED25519)), errStorage)
+		key, err := Load(t.Context(), storage, "myapi")
+		require.NoError(t, err)
+		require.Nil(t, key, "the entry is written last")
+	}
+}
+
+func TestFailedDeletionLeavesTheKeyWholeOrGone(t *testing.T) {
+	t.Parallel()
+	for failAt := 1; failAt <= 3; failAt++ {
+		inner := &logical.InmemStorage{}
+		key := newKey(t, ED25519)
+		require.NoError(t, Create(t.Context(), inner, key))
+		storage := &faultyStorage{Storage: inner, failAt: failAt}
+		require.ErrorIs(t, Delete(t.Context(), storage, key), errStorage)
+		loaded, err := Load(t.Context(), inner, "myapi")
+		require.NoError(t, err)
+		require.Equal(t, failAt == 1, loaded != nil, "the entry is deleted first")
+		if loaded != nil {
+			require.Len(t, paths(t, inner), 3, "with all its indexes")
+		}
+	}
+}
+
+func TestEntryOfANewerFormatIsRefused(t *testing.T) {
+	t.Parallel()
+	storage := &logical.InmemStorage{}
+	require.NoError(t, putJSON(t.Context(), storage, "key/myapi", keyEntry{Format: 2}))
+	_, err := Load(t.Context(), storage, "myapi")
+	require.ErrorContains(t, err, "stored by a newer version of this plugin (format 2; this version reads up to 1)")
+}
+
+func TestDamagedEntriesAreErrorsThatQuoteNothing(t *testing.T) {
+	t.Parallel()
+	good := newKey(t, ED25519)
+	storage := &logical.InmemStorage{}
+	require.NoError(t, Create(t.Context(), storage, good))
+	raw, err := storage.Get(t.Context(), "key/myapi")
+	require.NoError(t, err)
+	var entry map[string]any
+	require.NoError(t, json.Unmarshal(raw.Value, &entry))
+	secret := entry["versions"].([]any)[0].(map[string]any)["private_key"].(string)
+
+	for name, damage := range map[string]func([]byte) []byte{
+		"not JSON":      func(b []byte) []byte { return b[:len(b)/2] },
+		"no versions":   func([]byte) []byte { return []byte(`{"format":1}`) },
+		"truncated key": func(b []byte) []byte { return []byte(strings.Replace(string(b), secret, secret[:40], 1)) },
+		"wrong type": func(b []byte) []byte {
+			return []byte(strings.Replace(string(b), `"format":1`, `"format":"`+secret+`"`, 1))
+		},
+		"a foreign number": func(b []byte) []byte { return []byte(strings.Replace(string(b), `"EdDSA"`, `"RS256"`, 1)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storage := &logical.InmemStorage{}
+			require.NoError(t, storage.Put(t.Context(), &logical.StorageEntry{Key: "key/myapi", Value: damage(raw.Value)}))
+			_, err := Load(t.Context(), storage, "myapi")
+			require.ErrorContains(t, err, `key "myapi"`)
+			require.NotContains(t, err.Error(), secret[:20])
+		})
+	}
+}
+
+func TestNameOfAStoragePath(t *testing.T) {
+	t.Parallel()
+	name, ok := NameOf("key/myapi")
+	require.True(t, ok)
+	require.Equal(t, "myapi", name)
+	for _, other := range []string{"role/myapi", "key-id/x", "spki/y", "key"} {
+		_, ok := NameOf(other)
+		require.False(t, ok, other)
+	}
+}

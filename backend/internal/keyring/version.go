@@ -1,0 +1,133 @@
+package keyring
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"time"
+)
+
+// Certificates are for providers that want one in place of a bare public key; their end is not what retires a version.
+const (
+	certificateLife     = 10 * 365 * 24 * time.Hour
+	certificateBackdate = 5 * time.Minute // for a provider whose clock is behind
+)
+
+// Origin says where a version's private key was made.
+type Origin string
+
+// Generated keys were made inside Vault.
+const Generated Origin = "generated"
+
+// Version is one key pair of a key.
+type Version struct {
+	number         int
+	origin         Origin
+	creationTime   time.Time
+	activationTime time.Time // zero: not scheduled
+	certificate    []byte    // DER
+	spki           []byte    // DER of the SubjectPublicKeyInfo (RFC 5280 §4.1.2.7)
+	keyID          string
+	private        crypto.Signer
+	signer         *Signer
+}
+
+func newVersion(number int, keyType Type, commonName string, now time.Time) (*Version, error) {
+	private, err := keyType.generate()
+	if err != nil {
+		return nil, fmt.Errorf("generate a key pair: %w", err)
+	}
+	certificate, err := selfSign(private, commonName, now)
+	if err != nil {
+		return nil, fmt.Errorf("issue the certificate: %w", err)
+	}
+	v := &Version{
+		number:       number,
+		origin:       Generated,
+		creationTime: now.UTC().Truncate(time.Second),
+		certificate:  certificate,
+	}
+	return v, v.setPrivateKey(private)
+}
+
+func (v *Version) setPrivateKey(private crypto.Signer) error {
+	spki, err := x509.MarshalPKIXPublicKey(private.Public())
+	if err != nil {
+		return fmt.Errorf("encode the public key: %w", err)
+	}
+	v.private, v.spki, v.keyID = private, spki, keyIDOf(spki)
+	return nil
+}
+
+func keyIDOf(spki []byte) string {
+	digest := sha256.Sum256(spki)
+	return base64.RawURLEncoding.EncodeToString(digest[:])
+}
+
+func selfSign(private crypto.Signer, commonName string, now time.Time) ([]byte, error) {
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 128))
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber:          serial.Add(serial, big.NewInt(1)), // positive, as RFC 5280 §4.1.2.2 asks
+		Subject:               pkix.Name{CommonName: commonName},
+		NotBefore:             now.Add(-certificateBackdate),
+		NotAfter:              now.Add(certificateLife),
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		BasicConstraintsValid: true,
+	}
+	return x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+}
+
+// Number counts the versions of a key from 1; a number is never given twice.
+func (v *Version) Number() int { return v.number }
+
+// Origin says where the private key was made.
+func (v *Version) Origin() Origin { return v.origin }
+
+// CreationTime is when the version was made.
+func (v *Version) CreationTime() time.Time { return v.creationTime }
+
+// ActivationTime is when the version becomes the one that signs; zero when that is not scheduled.
+func (v *Version) ActivationTime() time.Time { return v.activationTime }
+
+func (v *Version) activatedAt(now time.Time) bool {
+	return !v.activationTime.IsZero() && !v.activationTime.After(now)
+}
+
+// KeyID is the base64url SHA-256 of the SubjectPublicKeyInfo: the kid that Keycloak derives from a pasted PEM
+// (KeyUtils.createKeyId), used everywhere so that one id works however the key was registered.
+func (v *Version) KeyID() string { return v.keyID }
+
+// PublicKeyPEM is the public key as one PKIX block (RFC 7468 §13), final newline included.
+func (v *Version) PublicKeyPEM() string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: v.spki}))
+}
+
+// CertificatePEM is the version's self-signed certificate (RFC 7468 §5), final newline included.
+func (v *Version) CertificatePEM() string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: v.certificate}))
+}
+
+// CertificateSHA256 is the certificate's fingerprint in lower-case hex.
+func (v *Version) CertificateSHA256() string {
+	digest := sha256.Sum256(v.certificate)
+	return hex.EncodeToString(digest[:])
+}
+
+// Signer signs with this version.
+func (v *Version) Signer() *Signer { return v.signer }
+
+// Format prints nothing of a version, whatever the verb.
+func (v Version) Format(f fmt.State, _ rune) { redact(f) }
+
+// MarshalJSON gives nothing away.
+func (v Version) MarshalJSON() ([]byte, error) { return redactedJSON() }
