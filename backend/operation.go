@@ -1,0 +1,217 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+)
+
+// HandleRequest wraps every operation: input that the path does not take is refused before anything runs, a panic ends
+// the request and not the process (which serves other mounts too), and errors get the status that they mean.
+func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp *logical.Response, err error) {
+	defer b.recoverPanic(req, &resp, &err)
+	if err := b.checkInput(req); err != nil {
+		return answer(nil, err)
+	}
+	return answer(b.Backend.HandleRequest(ctx, req))
+}
+
+// HandleExistenceCheck is what Vault asks before a write, to tell create from update.
+func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (found, exists bool, err error) {
+	defer b.recoverPanic(req, nil, &err)
+	return b.Backend.HandleExistenceCheck(ctx, req)
+}
+
+func (b *backend) recoverPanic(req *logical.Request, resp **logical.Response, err *error) {
+	value := recover()
+	if value == nil {
+		return
+	}
+	// The value itself stays out of the log: it may hold anything.
+	b.Logger().Error("panic: please report it", "operation", req.Operation, "path", req.Path, "request_id", req.ID,
+		"type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
+	if resp != nil {
+		*resp = nil
+	}
+	*err = logical.CodedError(http.StatusInternalServerError,
+		fmt.Sprintf("internal error in the secrets engine: its stack is in Vault's log under request_id %s", req.ID))
+}
+
+// userError is what the user can mend: Vault answers 400 with its text as it is.
+type userError struct{ error }
+
+func userErrorf(format string, args ...any) error {
+	return userError{fmt.Errorf(format, args...)}
+}
+
+// answer turns a handler's error into what Vault passes on: only an ErrorResponse and a bare CodedError keep their
+// meaning on the way from the plugin.
+func answer(resp *logical.Response, err error) (*logical.Response, error) {
+	var user userError
+	var coded logical.HTTPCodedError
+	switch {
+	case err == nil:
+		return resp, nil
+	case errors.As(err, &user):
+		return logical.ErrorResponse(err.Error()), nil
+	case errors.As(err, &coded):
+		return nil, coded
+	case errors.Is(err, logical.ErrReadOnly):
+		return nil, logical.ErrReadOnly // Vault forwards the request
+	default:
+		return resp, err
+	}
+}
+
+// providerError says what the provider's error means and what to do next, with the status that tells the reader who can
+// mend it. Other errors pass unchanged.
+func providerError(err error, mount, keyName, roleName string) error {
+	var failure *tokenendpoint.Error
+	if !errors.As(err, &failure) {
+		return err
+	}
+	text := strings.Join(append([]string{sentence(failure.Error())}, advice(failure, mount, keyName, roleName)...), " ")
+	switch failure.Kind {
+	case tokenendpoint.Refused, tokenendpoint.Blocked:
+		return userError{errors.New(text)}
+	case tokenendpoint.TimedOut, tokenendpoint.Canceled:
+		return logical.CodedError(http.StatusGatewayTimeout, text)
+	default:
+		return logical.CodedError(http.StatusBadGateway, text)
+	}
+}
+
+// advice is what a failure means and its remedy, each a sentence, with the names that the user knows filled in.
+func advice(failure *tokenendpoint.Error, mount, keyName, roleName string) []string {
+	names := strings.NewReplacer("{mount}", mount, "{key}", keyName, "{role}", roleName)
+	var sentences []string
+	for _, text := range []string{failure.Meaning, names.Replace(failure.Remedy)} {
+		if text != "" {
+			sentences = append(sentences, sentence(text))
+		}
+	}
+	return sentences
+}
+
+func sentence(text string) string {
+	if strings.HasSuffix(text, ".") || strings.HasSuffix(text, "?") {
+		return text
+	}
+	return text + "."
+}
+
+// checkInput refuses fields that the operation does not take, and values of the wrong type: the framework drops the
+// former, with a warning at best, and converts the latter.
+func (b *backend) checkInput(req *logical.Request) error {
+	switch req.Operation {
+	case logical.CreateOperation, logical.UpdateOperation, logical.PatchOperation,
+		logical.ReadOperation, logical.ListOperation, logical.DeleteOperation:
+	default:
+		return nil
+	}
+	path := b.Route(req.Path)
+	if path == nil || len(req.Data) == 0 {
+		return nil
+	}
+	for _, name := range sortedKeys(req.Data) {
+		if !slices.Contains(takes(path, req.Operation), name) {
+			return userErrorf("%s", unknownField(path, req, name))
+		}
+		if schema := path.Fields[name]; schema != nil {
+			if _, err := convert(schema.Type, req.Data[name]); err != nil {
+				return userErrorf("%s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// takes lists the fields that a request may send for an operation: for a write all but those that the URL holds, for the
+// others those that are declared as query parameters.
+func takes(path *framework.Path, operation logical.Operation) []string {
+	var names []string
+	for name, schema := range path.Fields {
+		if !inURL(path, name) && schema.Query == !isWrite(operation) {
+			names = append(names, name)
+		}
+	}
+	if operation == logical.ListOperation {
+		names = append(names, "list") // how a client that cannot send LIST asks for one
+	}
+	slices.Sort(names)
+	return names
+}
+
+func isWrite(operation logical.Operation) bool {
+	switch operation {
+	case logical.CreateOperation, logical.UpdateOperation, logical.PatchOperation:
+		return true
+	}
+	return false
+}
+
+func inURL(path *framework.Path, field string) bool {
+	return strings.Contains(path.Pattern, "(?P<"+field+">")
+}
+
+func unknownField(path *framework.Path, req *logical.Request, name string) string {
+	if inURL(path, name) {
+		return fmt.Sprintf("%s: is given by the path, not as a field", name)
+	}
+	if hint := misplacedOnRole(req, name); hint != "" {
+		return hint
+	}
+	known := takes(path, req.Operation)
+	for _, candidate := range known {
+		if strings.EqualFold(candidate, name) {
+			return fmt.Sprintf("unknown field %q: did you mean %q? Field names are in lower case", shorten(name), candidate)
+		}
+	}
+	if len(known) == 0 {
+		return fmt.Sprintf("unknown field %q: this operation takes no fields", shorten(name))
+	}
+	return fmt.Sprintf("unknown field %q: this operation takes %s", shorten(name), strings.Join(known, ", "))
+}
+
+func shorten(name string) string {
+	if runes := []rune(name); len(runes) > 64 {
+		return string(runes[:64]) + "…"
+	}
+	return name
+}
+
+// validName is what keys and roles may be called. Paths are routed wider, so that a bad name is a clear error.
+var validName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
+
+// nameIn returns the name in a request's URL.
+func nameIn(data *framework.FieldData, field string) (string, error) {
+	name, _ := data.Raw[field].(string)
+	return name, checkName(field, name)
+}
+
+func checkName(field, name string) error {
+	if !validName.MatchString(name) || strings.Contains(name, "..") {
+		return userErrorf("%s: %q must be 1 to 128 letters, digits, '_', '-' and '.', begin with a letter, digit or '_', and not contain '..'",
+			field, shorten(name))
+	}
+	return nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,300 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+)
+
+func (b *backend) pathCheck() *framework.Path {
+	return &framework.Path{
+		Pattern:      "check/(?P<role>[^/]+)",
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Fields: map[string]*framework.FieldSchema{
+			"role": {Type: framework.TypeString, Description: "The role's name.", Required: true},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: &framework.PathOperation{
+				Callback: b.readCheck, Summary: "Try each step of a token's way and report.",
+				Responses: ok("The report.", computedFields([]computed{
+					{name: "ok", kind: framework.TypeBool, description: "Whether a token was obtained."},
+					{name: "report", kind: framework.TypeString, description: "One line for each step."},
+					{name: "failed_step", kind: framework.TypeString, description: "The step that failed; empty if none did."},
+					{name: "error", kind: framework.TypeString, description: "What went wrong."},
+					{name: "hint", kind: framework.TypeString, description: "What it most likely means, and what to do next."},
+				})),
+				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "check", OperationSuffix: "role"},
+			},
+		},
+		HelpSynopsis:    "Try each step of a token's way and report.",
+		HelpDescription: strings.TrimSpace(checkHelp),
+	}
+}
+
+// check walks a token's way: each step adds a line, and the first that fails ends it.
+type check struct {
+	backend  *backend
+	req      *logical.Request
+	roleName string
+	role     *role
+	key      *keyring.Key
+	client   *tokenendpoint.Client
+	endpoint string // the token endpoint, once known
+
+	lines []string
+}
+
+// stepFailure ends a check.
+type stepFailure struct {
+	step, text, hint string
+}
+
+func (f *stepFailure) Error() string { return f.step + ": " + f.text }
+
+func (b *backend) readCheck(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	name, role, err := b.roleIn(ctx, req, data)
+	if err != nil {
+		return nil, err
+	}
+	config, err := b.config.get(ctx, req.Storage, configStoragePath)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := config.client.WithTimeout(ctx)
+	defer cancel()
+	c := &check{backend: b, req: req, roleName: name, role: role, client: config.client}
+	err = c.walk(ctx)
+	var failure *stepFailure
+	if err != nil && !errors.As(err, &failure) {
+		return nil, err
+	}
+	return c.answer(failure), nil
+}
+
+func (c *check) answer(failure *stepFailure) *logical.Response {
+	data := map[string]any{"ok": failure == nil, "failed_step": "", "error": "",
+		"hint": fmt.Sprintf("All is well. Get a token: vault read %screds/%s", c.req.MountPoint, c.roleName)}
+	if failure != nil {
+		c.line(failure.step, "FAILED", failure.text)
+		c.line("next", "", failure.hint)
+		data["failed_step"], data["error"], data["hint"] = failure.step, failure.text, failure.hint
+	}
+	data["report"] = strings.Join(c.lines, "\n")
+	return &logical.Response{Data: data}
+}
+
+func (c *check) line(step, outcome, text string) {
+	c.lines = append(c.lines, fmt.Sprintf("%-12s %-6s %s", step, outcome, text))
+}
+
+func (c *check) passed(step, format string, args ...any) {
+	c.line(step, "ok", fmt.Sprintf(format, args...))
+}
+
+func (c *check) walk(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{
+		c.checkRole, c.checkKey, c.checkRegistration, c.checkHost, c.checkConnection, c.checkDiscovery, c.checkToken,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *check) checkRole(context.Context) error {
+	scopes := "no scopes"
+	if len(c.role.Scopes) > 0 {
+		scopes = "the scopes " + strings.Join(c.role.Scopes, " ")
+	}
+	c.passed("role", "%q asks for %s with the key %q", c.roleName, scopes, c.role.Key)
+	return nil
+}
+
+func (c *check) checkKey(ctx context.Context) error {
+	key, err := c.backend.keyOf(ctx, c.req, c.roleName, c.role)
+	var user userError
+	if errors.As(err, &user) {
+		return &stepFailure{step: "key", text: err.Error(),
+			hint: fmt.Sprintf("Give the role a key: vault write %sroles/%s key=…", c.req.MountPoint, c.roleName)}
+	}
+	if err != nil {
+		return err
+	}
+	c.key = key
+	active := key.Active(c.backend.now())
+	if key.Settings().Disabled {
+		return &stepFailure{step: "key", text: fmt.Sprintf("key %q is disabled", key.Name()),
+			hint: fmt.Sprintf("Enable it: vault write %skeys/%s disabled=false", c.req.MountPoint, key.Name())}
+	}
+	c.passed("key", "%q is %s, version %d is active, kid %s, signs %s", key.Name(), key.Type(), active.Number(), active.KeyID(), key.Settings().Algorithm)
+	return nil
+}
+
+func (c *check) checkRegistration(context.Context) error {
+	if !registered(c.key) {
+		return &stepFailure{step: "registration", text: fmt.Sprintf("key %q has no client_id and issuer yet", c.key.Name()),
+			hint: registrationAdvice(c.req.MountPoint, c.key.Name())}
+	}
+	c.passed("registration", "client %q at %s", c.key.Settings().ClientID, c.key.Settings().Issuer)
+	return nil
+}
+
+// firstURL is where the way leads first: the token endpoint where the key has one, otherwise the issuer, for discovery.
+func (c *check) firstURL() string {
+	if endpoint := c.key.Settings().TokenEndpoint; endpoint != "" {
+		return endpoint
+	}
+	return c.key.Settings().Issuer
+}
+
+func (c *check) checkHost(context.Context) error {
+	if err := c.client.CheckEndpoint(c.firstURL()); err != nil {
+		return &stepFailure{step: "host", text: c.firstURL() + " " + err.Error(),
+			hint: fmt.Sprintf("Compare with the configuration: vault read %sconfig", c.req.MountPoint)}
+	}
+	c.passed("host", "%s is allowed", hostOf(c.firstURL()))
+	return nil
+}
+
+func hostOf(endpoint string) string {
+	parsed, err := url.Parse(endpoint)
+	if err != nil {
+		return endpoint
+	}
+	return parsed.Host
+}
+
+func (c *check) checkConnection(ctx context.Context) error {
+	connection, err := c.client.Connect(ctx, c.firstURL())
+	if err != nil {
+		return c.failed("connect", err)
+	}
+	how := connection.Protocol
+	if connection.TLSVersion != "" {
+		how = connection.TLSVersion + ", " + how
+	}
+	if connection.Proxy != "" {
+		how += ", through the proxy " + connection.Proxy
+	}
+	c.passed("connect", "%s at %s (%s)", hostOf(c.firstURL()), connection.Address, how)
+	c.checkClock(connection)
+	return nil
+}
+
+// clockTolerance is what Keycloak forgives an assertion from the future; one from the past has up to 60 s.
+const clockTolerance = 15 * time.Second
+
+// checkClock only tells: whether a difference matters is the provider's to say, at the token request.
+func (c *check) checkClock(connection tokenendpoint.Connection) {
+	ahead, known := connection.ClockDifference()
+	ahead = ahead.Round(time.Second)
+	switch {
+	case !known:
+		c.line("clock", "-", "the provider sends no Date header to compare with")
+	case ahead.Abs() <= time.Second:
+		c.passed("clock", "the provider's is the same, to a second")
+	case ahead.Abs() <= clockTolerance:
+		c.passed("clock", "the provider's is %s", direction(ahead))
+	default:
+		c.line("clock", "WARN", fmt.Sprintf("the provider's is %s: synchronise this server's clock", direction(ahead)))
+	}
+}
+
+func direction(ahead time.Duration) string {
+	if ahead < 0 {
+		return compact(-ahead) + " behind"
+	}
+	return compact(ahead) + " ahead"
+}
+
+func (c *check) checkDiscovery(ctx context.Context) error {
+	endpoint, err := exchange.TokenEndpoint(ctx, c.client, c.key)
+	if err != nil {
+		return c.failed("discovery", err)
+	}
+	c.endpoint = endpoint
+	if c.key.Settings().TokenEndpoint != "" {
+		c.line("discovery", "-", "not needed: the key names its token_endpoint")
+		return nil
+	}
+	c.passed("discovery", "the issuer is right, the token endpoint is %s", endpoint)
+	return nil
+}
+
+func (c *check) checkToken(ctx context.Context) error {
+	request := c.backend.exchangeRequest(c.key, c.role)
+	version := fmt.Sprintf("version %d", request.Version.Number())
+	token, err := c.backend.exchanger.Token(ctx, c.client, request)
+	var failure *tokenendpoint.Error
+	if errors.As(err, &failure) && failure.KeyRefused {
+		return c.failed(version, err)
+	}
+	if err != nil {
+		return c.failed("token", err)
+	}
+	c.passed(version, "active, and accepted by the provider")
+	c.passed("token", "%s", describeToken(token))
+	if len(token.MissingScopes) > 0 {
+		c.line("scope", "WARN", "not granted: "+strings.Join(token.MissingScopes, " ")+"; the API's owner grants scopes to the client")
+	}
+	c.discardToken(ctx, request, token)
+	return nil
+}
+
+func describeToken(token *exchange.Token) string {
+	form := "opaque"
+	if token.JTI != "" {
+		form = "a JWT"
+	}
+	scope := "no scope"
+	if token.Scope != "" {
+		scope = "scope " + token.Scope
+	}
+	return fmt.Sprintf("%s, good for %s, leased for %s, %s", form, compact(token.Lifetime), compact(leaseTTL(token.Lifetime)), scope)
+}
+
+// discardToken revokes the check's token where that can be done. Nobody has it, and it ends by itself.
+func (c *check) discardToken(ctx context.Context, request exchange.Request, token *exchange.Token) {
+	revoked, err := c.backend.exchanger.Revoke(ctx, c.client, request, token.AccessToken)
+	switch {
+	case err != nil:
+		c.line("revocation", "-", "the check's token was not revoked and ends by itself: "+err.Error())
+	case revoked:
+		c.passed("revocation", "the check's token was revoked")
+	default:
+		c.line("revocation", "-", "the provider names no revocation endpoint; the check's token ends by itself")
+	}
+}
+
+// failed turns a provider's error into the end of the check; any other error stays what it is.
+func (c *check) failed(step string, err error) error {
+	var failure *tokenendpoint.Error
+	if !errors.As(err, &failure) {
+		return err
+	}
+	return &stepFailure{step: step, text: failure.Error(),
+		hint: strings.Join(advice(failure, c.req.MountPoint, c.key.Name(), c.roleName), " ")}
+}
+
+const checkHelp = `
+Walks the way of a token and reports each step in a line: the role, its key, whether the
+registration is complete, whether the host is allowed, connection and TLS, the clock,
+discovery, whether the provider accepts the key, and the token itself. The token is
+thrown away, and revoked where that can be done. Nothing is stored.
+
+The answer is always a report: ok says whether a token was obtained, and otherwise
+failed_step, error and hint say what is wrong and what to do next.
+
+    vault read -field=report bcgov-jwt/check/myapi
+`

@@ -1,0 +1,485 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+)
+
+func defaultKeySettings(name string, keyType keyring.Type) keyring.Settings {
+	commonName := name
+	if len(commonName) > maxCommonName {
+		commonName = commonName[:maxCommonName]
+	}
+	return keyring.Settings{
+		CommonName: commonName,
+		Algorithm:  keyType.DefaultAlgorithm(),
+		// Keycloak remembers a jti for at most 60 s but takes assertions for 60 s from iat: above 45 s a captured one can
+		// work twice when this clock is ahead.
+		AssertionTTL: 45 * time.Second,
+		SendKeyID:    true,
+	}
+}
+
+func keySettings() []setting[keyring.Settings] {
+	type settings = keyring.Settings
+	return []setting[settings]{
+		newSetting("common_name", framework.TypeString,
+			"Subject of the certificate: at most 64 characters. It is made with the key and does not change. Default: the key's name.",
+			func(s *settings) *string { return &s.CommonName }, commonName),
+		newSetting("deletion_allowed", framework.TypeBool,
+			"Whether the key may be deleted. Default: false.",
+			func(s *settings) *bool { return &s.DeletionAllowed }, anyValue),
+		newSetting("disabled", framework.TypeBool,
+			"Stops every signature with this key at once. Default: false.",
+			func(s *settings) *bool { return &s.Disabled }, anyValue),
+		newSetting("client_id", framework.TypeString,
+			"The Client ID that the API Services Portal shows.",
+			func(s *settings) *string { return &s.ClientID }, clientID),
+		newSetting("issuer", framework.TypeString,
+			"The Issuer that the portal shows: an https URL, kept to the letter.",
+			func(s *settings) *string { return &s.Issuer }, trimmed),
+		newSetting("token_endpoint", framework.TypeString,
+			"The Token Endpoint that the portal shows. Default: what the issuer's discovery document names.",
+			func(s *settings) *string { return &s.TokenEndpoint }, trimmed),
+		newSetting("revocation_endpoint", framework.TypeString,
+			"Where tokens are revoked (RFC 7009). Default: what the issuer's discovery document names.",
+			func(s *settings) *string { return &s.RevocationEndpoint }, trimmed),
+		newSetting("audience", framework.TypeString,
+			"The assertion's aud. Default: the issuer, which Keycloak wants.",
+			func(s *settings) *string { return &s.Audience }, printable(512)),
+		newSetting("algorithm", framework.TypeString,
+			"The JWS algorithm. Default: by type, RS256 for RSA keys.",
+			func(s *settings) *string { return (*string)(&s.Algorithm) }, trimmed).allowing(algorithms()...),
+		newSetting("assertion_ttl", framework.TypeDurationSecond,
+			"How long an assertion is good for: 30s to 1h. Default: 45s, the most that is safe at Keycloak.",
+			func(s *settings) *time.Duration { return &s.AssertionTTL }, between(30*time.Second, time.Hour)),
+		newSetting("send_key_id", framework.TypeBool,
+			"Whether assertions name their key in the kid header, which Keycloak needs for all but RS256. Default: true.",
+			func(s *settings) *bool { return &s.SendKeyID }, anyValue),
+	}
+}
+
+// maxCommonName is RFC 5280's ub-common-name.
+const maxCommonName = 64
+
+func commonName(name string) (string, error) {
+	name, err := printable(maxCommonName)(name)
+	if err != nil {
+		return "", err
+	}
+	return name, nil
+}
+
+func clientID(id string) (string, error) {
+	return printable(256)(id)
+}
+
+// printable takes ASCII without control characters, which is what RFC 6749 (appendix A) has for such values.
+func printable(most int) func(string) (string, error) {
+	return func(value string) (string, error) {
+		value = strings.TrimSpace(value)
+		if len(value) > most {
+			return "", fmt.Errorf("must be at most %d characters, not %d", most, len(value))
+		}
+		if strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
+			return "", errors.New("must be printable ASCII")
+		}
+		return value, nil
+	}
+}
+
+// algorithms lists every algorithm that some key type allows.
+func algorithms() []string {
+	var all []string
+	for _, keyType := range keyring.Types() {
+		for _, algorithm := range keyType.Algorithms() {
+			if !slices.Contains(all, string(algorithm)) {
+				all = append(all, string(algorithm))
+			}
+		}
+	}
+	return all
+}
+
+func keyAnswerFields() map[string]*framework.FieldSchema {
+	return answerFields(keySettings(), []computed{
+		{name: "type", kind: framework.TypeString, description: "The kind of key pair."},
+		{name: "public_key", kind: framework.TypeString, description: "The public key to register: paste this into the API Services Portal, which calls it a certificate in places."},
+		{name: "certificate", kind: framework.TypeString, description: "A self-signed certificate of the same key, for providers that want one. Not for the portal: Keycloak refuses it."},
+		{name: "certificate_sha256", kind: framework.TypeString, description: "The certificate's SHA-256 fingerprint in hex."},
+		{name: "key_id", kind: framework.TypeString, description: "The kid: base64url SHA-256 of the public key (SubjectPublicKeyInfo)."},
+		{name: "public_key_version", kind: framework.TypeInt, description: "The version that public_key, certificate and key_id are of."},
+		{name: "active_version", kind: framework.TypeInt, description: "The version that signs."},
+		{name: "staged_version", kind: framework.TypeInt, description: "The version that is to become active; 0 if there is none."},
+		{name: "versions", kind: framework.TypeMap, description: "All versions by number."},
+		{name: "roles", kind: framework.TypeStringSlice, description: "The roles that name this key."},
+		{name: "jwks", kind: framework.TypeString, description: "The JSON Web Key Set of all versions, for hosting elsewhere."},
+	})
+}
+
+func (b *backend) pathKeysList() *framework.Path {
+	return &framework.Path{
+		Pattern:      "keys/?$",
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ListOperation: &framework.PathOperation{
+				Callback: b.listKeys, Summary: "List the keys.", Responses: listed(),
+				DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: "keys"},
+			},
+		},
+		HelpSynopsis:    "List the keys.",
+		HelpDescription: "Lists the names of all keys of this mount.",
+	}
+}
+
+func (b *backend) pathKeys() *framework.Path {
+	answers := ok("The key's settings and public material.", keyAnswerFields())
+	write := &framework.PathOperation{
+		Callback: b.writeKey, Summary: "Create a key, or change its settings.", Responses: answers,
+		ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
+		DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: "key"},
+	}
+	return &framework.Path{
+		Pattern:        "keys/(?P<name>[^/]+)",
+		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		ExistenceCheck: b.keyExists,
+		Fields: schemas(keySettings(), map[string]*framework.FieldSchema{
+			"name": {Type: framework.TypeString, Description: "The key's name.", Required: true},
+			"type": {
+				Type:          framework.TypeString,
+				Description:   "The kind of key pair, fixed once made. Default: " + string(keyring.Types()[0]) + ".",
+				AllowedValues: typeValues(),
+			},
+		}),
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.CreateOperation: write,
+			logical.UpdateOperation: write,
+			logical.PatchOperation: &framework.PathOperation{
+				Callback: b.writeKey, Summary: "Change parts of a key's settings.", Responses: answers,
+				ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
+				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "patch", OperationSuffix: "key"},
+			},
+			logical.ReadOperation: &framework.PathOperation{
+				Callback: b.readKey, Summary: "Read a key's settings and public material.", Responses: answers,
+				DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: "key"},
+			},
+			logical.DeleteOperation: &framework.PathOperation{
+				Callback: b.deleteKey, Summary: "Delete a key.", Responses: noContent(),
+				ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
+				DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: "key"},
+			},
+		},
+		HelpSynopsis:    "A key pair and the OAuth client that it belongs to.",
+		HelpDescription: strings.TrimSpace(keysHelp),
+	}
+}
+
+func typeValues() []any {
+	var values []any
+	for _, keyType := range keyring.Types() {
+		values = append(values, string(keyType))
+	}
+	return values
+}
+
+func (b *backend) listKeys(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	names, err := keyring.List(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	return logical.ListResponse(names), nil
+}
+
+func (b *backend) keyExists(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {
+	name, err := nameIn(data, "name")
+	if err != nil {
+		return false, nil // the write itself says what is wrong with the name
+	}
+	key, err := b.keys.get(ctx, req.Storage, name)
+	return key != nil, err
+}
+
+func (b *backend) readKey(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	name, err := nameIn(data, "name")
+	if err != nil {
+		return nil, err
+	}
+	key, err := b.keys.get(ctx, req.Storage, name)
+	if err != nil || key == nil {
+		return nil, err
+	}
+	return b.keyAnswer(ctx, req.Storage, key)
+}
+
+func (b *backend) writeKey(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	name, err := nameIn(data, "name")
+	if err != nil {
+		return nil, err
+	}
+	defer lock(b.keyLocks, name)()
+	key, err := keyring.Load(ctx, req.Storage, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case key != nil:
+		return b.updateKey(ctx, req, key)
+	case req.Operation == logical.PatchOperation:
+		return nil, logical.CodedError(http.StatusNotFound, fmt.Sprintf("there is no key %q to patch", name))
+	default:
+		return b.createKey(ctx, req, name)
+	}
+}
+
+func (b *backend) createKey(ctx context.Context, req *logical.Request, name string) (*logical.Response, error) {
+	keyType, err := keyTypeIn(req.Data, keyring.Types()[0])
+	if err != nil {
+		return nil, err
+	}
+	defaults := defaultKeySettings(name, keyType)
+	settings, err := b.newKeySettings(ctx, req, keyType, defaults, defaults)
+	if err != nil {
+		return nil, err
+	}
+	key, err := keyring.New(name, keyType, settings, b.now())
+	if err != nil {
+		return nil, err
+	}
+	defer b.keys.drop(name)
+	if err := keyring.Create(ctx, req.Storage, key); err != nil {
+		return nil, err
+	}
+	resp, err := b.keyAnswer(ctx, req.Storage, key)
+	if err == nil {
+		resp.AddWarning(nextAfterCreation(req.MountPoint, key))
+	}
+	return resp, err
+}
+
+// nextAfterCreation tells a newcomer the order of things at the portal: public key first, then the credentials.
+func nextAfterCreation(mount string, key *keyring.Key) string {
+	const notTheCertificate = "The portal wants public_key, not certificate, although it calls it a certificate in places."
+	if registered(key) {
+		return notTheCertificate
+	}
+	return registrationAdvice(mount, key.Name()) + ". " + notTheCertificate
+}
+
+// registered says whether the key's client is known, so that tokens can be asked for.
+func registered(key *keyring.Key) bool {
+	return key.Settings().ClientID != "" && key.Settings().Issuer != ""
+}
+
+func (b *backend) updateKey(ctx context.Context, req *logical.Request, key *keyring.Key) (*logical.Response, error) {
+	if keyType, err := keyTypeIn(req.Data, key.Type()); err != nil {
+		return nil, err
+	} else if keyType != key.Type() {
+		return nil, userErrorf("type: key %q is %s, and a key's type is fixed; make another key for %s", key.Name(), key.Type(), keyType)
+	}
+	before := key.Settings()
+	after, err := b.newKeySettings(ctx, req, key.Type(), before, defaultKeySettings(key.Name(), key.Type()))
+	if err != nil {
+		return nil, err
+	}
+	if after != before {
+		if key, err = key.WithSettings(after); err != nil {
+			return nil, err
+		}
+		defer b.keys.drop(key.Name())
+		if err := keyring.Update(ctx, req.Storage, key); err != nil {
+			return nil, err
+		}
+	}
+	return b.keyAnswer(ctx, req.Storage, key)
+}
+
+func keyTypeIn(data map[string]any, absent keyring.Type) (keyring.Type, error) {
+	value, err := convert(framework.TypeString, data["type"])
+	if err != nil || value == nil {
+		return absent, err
+	}
+	keyType := keyring.Type(strings.TrimSpace(value.(string)))
+	if !keyType.Valid() {
+		return "", userErrorf("type: %q is not a key type; the types are %s", shorten(string(keyType)), join(keyring.Types()))
+	}
+	return keyType, nil
+}
+
+// newKeySettings applies the request to the present settings and checks the result. Only what changes is checked against
+// the configuration, so that a stricter one does not stand in the way of other changes.
+func (b *backend) newKeySettings(ctx context.Context, req *logical.Request, keyType keyring.Type, before, defaults keyring.Settings) (keyring.Settings, error) {
+	after := before
+	if err := apply(keySettings(), &after, &defaults, req.Data); err != nil {
+		return after, err
+	}
+	if !slices.Contains(keyType.Algorithms(), after.Algorithm) {
+		return after, userErrorf("algorithm: %q does not fit the key type %s, which signs with %s",
+			shorten(string(after.Algorithm)), keyType, join(keyType.Algorithms()))
+	}
+	if err := checkNotEmptied(before, after); err != nil {
+		return after, err
+	}
+	return after, b.checkURLs(ctx, req.Storage, before, after)
+}
+
+func checkNotEmptied(before, after keyring.Settings) error {
+	for _, required := range []struct{ field, before, after string }{
+		{"client_id", before.ClientID, after.ClientID},
+		{"issuer", before.Issuer, after.Issuer},
+	} {
+		if required.before != "" && required.after == "" {
+			return userErrorf("%s: cannot be emptied once it is set; to stop the key's use write disabled=true", required.field)
+		}
+	}
+	return nil
+}
+
+func (b *backend) checkURLs(ctx context.Context, storage logical.Storage, before, after keyring.Settings) error {
+	config, err := b.config.get(ctx, storage, configStoragePath)
+	if err != nil {
+		return err
+	}
+	for _, endpoint := range []struct {
+		field, before, after string
+		check                func(string) error
+	}{
+		{"issuer", before.Issuer, after.Issuer, config.client.CheckIssuer},
+		{"token_endpoint", before.TokenEndpoint, after.TokenEndpoint, config.client.CheckEndpoint},
+		{"revocation_endpoint", before.RevocationEndpoint, after.RevocationEndpoint, config.client.CheckEndpoint},
+	} {
+		if endpoint.after == "" || endpoint.after == endpoint.before {
+			continue
+		}
+		if err := endpoint.check(endpoint.after); err != nil {
+			return userErrorf("%s: %w", endpoint.field, err)
+		}
+	}
+	return nil
+}
+
+func (b *backend) deleteKey(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	name, err := nameIn(data, "name")
+	if err != nil {
+		return nil, err
+	}
+	defer lock(b.keyLocks, name)()
+	key, err := keyring.Load(ctx, req.Storage, name)
+	if err != nil || key == nil {
+		return nil, err
+	}
+	if !key.Settings().DeletionAllowed {
+		return nil, userErrorf("key %q may not be deleted: its private key would be lost for good. To allow it: vault write %skeys/%s deletion_allowed=true",
+			name, req.MountPoint, name)
+	}
+	roles, err := b.rolesOf(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(roles) > 0 {
+		return nil, userErrorf("key %q is in use by the roles %s: delete them, or give them another key, first", name, abbreviate(roles, 10))
+	}
+	defer b.keys.drop(name)
+	return nil, keyring.Delete(ctx, req.Storage, key)
+}
+
+// keyAnswer shows a key's settings and the public material of the version to register now.
+func (b *backend) keyAnswer(ctx context.Context, storage logical.Storage, key *keyring.Key) (*logical.Response, error) {
+	roles, err := b.rolesOf(ctx, storage, key.Name())
+	if err != nil {
+		return nil, err
+	}
+	jwks, err := key.JWKS()
+	if err != nil {
+		return nil, err
+	}
+	now := b.now()
+	active, staged := key.Active(now), key.Staged(now)
+	shown := active
+	if staged != nil {
+		shown = staged
+	}
+	settings := key.Settings()
+	data := echoAll(keySettings(), &settings)
+	data["type"] = string(key.Type())
+	data["public_key"] = shown.PublicKeyPEM()
+	data["certificate"] = shown.CertificatePEM()
+	data["certificate_sha256"] = shown.CertificateSHA256()
+	data["key_id"] = shown.KeyID()
+	data["public_key_version"] = shown.Number()
+	data["active_version"] = number(active)
+	data["staged_version"] = number(staged)
+	data["versions"] = versionsOf(key, now)
+	data["roles"] = roles
+	data["jwks"] = jwks
+	return &logical.Response{Data: data}, nil
+}
+
+func number(v *keyring.Version) int {
+	if v == nil {
+		return 0
+	}
+	return v.Number()
+}
+
+func versionsOf(key *keyring.Key, now time.Time) map[string]any {
+	versions := map[string]any{}
+	for _, v := range key.Versions() {
+		versions[strconv.Itoa(v.Number())] = map[string]any{
+			"state":           string(key.State(v, now)),
+			"key_id":          v.KeyID(),
+			"origin":          string(v.Origin()),
+			"creation_time":   timestamp(v.CreationTime()),
+			"activation_time": timestamp(v.ActivationTime()),
+		}
+	}
+	return versions
+}
+
+// timestamp writes an instant as RFC 3339 in UTC, and none as an empty string.
+func timestamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func join[S ~string](items []S) string {
+	texts := make([]string, len(items))
+	for i, item := range items {
+		texts[i] = string(item)
+	}
+	return strings.Join(texts, ", ")
+}
+
+func abbreviate(names []string, most int) string {
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
+const keysHelp = `
+A key belongs to one OAuth client at one issuer. Creating it makes the key pair inside
+Vault; the private key cannot be read. The order of things at the API Services Portal:
+
+    vault write -f bcgov-jwt/keys/myapi            prints public_key
+
+Paste public_key into the portal when you request access to the API. Paste public_key
+and not certificate, although the portal calls it a certificate in places. The portal
+then shows the Client ID, Issuer and Token Endpoint; the API's owner approves.
+
+    vault write bcgov-jwt/keys/myapi client_id=... issuer=... token_endpoint=...
+
+On a write an absent field keeps its value and an empty one restores its default. Each
+environment (dev, test, prod) is another client, so make one key for each.
+`
