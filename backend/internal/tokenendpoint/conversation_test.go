@@ -1,0 +1,611 @@
+package tokenendpoint
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// failing answers with the statuses in turn and then with a token.
+func failing(header http.Header, statuses ...int) (http.HandlerFunc, *atomic.Int64) {
+	var requests atomic.Int64
+	return func(w http.ResponseWriter, r *http.Request) {
+		n := int(requests.Add(1))
+		if n > len(statuses) {
+			answers(http.StatusOK, validToken)(w, r)
+			return
+		}
+		for name, values := range header {
+			w.Header()[name] = values
+		}
+		w.WriteHeader(statuses[n-1])
+		fmt.Fprint(w, "<html>busy</html>")
+	}, &requests
+}
+
+func TestRetries(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		statuses []int
+		retries  int
+		requests int
+		kind     Kind // 0: a token
+		status   int
+	}{
+		"none needed":            {nil, 2, 1, 0, 0},
+		"429":                    {[]int{429}, 2, 2, 0, 0},
+		"502, 503":               {[]int{502, 503}, 2, 3, 0, 0},
+		"504":                    {[]int{504}, 1, 2, 0, 0},
+		"503 for too long":       {[]int{503, 503, 503, 503}, 2, 3, Unavailable, 503},
+		"the last answer counts": {[]int{503, 502, 429}, 2, 3, Unavailable, 429},
+		"no retries":             {[]int{503}, 0, 1, Unavailable, 503},
+		"500":                    {[]int{500}, 2, 1, Unavailable, 500},
+		"501":                    {[]int{501}, 2, 1, Unavailable, 501},
+		"505":                    {[]int{505}, 2, 1, Unavailable, 505},
+		"408":                    {[]int{408}, 2, 1, Unavailable, 408},
+		"400":                    {[]int{400}, 2, 1, Refused, 400},
+		"401":                    {[]int{401}, 2, 1, Refused, 401},
+		"503, then 400":          {[]int{503, 400}, 2, 2, Refused, 400},
+		"204":                    {[]int{204}, 2, 1, Malformed, 204},
+		"201":                    {[]int{201}, 2, 1, Malformed, 201},
+		"304":                    {[]int{304}, 2, 1, Malformed, 304},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			handler, requests := failing(nil, c.statuses...)
+			server := serve(t, handler)
+			forms := 0
+			_, err := clientFor(t, server, retries(c.retries)).RequestToken(t.Context(), server.URL, func() (url.Values, error) {
+				forms++
+				return emptyForm()
+			})
+			require.EqualValues(t, c.requests, requests.Load())
+			require.Equal(t, c.requests, forms, "one form for each attempt")
+			if c.kind == 0 {
+				require.NoError(t, err)
+				return
+			}
+			e := requireError(t, err, c.kind)
+			require.Equal(t, c.status, e.Status)
+			require.Equal(t, c.requests, e.Attempts)
+			require.NotContains(t, err.Error(), "busy")
+			require.Contains(t, err.Error(), "HTTP "+strconv.Itoa(c.status))
+		})
+	}
+}
+
+// Each attempt must carry its own form, of its own length.
+func TestEveryAttemptSendsAFreshForm(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var seen []string
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, string(body))
+		if err != nil || len(seen) < 4 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		answers(http.StatusOK, validToken)(w, r)
+	})
+	n := 0
+	started := time.Now()
+	token, err := clientFor(t, server, retries(5)).RequestToken(t.Context(), server.URL, func() (url.Values, error) {
+		n++
+		return url.Values{"jti": {strings.Repeat(strconv.Itoa(n), n)}}, nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, []string{"jti=1", "jti=22", "jti=333", "jti=4444"}, seen)
+	require.Greater(t, token.RequestedAt.Sub(started), time.Millisecond, "the start of the attempt that succeeded, after the waits")
+}
+
+func TestConnectErrorsAreTriedAgain(t *testing.T) {
+	t.Parallel()
+	t.Run("refused", func(t *testing.T) {
+		t.Parallel()
+		server := serve(t, nil)
+		client := clientFor(t, server, retries(2))
+		server.Close()
+		_, err := client.RequestToken(t.Context(), server.URL, emptyForm)
+		e := requireError(t, err, Unavailable)
+		require.Equal(t, 3, e.Attempts)
+		require.Contains(t, e.Error(), "the connection was refused (3 attempts)")
+	})
+	t.Run("closed without an answer", func(t *testing.T) {
+		t.Parallel()
+		var requests atomic.Int64
+		server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if requests.Add(1) < 3 {
+				panic(http.ErrAbortHandler)
+			}
+			answers(http.StatusOK, validToken)(w, r)
+		})
+		forms := 0
+		_, err := clientFor(t, server, retries(2)).RequestToken(t.Context(), server.URL, func() (url.Values, error) { forms++; return emptyForm() })
+		require.NoError(t, err)
+		require.Equal(t, 3, forms)
+	})
+	t.Run("closed over HTTP/2", func(t *testing.T) {
+		t.Parallel()
+		var requests atomic.Int64
+		server := serveHTTP2(t, func(w http.ResponseWriter, r *http.Request) {
+			if requests.Add(1) < 3 {
+				panic(http.ErrAbortHandler)
+			}
+			answers(http.StatusOK, validToken)(w, r)
+		})
+		_, err := clientFor(t, server, retries(2)).RequestToken(t.Context(), server.URL, emptyForm)
+		require.NoError(t, err)
+	})
+}
+
+func TestRetryAfterIsHonouredUpToFiveSeconds(t *testing.T) {
+	t.Parallel()
+	for header, c := range map[string]struct {
+		requests int
+		atLeast  time.Duration
+	}{
+		"0":                             {2, 0},
+		"1":                             {2, time.Second},
+		"6":                             {1, 0},
+		"3600":                          {1, 0},
+		"Fri, 02 Jan 2122 15:04:05 GMT": {1, 0},
+	} {
+		t.Run(header, func(t *testing.T) {
+			t.Parallel()
+			handler, requests := failing(http.Header{"Retry-After": {header}}, 429)
+			server := serve(t, handler)
+			started := time.Now()
+			_, err := clientFor(t, server, retries(1)).RequestToken(t.Context(), server.URL, emptyForm)
+			require.EqualValues(t, c.requests, requests.Load())
+			require.GreaterOrEqual(t, time.Since(started), c.atLeast)
+			if c.requests == 1 {
+				e := requireError(t, err, Unavailable)
+				require.Greater(t, e.RetryAfter, retryAfterLimit)
+				require.Contains(t, e.Error(), "it asks to wait ")
+			}
+		})
+	}
+}
+
+func TestRetryAfterIsReadInBothForms(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for header, want := range map[string]time.Duration{
+		"":                              0,
+		"0":                             0,
+		"5":                             5 * time.Second,
+		"-5":                            0,
+		"1.5":                           0,
+		"soon":                          0,
+		"99999999999999999999":          0,
+		"2147483647":                    2147483647 * time.Second,
+		"Fri, 02 Jan 2026 03:04:07 GMT": 2 * time.Second,
+		"Fri, 02 Jan 2026 03:04:03 GMT": 0,
+	} {
+		require.Equal(t, want, retryAfter(http.Header{"Retry-After": {header}}, now), header)
+	}
+}
+
+func TestBackoffGrowsAndVaries(t *testing.T) {
+	t.Parallel()
+	b := backoff{min: 100 * time.Millisecond, max: time.Second}
+	for attempt, most := range map[int]time.Duration{1: 100, 2: 200, 3: 400, 4: 800, 5: 1000, 6: 1000, 100: 1000} {
+		most *= time.Millisecond
+		seen := map[time.Duration]bool{}
+		for range 100 {
+			wait := b.wait(attempt)
+			require.LessOrEqual(t, wait, most)
+			require.GreaterOrEqual(t, wait, most/2)
+			seen[wait] = true
+		}
+		require.Greater(t, len(seen), 50, "jitter")
+	}
+}
+
+func TestTimeoutsAreFinal(t *testing.T) {
+	t.Parallel()
+	t.Run("no answer", func(t *testing.T) {
+		t.Parallel()
+		var requests atomic.Int64
+		server := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+			requests.Add(1)
+			_, _ = io.Copy(io.Discard, r.Body) // lets the server notice that the client went away
+			<-r.Context().Done()
+		})
+		client := clientFor(t, server, retries(5), timeout(time.Second))
+		ctx, cancel := client.WithTimeout(t.Context())
+		defer cancel()
+		started := time.Now()
+		_, err := client.RequestToken(ctx, server.URL, emptyForm)
+		e := requireError(t, err, TimedOut)
+		require.Less(t, time.Since(started), 4*time.Second)
+		require.Contains(t, e.Error(), "no complete answer within request_timeout (1s)")
+		require.NotContains(t, e.Error(), "no connection")
+		require.Contains(t, e.Meaning, "slow")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.EqualValues(t, 1, requests.Load())
+	})
+	t.Run("a caller's own deadline", func(t *testing.T) {
+		t.Parallel()
+		client := clientFor(t, serve(t, nil))
+		ctx, cancel := context.WithTimeout(t.Context(), 0)
+		defer cancel()
+		_, err := client.RequestToken(ctx, "https://"+client.guard.allowed[0].String(), func() (url.Values, error) {
+			t.Error("nothing may be signed after the deadline")
+			return emptyForm()
+		})
+		require.Contains(t, requireError(t, err, TimedOut).Error(), "the request's own deadline")
+	})
+	t.Run("a slow body", func(t *testing.T) {
+		t.Parallel()
+		server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			for r.Context().Err() == nil {
+				fmt.Fprint(w, " ")
+				_ = http.NewResponseController(w).Flush()
+				time.Sleep(10 * time.Millisecond)
+			}
+		})
+		client := clientFor(t, server, timeout(time.Second))
+		ctx, cancel := client.WithTimeout(t.Context())
+		defer cancel()
+		_, err := client.RequestToken(ctx, server.URL, emptyForm)
+		require.Equal(t, http.StatusOK, requireError(t, err, TimedOut).Status)
+	})
+	t.Run("TCP, but no TLS", func(t *testing.T) {
+		t.Parallel()
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer listener.Close()
+		client := newClient(t, Config{AllowedHosts: []string{listener.Addr().String()}, RequestTimeout: 150 * time.Millisecond, MaxRetries: 5}, quick)
+		ctx, cancel := client.WithTimeout(t.Context())
+		defer cancel()
+		_, err = client.RequestToken(ctx, "https://"+listener.Addr().String(), emptyForm)
+		e := requireError(t, err, TimedOut)
+		require.Equal(t, 1, e.Attempts)
+		require.Contains(t, e.Error(), "within request_timeout (150ms): no connection was made")
+		require.Contains(t, e.Meaning, "firewall")
+
+		again, cancelAgain := client.WithTimeout(t.Context())
+		defer cancelAgain()
+		_, err = client.Connect(again, "https://"+listener.Addr().String())
+		require.Contains(t, requireError(t, err, TimedOut).Error(), "no connection was made")
+	})
+}
+
+// What the provider said is more use than that no time was left.
+func TestAWaitBeyondTheDeadlineIsNotBegun(t *testing.T) {
+	t.Parallel()
+	handler, requests := failing(http.Header{"Retry-After": {"5"}}, 503)
+	server := serve(t, handler)
+	client := clientFor(t, server, retries(2), timeout(3*time.Second))
+	ctx, cancel := client.WithTimeout(t.Context())
+	defer cancel()
+	started := time.Now()
+	_, err := client.RequestToken(ctx, server.URL, emptyForm)
+	require.Equal(t, 503, requireError(t, err, Unavailable).Status)
+	require.Less(t, time.Since(started), 2*time.Second)
+	require.EqualValues(t, 1, requests.Load())
+}
+
+func TestAReaderWhoGoesAwayEndsTheRequest(t *testing.T) {
+	t.Parallel()
+	t.Run("in the request", func(t *testing.T) {
+		t.Parallel()
+		arrived := make(chan struct{})
+		server := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			close(arrived)
+			<-r.Context().Done()
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { <-arrived; cancel() }()
+		_, err := clientFor(t, server, retries(5)).RequestToken(ctx, server.URL, emptyForm)
+		requireError(t, err, Canceled)
+		require.ErrorIs(t, err, context.Canceled)
+	})
+	t.Run("in the wait", func(t *testing.T) {
+		t.Parallel()
+		ctx, cancel := context.WithCancel(t.Context())
+		handler, requests := failing(http.Header{"Retry-After": {"5"}}, 503)
+		server := serve(t, handler)
+		client := clientFor(t, server, retries(5))
+		time.AfterFunc(100*time.Millisecond, cancel)
+		started := time.Now()
+		_, err := client.RequestToken(ctx, server.URL, emptyForm)
+		requireError(t, err, Canceled)
+		require.Less(t, time.Since(started), 4*time.Second)
+		require.EqualValues(t, 1, requests.Load())
+	})
+}
+
+// A reader that still holds a closed client leaves no connection behind.
+func TestAClosedClientKeepsNoConnection(t *testing.T) {
+	t.Parallel()
+	for _, http2 := range []bool{false, true} {
+		server := httptest.NewUnstartedServer(answers(http.StatusOK, validToken))
+		server.EnableHTTP2 = http2
+		closed := make(chan struct{})
+		next := server.Config.ConnState
+		server.Config.ConnState = func(conn net.Conn, state http.ConnState) {
+			if state == http.StateClosed {
+				close(closed)
+			}
+			if next != nil {
+				next(conn, state)
+			}
+		}
+		server.StartTLS()
+		client := clientFor(t, server)
+		client.Close()
+		_, err := client.RequestToken(t.Context(), server.URL, emptyForm)
+		require.NoError(t, err)
+		select {
+		case <-closed:
+		case <-time.After(5 * time.Second):
+			t.Errorf("the connection stays open (HTTP/2: %t)", http2)
+		}
+		server.Close()
+	}
+}
+
+// The request deadline holds to the instant, whatever the provider does: here in a bubble's time, without a network.
+func TestDeadlineIsKeptToTheInstant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, err := New(Config{RequestTimeout: 10 * time.Second, MaxRetries: 5}, Options{})
+		require.NoError(t, err)
+		defer client.Close()
+		forms := 0
+		client.http = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			select {
+			case <-time.After(4 * time.Second):
+				return &http.Response{StatusCode: 503, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+			case <-r.Context().Done():
+				return nil, r.Context().Err()
+			}
+		})}
+		ctx, cancel := client.WithTimeout(t.Context())
+		defer cancel()
+		started := time.Now()
+		_, err = client.RequestToken(ctx, "https://idp.example.com/token", func() (url.Values, error) { forms++; return emptyForm() })
+		requireError(t, err, TimedOut)
+		require.Equal(t, 10*time.Second, time.Since(started))
+		require.Equal(t, 3, forms)
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	t.Parallel()
+	var followed atomic.Int64
+	elsewhere := serve(t, func(http.ResponseWriter, *http.Request) { followed.Add(1) })
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL+"/secret?token=eyJ", status)
+		})
+		client := clientFor(t, server, func(c *Config) {
+			c.AllowedHosts = append(c.AllowedHosts, elsewhere.Listener.Addr().String())
+		})
+		_, tokenErr := client.RequestToken(t.Context(), server.URL, emptyForm)
+		_, discoveryErr := client.Discover(t.Context(), server.URL)
+		for _, err := range []error{tokenErr, discoveryErr, client.Revoke(t.Context(), server.URL, emptyForm)} {
+			e := requireError(t, err, Malformed)
+			require.Equal(t, status, e.Status)
+			require.Contains(t, e.Error(), "redirects are not followed (it leads to 127.0.0.1)")
+			require.NotContains(t, e.Error(), "secret")
+			require.Contains(t, e.Meaning, "not the endpoint itself")
+		}
+		connection, err := client.Connect(t.Context(), server.URL)
+		require.NoError(t, err)
+		require.NotEmpty(t, connection.Address)
+	}
+	require.Zero(t, followed.Load())
+}
+
+func TestAnswersAreLimitedAfterDecompression(t *testing.T) {
+	t.Parallel()
+	padded := func(size int) string { return validToken + strings.Repeat(" ", size-len(validToken)) }
+	for name, c := range map[string]struct {
+		body  string
+		taken bool
+	}{
+		"a mebibyte":           {padded(maxAnswer), true},
+		"one byte more":        {padded(maxAnswer + 1), false},
+		"a decompression bomb": {padded(64 << 20), false},
+	} {
+		for _, compressed := range []bool{false, true} {
+			server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				if !compressed {
+					_, _ = io.WriteString(w, c.body)
+					return
+				}
+				w.Header().Set("Content-Encoding", "gzip")
+				zip := gzip.NewWriter(w)
+				_, _ = io.WriteString(zip, c.body)
+				_ = zip.Close()
+			})
+			_, err := clientFor(t, server).RequestToken(t.Context(), server.URL, emptyForm)
+			if c.taken {
+				require.NoError(t, err, "%s, compressed %t", name, compressed)
+				continue
+			}
+			require.Contains(t, requireError(t, err, Malformed).Error(), "larger than 1 MiB", "%s, compressed %t", name, compressed)
+		}
+	}
+}
+
+func TestAnswersThatBreakOff(t *testing.T) {
+	t.Parallel()
+	server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", "1000")
+		_, _ = io.WriteString(w, validToken)
+	})
+	_, err := clientFor(t, server).RequestToken(t.Context(), server.URL, emptyForm)
+	e := requireError(t, err, Unavailable)
+	require.Contains(t, e.Error(), "HTTP 200: the answer broke off")
+}
+
+func serveHTTP2(tb testing.TB, handler http.HandlerFunc) *httptest.Server {
+	tb.Helper()
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	tb.Cleanup(server.Close)
+	return server
+}
+
+func countConnections(server *httptest.Server) *atomic.Int64 {
+	var opened atomic.Int64
+	next := server.Config.ConnState
+	server.Config.ConnState = func(conn net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+		if next != nil {
+			next(conn, state)
+		}
+	}
+	return &opened
+}
+
+func TestConnectionsAreUsedAgain(t *testing.T) {
+	t.Parallel()
+	for _, http2 := range []bool{false, true} {
+		var proto atomic.Value
+		handler := func(w http.ResponseWriter, r *http.Request) {
+			proto.Store(r.Proto)
+			status := http.StatusOK
+			if r.FormValue("fail") != "" {
+				status = http.StatusBadRequest
+			}
+			answers(status, validToken)(w, r)
+		}
+		server := httptest.NewUnstartedServer(http.HandlerFunc(handler))
+		server.EnableHTTP2 = http2
+		opened := countConnections(server)
+		server.StartTLS()
+		t.Cleanup(server.Close)
+		client := clientFor(t, server)
+		for i := range 100 {
+			_, err := client.RequestToken(t.Context(), server.URL, func() (url.Values, error) {
+				if i%2 == 0 {
+					return url.Values{"fail": {"1"}}, nil
+				}
+				return emptyForm()
+			})
+			require.Equal(t, i%2 == 0, err != nil)
+		}
+		require.EqualValues(t, 1, opened.Load())
+		require.Equal(t, map[bool]string{false: "HTTP/1.1", true: "HTTP/2.0"}[http2], proto.Load())
+	}
+}
+
+// go-retryablehttp closes idle connections after a failure; ours must stay for the other readers.
+func TestAFailureElsewhereKeepsConnections(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(answers(http.StatusOK, validToken))
+	opened := countConnections(server)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	dead := serve(t, nil)
+	dead.Close()
+	client := clientFor(t, server, retries(1), func(c *Config) { c.AllowedHosts = append(c.AllowedHosts, dead.Listener.Addr().String()) })
+	for range 3 {
+		_, err := client.RequestToken(t.Context(), server.URL, emptyForm)
+		require.NoError(t, err)
+		_, err = client.RequestToken(t.Context(), dead.URL, emptyForm)
+		requireError(t, err, Unavailable)
+	}
+	require.EqualValues(t, 1, opened.Load())
+}
+
+func TestABurstKeepsItsConnections(t *testing.T) {
+	t.Parallel()
+	const readers = 64
+	var waiting sync.WaitGroup
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		waiting.Done()
+		waiting.Wait() // all readers are here at once
+		answers(http.StatusOK, validToken)(w, r)
+	}))
+	opened := countConnections(server)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	client := clientFor(t, server)
+	for range 3 {
+		waiting.Add(readers)
+		var done sync.WaitGroup
+		for range readers {
+			done.Go(func() {
+				if _, err := client.RequestToken(t.Context(), server.URL, emptyForm); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		done.Wait()
+	}
+	require.EqualValues(t, readers, opened.Load())
+}
+
+// A configuration write closes the client under its readers: they finish, and nothing stays behind (see TestMain).
+func TestCloseLetsRequestsFinish(t *testing.T) {
+	t.Parallel()
+	for _, start := range []func(testing.TB, http.HandlerFunc) *httptest.Server{serve, serveHTTP2} {
+		arrived, release := make(chan struct{}), make(chan struct{})
+		var server *httptest.Server
+		server = start(t, func(w http.ResponseWriter, r *http.Request) {
+			arrived <- struct{}{}
+			<-release
+			if strings.HasSuffix(r.URL.Path, "/.well-known/openid-configuration") {
+				answers(http.StatusOK, fmt.Sprintf(`{"issuer":%q,"token_endpoint":%q}`, server.URL, server.URL))(w, r)
+				return
+			}
+			answers(http.StatusOK, validToken)(w, r)
+		})
+		client := clientFor(t, server)
+		failures := make(chan error, 2)
+		go func() {
+			_, err := client.RequestToken(t.Context(), server.URL, emptyForm)
+			failures <- err
+		}()
+		<-arrived
+		go func() {
+			_, err := client.Discover(t.Context(), server.URL)
+			failures <- err
+		}()
+		<-arrived
+		client.Close()
+		client.Close()
+		<-arrived // discovery, begun anew under its reader's own context
+		close(release)
+		require.NoError(t, errors.Join(<-failures, <-failures))
+		go func() { <-arrived }()
+		_, err := client.RequestToken(t.Context(), server.URL, emptyForm)
+		require.NoError(t, err, "a reader that still holds the old client is served")
+	}
+}

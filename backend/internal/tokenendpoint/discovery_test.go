@@ -1,0 +1,367 @@
+package tokenendpoint
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// provider serves a discovery document that a test may change, and counts how often it is read.
+type provider struct {
+	*httptest.Server
+	requests atomic.Int64
+	mu       sync.Mutex
+	document http.HandlerFunc
+}
+
+func serveProvider(t *testing.T) *provider {
+	t.Helper()
+	p := &provider{}
+	p.Server = serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/realms/x/.well-known/openid-configuration" || r.Method != http.MethodGet ||
+			r.Header.Get("Accept") != "application/json" || r.Header.Get("User-Agent") != "test/1" {
+			w.WriteHeader(http.StatusTeapot)
+			return
+		}
+		p.requests.Add(1)
+		p.mu.Lock()
+		document := p.document
+		p.mu.Unlock()
+		document(w, r)
+	})
+	p.answer(answers(http.StatusOK, p.valid()))
+	return p
+}
+
+func (p *provider) answer(document http.HandlerFunc) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.document = document
+}
+
+func (p *provider) issuer() string { return p.URL + "/realms/x" }
+
+func (p *provider) valid() string {
+	return fmt.Sprintf(`{"issuer":%q,"token_endpoint":%q,"revocation_endpoint":%q,"jwks_uri":"x"}`,
+		p.issuer(), p.URL+"/token", p.URL+"/revoke")
+}
+
+// clock is a time that a test moves.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func clientWithClock(t *testing.T, p *provider, changes ...func(*Config)) (*Client, *clock) {
+	t.Helper()
+	cfg := configFor(p.Server)
+	for _, change := range changes {
+		change(&cfg)
+	}
+	at := &clock{now: time.Now()}
+	opts := quick
+	opts.Now = at.Now
+	return newClient(t, cfg, opts), at
+}
+
+func TestDiscoveryIsRememberedForAnHour(t *testing.T) {
+	t.Parallel()
+	p := serveProvider(t)
+	client, at := clientWithClock(t, p)
+	discover := func() Metadata {
+		metadata, err := client.Discover(t.Context(), p.issuer())
+		require.NoError(t, err)
+		require.Equal(t, p.URL+"/token", metadata.TokenEndpoint)
+		require.Equal(t, p.URL+"/revoke", metadata.RevocationEndpoint)
+		return metadata
+	}
+	require.Equal(t, at.Now(), discover().FetchedAt)
+	at.advance(time.Hour - time.Second)
+	discover()
+	require.EqualValues(t, 1, p.requests.Load())
+	at.advance(time.Second)
+	require.Equal(t, at.Now(), discover().FetchedAt)
+	require.EqualValues(t, 2, p.requests.Load())
+}
+
+func TestAnOldDocumentIsServedWhileARefreshFails(t *testing.T) {
+	t.Parallel()
+	p := serveProvider(t)
+	client, at := clientWithClock(t, p)
+	first, err := client.Discover(t.Context(), p.issuer())
+	require.NoError(t, err)
+
+	at.advance(2 * time.Hour)
+	p.answer(answers(http.StatusInternalServerError, `{}`))
+	for range 5 { // one attempt a minute
+		got, err := client.Discover(t.Context(), p.issuer())
+		require.NoError(t, err)
+		require.Equal(t, first, got)
+	}
+	require.EqualValues(t, 2, p.requests.Load())
+
+	at.advance(time.Minute)
+	p.answer(answers(http.StatusOK, `{"issuer":"https://evil.example.com","token_endpoint":"https://evil.example.com/"}`))
+	got, err := client.Discover(t.Context(), p.issuer())
+	require.NoError(t, err)
+	require.Equal(t, first, got)
+	require.EqualValues(t, 3, p.requests.Load())
+
+	at.advance(time.Minute)
+	p.answer(answers(http.StatusOK, p.valid()))
+	got, err = client.Discover(t.Context(), p.issuer())
+	require.NoError(t, err)
+	require.Equal(t, at.Now(), got.FetchedAt)
+}
+
+func TestAnOldDocumentIsServedWhileARefreshIsSlow(t *testing.T) {
+	t.Parallel()
+	p := serveProvider(t)
+	client, at := clientWithClock(t, p, timeout(4*time.Second))
+	first, err := client.Discover(t.Context(), p.issuer())
+	require.NoError(t, err)
+	at.advance(2 * time.Hour)
+	p.answer(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	ctx, cancel := client.WithTimeout(t.Context())
+	defer cancel()
+	got, err := client.Discover(ctx, p.issuer())
+	require.NoError(t, err)
+	require.Equal(t, first, got)
+	require.NoError(t, ctx.Err(), "time is left for the token request")
+}
+
+func TestAFailedFirstDiscoveryIsNotRemembered(t *testing.T) {
+	t.Parallel()
+	p := serveProvider(t)
+	p.answer(answers(http.StatusInternalServerError, `{}`))
+	client, _ := clientWithClock(t, p)
+	_, err := client.Discover(t.Context(), p.issuer())
+	e := requireError(t, err, Unavailable)
+	require.Contains(t, e.Error(), "OpenID discovery at "+p.issuer()+"/.well-known/openid-configuration: HTTP 500")
+	p.answer(answers(http.StatusOK, p.valid()))
+	_, err = client.Discover(t.Context(), p.issuer())
+	require.NoError(t, err)
+}
+
+func TestDiscoveryRetries(t *testing.T) {
+	t.Parallel()
+	p := serveProvider(t)
+	p.answer(func(w http.ResponseWriter, r *http.Request) {
+		if p.requests.Load() < 3 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		answers(http.StatusOK, p.valid())(w, r)
+	})
+	client, _ := clientWithClock(t, p, retries(2))
+	_, err := client.Discover(t.Context(), p.issuer())
+	require.NoError(t, err)
+}
+
+func TestDiscoveryIsSharedButEachCallerKeepsItsOwnContext(t *testing.T) {
+	t.Parallel()
+	p := serveProvider(t)
+	arrived, release := make(chan struct{}), make(chan struct{})
+	p.answer(func(w http.ResponseWriter, r *http.Request) {
+		close(arrived)
+		<-release
+		answers(http.StatusOK, p.valid())(w, r)
+	})
+	client, _ := clientWithClock(t, p)
+
+	first, leave := context.WithCancel(t.Context())
+	left := make(chan error)
+	go func() {
+		_, err := client.Discover(first, p.issuer())
+		left <- err
+	}()
+	<-arrived
+	var others sync.WaitGroup
+	for range 50 {
+		others.Go(func() {
+			if _, err := client.Discover(t.Context(), p.issuer()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	leave() // who began the request goes away; it goes on for the others
+	requireError(t, <-left, Canceled)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err := client.Discover(ctx, p.issuer())
+	requireError(t, err, TimedOut)
+
+	close(release)
+	others.Wait()
+	require.EqualValues(t, 1, p.requests.Load())
+}
+
+func TestDiscoveryDocumentsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	p := serveProvider(t)
+	document := func(changes map[string]any) string {
+		members := map[string]any{"issuer": p.issuer(), "token_endpoint": p.URL + "/token"}
+		for name, value := range changes {
+			members[name] = value
+		}
+		text, err := json.Marshal(members)
+		require.NoError(t, err)
+		return string(text)
+	}
+	for name, c := range map[string]struct {
+		status int
+		body   string
+		kind   Kind
+		says   string
+	}{
+		"another issuer":       {200, document(map[string]any{"issuer": "https://evil.example.com/realms/x"}), Refused, "another issuer's: https://evil.example.com/realms/x"},
+		"a trailing slash":     {200, document(map[string]any{"issuer": p.issuer() + "/"}), Refused, p.issuer() + "/"},
+		"another letter case":  {200, document(map[string]any{"issuer": strings.Replace(p.issuer(), "realms", "Realms", 1)}), Refused, "another issuer"},
+		"a token for issuer":   {200, document(map[string]any{"issuer": "https://idp.example.com/eyJhbGciOi"}), Refused, "another issuer"},
+		"no issuer":            {200, document(map[string]any{"issuer": nil}), Malformed, "`issuer` is missing"},
+		"issuer no string":     {200, document(map[string]any{"issuer": []string{p.issuer()}}), Malformed, "`issuer` is missing"},
+		"a miscased issuer":    {200, document(map[string]any{"issuer": nil, "Issuer": p.issuer()}), Malformed, "`issuer` is missing"},
+		"no token endpoint":    {200, document(map[string]any{"token_endpoint": nil}), Malformed, "`token_endpoint` is missing"},
+		"endpoint no string":   {200, document(map[string]any{"token_endpoint": 5}), Malformed, "`token_endpoint` is missing"},
+		"revocation no string": {200, document(map[string]any{"revocation_endpoint": 5}), Malformed, "`revocation_endpoint`"},
+		"a member twice":       {200, strings.Replace(document(nil), "{", `{"issuer":"https://evil.example.com",`, 1), Malformed, "one member twice"},
+		"http":                 {200, document(map[string]any{"token_endpoint": "http://idp.example.com/token"}), Blocked, "`token_endpoint` in the discovery document uses http"},
+		"metadata address":     {200, document(map[string]any{"token_endpoint": "https://169.254.169.254/token"}), Blocked, "not listed"},
+		"an unlisted host":     {200, document(map[string]any{"token_endpoint": "https://evil.example.com/token"}), Blocked, "evil.example.com, which is not listed"},
+		"relative":             {200, document(map[string]any{"token_endpoint": "/token"}), Blocked, "not an absolute https URL"},
+		"an array":             {200, `[]`, Malformed, "not a JSON object"},
+		"404":                  {404, `{"error":"Realm does not exist"}`, Refused, "HTTP 404 Realm does not exist"},
+	} {
+		p.answer(answers(c.status, c.body))
+		client, _ := clientWithClock(t, p)
+		_, err := client.Discover(t.Context(), p.issuer())
+		e := requireError(t, err, c.kind)
+		require.Contains(t, e.Error(), c.says, name)
+		require.NotEmpty(t, e.Meaning, name)
+		require.NotEmpty(t, e.Remedy, name)
+		require.NotContains(t, e.Error(), "eyJ")
+	}
+	p.answer(answers(404, `{"error":"Realm does not exist"}`))
+	client, _ := clientWithClock(t, p)
+	_, err := client.Discover(t.Context(), p.issuer())
+	require.Contains(t, requireError(t, err, Refused).Meaning, "the issuer is wrong")
+}
+
+func TestAnIssuerMayEndInASlash(t *testing.T) {
+	t.Parallel()
+	p := serveProvider(t)
+	p.answer(answers(http.StatusOK, fmt.Sprintf(`{"issuer":%q,"token_endpoint":%q}`, p.issuer()+"/", p.URL+"/token")))
+	client, _ := clientWithClock(t, p)
+	metadata, err := client.Discover(t.Context(), p.issuer()+"/")
+	require.NoError(t, err)
+	require.Empty(t, metadata.RevocationEndpoint)
+}
+
+func TestDiscoveryOfARefusedIssuerAsksNobody(t *testing.T) {
+	t.Parallel()
+	client := guardClient(t, nil)
+	for _, issuer := range []string{"", "http://idp.example.com", "https://127.0.0.1", "https://u:secret@idp.example.com", "https://idp.example.com?x=secret"} {
+		_, err := client.Discover(t.Context(), issuer)
+		requireError(t, err, Blocked)
+		require.NotContains(t, err.Error(), "secret")
+	}
+}
+
+func TestCloseEndsDiscovery(t *testing.T) {
+	t.Parallel()
+	p := serveProvider(t)
+	arrived := make(chan struct{}, 1)
+	p.answer(func(_ http.ResponseWriter, r *http.Request) { arrived <- struct{}{}; <-r.Context().Done() })
+	client, _ := clientWithClock(t, p)
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan struct{})
+	go func() { defer close(left); _, _ = client.Discover(ctx, p.issuer()) }()
+	<-arrived
+	leave()
+	<-left
+	closed := make(chan struct{})
+	go func() { client.Close(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(2 * time.Second):
+		t.Fatal("Close waits for the provider")
+	}
+}
+
+func TestCloseWaitsForBackgroundWork(t *testing.T) {
+	t.Parallel()
+	client := guardClient(t, nil)
+	arrived := make(chan struct{})
+	var ended atomic.Bool
+	client.http = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		close(arrived)
+		<-r.Context().Done()
+		time.Sleep(20 * time.Millisecond)
+		ended.Store(true)
+		return nil, r.Context().Err()
+	})}
+	ctx, leave := context.WithCancel(t.Context())
+	go func() { <-arrived; leave() }()
+	_, err := client.Discover(ctx, "https://idp.example.com")
+	requireError(t, err, Canceled)
+	client.Close()
+	require.True(t, ended.Load())
+}
+
+// FuzzDiscovery holds that a document is taken only if it is the issuer's, with endpoints as written.
+func FuzzDiscovery(f *testing.F) {
+	const issuer = "https://idp.example.com/realms/x"
+	f.Add(http.StatusOK, "application/json", `{"issuer":"`+issuer+`","token_endpoint":"https://idp.example.com/token","revocation_endpoint":"x"}`)
+	f.Add(http.StatusOK, "application/json", `{"issuer":"https://eyJhbGciOi.example.com/","token_endpoint":"https://idp.example.com/token"}`)
+	f.Add(http.StatusOK, "application/json", `{"issuer":"https://u:p@idp.example.com/?q#f"}`)
+	f.Add(http.StatusNotFound, "application/json", `{"error":"Realm does not exist"}`)
+	client, err := New(Config{RequestTimeout: time.Second}, quick)
+	require.NoError(f, err)
+	f.Cleanup(client.Close)
+	f.Fuzz(func(t *testing.T, status int, mediaType, body string) {
+		v, err := client.start(OpDiscovery, documentURL(issuer), nil)
+		require.NoError(t, err)
+		a := &answer{status: status, mediaType: mediaType, body: []byte(body), header: http.Header{}, startedAt: time.Now(), receivedAt: time.Now()}
+		members, err := v.success(t.Context(), a)
+		if err == nil {
+			var metadata Metadata
+			if metadata, err = parseMetadata(members, issuer); err == nil {
+				require.Equal(t, issuer, members.text("issuer"))
+				require.NotEmpty(t, metadata.TokenEndpoint)
+				if err = client.CheckEndpoint(metadata.TokenEndpoint); err == nil {
+					u, parseErr := url.Parse(metadata.TokenEndpoint)
+					require.NoError(t, parseErr)
+					require.Equal(t, "https", u.Scheme)
+					return
+				}
+				err = v.blockedByAnswer(a, err)
+			} else {
+				err = v.invalid(t.Context(), a, err)
+			}
+		}
+		requireHarmless(t, err, members, body)
+	})
+}

@@ -1,0 +1,348 @@
+package tokenendpoint
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func guardClient(t *testing.T, change func(*Config)) *Client {
+	t.Helper()
+	cfg := Config{RequestTimeout: time.Second}
+	if change != nil {
+		change(&cfg)
+	}
+	return newClient(t, cfg, quick)
+}
+
+func TestCheckRefusesURLsThatNoEndpointMayHave(t *testing.T) {
+	t.Parallel()
+	client := guardClient(t, nil)
+	for raw, says := range map[string]string{
+		"":                                              "is empty",
+		"idp.example.com/token":                         "not an absolute https URL",
+		"/token":                                        "not an absolute https URL",
+		"//idp.example.com/token":                       "not an absolute https URL",
+		"https:idp.example.com":                         "not an absolute https URL",
+		"ftp://idp.example.com/":                        "not an absolute https URL",
+		"file:///etc/passwd":                            "not an absolute https URL",
+		"http://idp.example.com/token":                  "uses http",
+		"HTTP://idp.example.com/token":                  "uses http",
+		"https://":                                      "has no host",
+		"https:///token":                                "has no host",
+		"https://u@idp.example.com/":                    "user name or password",
+		"https://u:secret@idp.example.com/":             "user name or password",
+		"https://@idp.example.com/":                     "user name or password",
+		"https://idp.example.com/?a=b":                  "has a query",
+		"https://idp.example.com/?":                     "has a query",
+		"https://idp.example.com/#a":                    "has a fragment",
+		"https://idp.example.com/#":                     "has a fragment",
+		"https://idp.example.com/a b":                   "white space",
+		"https://idp.example.com/\n":                    "white space or a control character",
+		"https://idp.example.com:/":                     "colon but no port",
+		"https://idp.example.com:0/":                    "between 1 and 65535",
+		"https://idp.example.com:65536/":                "between 1 and 65535",
+		"https://idp.example.com:https/":                "not a URL",
+		"https://idp%2eexample.com/":                    "percent sign",
+		"https://%31%32%37.0.0.1/":                      "percent sign",
+		"https://[fe80::1%25eth0]/":                     "percent sign",
+		"https://idp..example.com/":                     "not a host name",
+		"https://.example.com/":                         "not a host name",
+		"https://idp.exam!ple.com/":                     "not a host name",
+		"https://" + strings.Repeat("a", 64):            "not a host name",
+		"https://" + strings.Repeat("a.", 127) + "com/": "more than 253",
+		"https://ídp.example.com/":                      "beyond ASCII",
+		"https://１２７.0.0.1/":                            "beyond ASCII",
+		"https://\u212aube.example.com/":                "beyond ASCII",
+		"https://127。0。0。1/":                            "beyond ASCII",
+		"https://[idp.example.com]/":                    "not a URL",
+		"https://[127.0.0.1]/":                          "not a URL",
+		"https://[::1/":                                 "not a URL",
+	} {
+		for name, check := range map[string]func(string) error{"issuer": client.CheckIssuer, "endpoint": client.CheckEndpoint} {
+			err := check(raw)
+			require.ErrorContains(t, err, says, "%s %q", name, raw)
+			require.NotContains(t, err.Error(), "secret")
+		}
+	}
+}
+
+func TestCheckAcceptsPublicHosts(t *testing.T) {
+	t.Parallel()
+	client := guardClient(t, nil)
+	for _, raw := range []string{
+		"https://idp.example.com",
+		"https://idp.example.com/",
+		"https://IDP.Example.COM/auth/realms/apigw",
+		"https://idp.example.com./auth/realms/apigw",
+		"https://idp.example.com:8443/auth/realms/a%20b",
+		"https://xn--dp-kia.example.com/",
+		"https://my_idp.example.com/",
+		"https://8.8.8.8/token",
+		"https://[2606:4700::1111]/token",
+		"https://[2606:4700::1111]:8443/token",
+		"HTTPS://idp.example.com/",
+		"https://0xidp.example.com/",
+	} {
+		require.NoError(t, client.CheckIssuer(raw), raw)
+		require.NoError(t, client.CheckEndpoint(raw), raw)
+	}
+}
+
+// Without a list these never pass, however they are spelt; nothing is resolved.
+func TestCheckRefusesAddressesInEverySpelling(t *testing.T) {
+	t.Parallel()
+	client := guardClient(t, nil)
+	for host, says := range map[string]string{
+		"127.0.0.1":                              "loopback",
+		"127.255.255.254":                        "loopback",
+		"127.0.0.1.":                             "plain IPv4 address",
+		"127.1":                                  "plain IPv4 address",
+		"127.0.1":                                "plain IPv4 address",
+		"2130706433":                             "plain IPv4 address",
+		"0x7f000001":                             "plain IPv4 address",
+		"0X7F.0.0.1":                             "plain IPv4 address",
+		"0x7f.0x1":                               "plain IPv4 address",
+		"0177.0.0.1":                             "plain IPv4 address",
+		"017700000001":                           "plain IPv4 address",
+		"127.000.000.001":                        "plain IPv4 address",
+		"1.2.3.4.5":                              "plain IPv4 address",
+		"256.0.0.1":                              "plain IPv4 address",
+		"idp.example.123":                        "plain IPv4 address",
+		"idp.example.0x":                         "plain IPv4 address",
+		"0":                                      "plain IPv4 address",
+		"0.0.0.0":                                "unspecified",
+		"10.1.2.3":                               "private",
+		"172.31.0.1":                             "private",
+		"192.168.0.1":                            "private",
+		"100.64.0.1":                             "private",
+		"169.254.0.1":                            "link-local",
+		"169.254.169.254":                        "cloud metadata",
+		"100.100.100.200":                        "cloud metadata",
+		"192.0.0.192":                            "cloud metadata",
+		"168.63.129.16":                          "cloud metadata",
+		"2852039166":                             "plain IPv4 address",
+		"0xa9fea9fe":                             "plain IPv4 address",
+		"192.0.2.1":                              "reserved",
+		"198.18.0.1":                             "reserved",
+		"224.0.0.1":                              "multicast",
+		"240.0.0.1":                              "reserved",
+		"255.255.255.255":                        "reserved",
+		"[::]":                                   "unspecified",
+		"[::1]":                                  "loopback",
+		"[0:0:0:0:0:0:0:1]":                      "unusual way; write [::1]",
+		"[::ffff:127.0.0.1]":                     "loopback",
+		"[::FFFF:127.0.0.1]":                     "loopback",
+		"[::ffff:7f00:1]":                        "unusual way",
+		"[::ffff:169.254.169.254]":               "cloud metadata",
+		"[::7f00:1]":                             "reserved",
+		"[64:ff9b::a9fe:a9fe]":                   "cloud metadata",
+		"[64:ff9b::7f00:1]":                      "loopback",
+		"[64:ff9b::a00:1]":                       "private",
+		"[64:ff9b:1::808:808]":                   "reserved",
+		"[2002:7f00:1::]":                        "reserved",
+		"[2002:a9fe:a9fe::1]":                    "reserved",
+		"[2001::1]":                              "reserved",
+		"[2001:0:4136:e378:8000:63bf:3fff:fdd2]": "reserved",
+		"[2001:0:4136:e378::1]":                  "reserved",
+		"[2001:db8::1]":                          "reserved",
+		"[fc00::1]":                              "private",
+		"[fd00:ec2::254]":                        "cloud metadata",
+		"[fd20:ce::254]":                         "cloud metadata",
+		"[fe80::1]":                              "link-local",
+		"[fec0::1]":                              "reserved",
+		"[ff02::1]":                              "multicast",
+		"[100::1]":                               "reserved",
+		"[5f00::1]":                              "reserved",
+		"localhost":                              "this machine",
+		"LOCALHOST.":                             "this machine",
+		"idp.localhost":                          "this machine",
+		"metadata.google.internal":               "cloud metadata",
+		"Metadata.Google.Internal.":              "cloud metadata",
+		"instance-data":                          "cloud metadata",
+	} {
+		require.ErrorContains(t, client.CheckIssuer("https://"+host+"/"), says, host)
+		require.ErrorContains(t, client.CheckIssuer("https://"+host+":8443/"), says, host)
+	}
+}
+
+func TestAddressesHaveTheirReach(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]reach{
+		"8.8.8.8": reachPublic, "9.255.255.255": reachPublic, "11.0.0.0": reachPublic, "1.0.0.0": reachPublic,
+		"0.255.255.255": reachNever,
+		"10.0.0.0":      reachPrivate, "10.255.255.255": reachPrivate,
+		"100.63.255.255": reachPublic, "100.64.0.0": reachPrivate, "100.127.255.255": reachPrivate, "100.128.0.0": reachPublic,
+		"126.255.255.255": reachPublic, "127.0.0.0": reachLoopback, "127.255.255.255": reachLoopback, "128.0.0.0": reachPublic,
+		"169.253.255.255": reachPublic, "169.254.0.0": reachNever, "169.254.255.255": reachNever, "169.255.0.0": reachPublic,
+		"172.15.255.255": reachPublic, "172.16.0.0": reachPrivate, "172.31.255.255": reachPrivate, "172.32.0.0": reachPublic,
+		"168.63.129.15": reachPublic, "168.63.129.16": reachNever, "168.63.129.17": reachPublic,
+		"100.100.100.199": reachPrivate, "100.100.100.200": reachNever,
+		"192.0.0.0": reachNever, "192.0.1.0": reachPublic, "192.0.2.255": reachNever, "192.88.99.1": reachNever,
+		"192.167.255.255": reachPublic, "192.168.0.0": reachPrivate, "192.169.0.0": reachPublic,
+		"198.17.255.255": reachPublic, "198.18.0.0": reachNever, "198.19.255.255": reachNever, "198.20.0.0": reachPublic,
+		"198.51.100.7": reachNever, "203.0.113.7": reachNever,
+		"223.255.255.255": reachPublic, "224.0.0.0": reachNever, "239.255.255.255": reachNever, "255.255.255.255": reachNever,
+
+		"::": reachNever, "::1": reachLoopback, "::2": reachNever, "::8.8.8.8": reachNever,
+		"::ffff:8.8.8.8": reachPublic, "::ffff:10.0.0.1": reachPrivate, "::ffff:127.0.0.1": reachLoopback, "::ffff:169.254.169.254": reachNever,
+		"64:ff9b::8.8.8.8": reachPublic, "64:ff9b::10.0.0.1": reachPrivate, "64:ff9b::169.254.169.254": reachNever,
+		"64:ff9b:0:0:0:1:808:808": reachNever, "64:ff9b:1::808:808": reachNever, "64:ff9b:1:a9fe:a9:fe00::": reachNever,
+		"100::1": reachNever, "1fff::1": reachNever,
+		"2001::1": reachNever, "2001:1ff::1": reachNever, "2001:200::1": reachPublic, "2001:db8::1": reachNever, "2001:4860:4860::8888": reachPublic,
+		"2002:808:808::1": reachNever, "2003::1": reachPublic, "3fff::1": reachNever, "3fff:1000::1": reachPublic,
+		"4000::1": reachNever, "5f00::1": reachNever,
+		"fbff::1": reachNever, "fc00::1": reachPrivate, "fd00::1": reachPrivate, "fdff:ffff::1": reachPrivate,
+		"fd00:ec2::254": reachNever, "fd00:ec2::23": reachNever, "fd20:ce::254": reachNever, "fd20:ce::253": reachPrivate,
+		"fe00::1": reachNever, "fe80::1": reachNever, "fe80::1%eth0": reachNever, "fec0::1": reachNever, "ff02::1": reachNever,
+	} {
+		got, name := guardClient(t, nil).guard.classify(netip.MustParseAddr(text))
+		require.Equal(t, want, got, "%s is %s", text, name)
+	}
+}
+
+func TestAllowedHostsDecide(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		listed  string
+		allowed []string
+		refused []string
+	}{
+		{"idp.example.com",
+			[]string{"https://idp.example.com", "https://IDP.example.com.:443/x"},
+			[]string{"https://idp.example.com:8443", "https://a.idp.example.com", "https://example.com", "https://8.8.8.8", "https://localhost"}},
+		{"IDP.Example.com.:8443",
+			[]string{"https://idp.example.com:8443"},
+			[]string{"https://idp.example.com"}},
+		{"*.example.com",
+			[]string{"https://idp.example.com", "https://a.b.example.com"},
+			[]string{"https://example.com", "https://badexample.com", "https://idp.example.com:8443", "https://idp.example.com.evil.org"}},
+		{"*.example.com:8443",
+			[]string{"https://idp.example.com:8443"},
+			[]string{"https://idp.example.com"}},
+		{"10.1.2.3",
+			[]string{"https://10.1.2.3/token"},
+			[]string{"https://10.1.2.4/token", "https://[::ffff:10.1.2.3]/"}},
+		{"[fd00::1]:8443",
+			[]string{"https://[fd00::1]:8443", "https://[FD00::1]:8443"},
+			[]string{"https://[fd00::1]", "https://[fd00::2]:8443"}},
+		{"[::1]", []string{"https://[::1]"}, []string{"https://127.0.0.1"}},
+		{"localhost:8443", []string{"https://localhost:8443", "https://LOCALHOST.:8443"}, []string{"https://localhost", "https://a.localhost:8443"}},
+	} {
+		client := guardClient(t, func(cfg *Config) { cfg.AllowedHosts = []string{"other.example.org", c.listed} })
+		for _, raw := range c.allowed {
+			require.NoError(t, client.CheckEndpoint(raw), "%s lists %s", c.listed, raw)
+		}
+		for _, raw := range c.refused {
+			require.ErrorContains(t, client.CheckEndpoint(raw), "not listed in allowed_hosts", "%s does not list %s", c.listed, raw)
+		}
+	}
+}
+
+func TestAllowedHostsAreValidated(t *testing.T) {
+	t.Parallel()
+	for item, says := range map[string]string{
+		"":                         "is empty",
+		"  ":                       "is empty",
+		"*":                        "* alone",
+		"*.":                       "",
+		"*.com":                    "at least two labels",
+		"*.localhost":              "at least two labels",
+		"*.0.0.1":                  "",
+		"a.*.com":                  "whole first label",
+		"*a.example.com":           "whole first label",
+		"*.*.example.com":          "whole first label",
+		"https://idp.example.com":  "is a URL",
+		"idp.example.com/path":     "more than a host",
+		"10.0.0.0/8":               "more than a host",
+		"u@idp.example.com":        "more than a host",
+		"idp.example.com:":         "between 1 and 65535",
+		"idp.example.com:0":        "between 1 and 65535",
+		"idp.example.com:65536":    "between 1 and 65535",
+		"idp.example.com:http":     "between 1 and 65535",
+		"idp example.com":          "not a host name",
+		"::1":                      "without brackets",
+		"fd00::1":                  "without brackets",
+		"[fd00::1":                 "no IPv6 address",
+		"[fe80::1%eth0]":           "no IPv6 address",
+		"127.1":                    "plain IPv4 address",
+		"ídp.example.com":          "beyond ASCII",
+		"169.254.169.254":          "never allowed",
+		"[fd00:ec2::254]:80":       "never allowed",
+		"224.0.0.1":                "never allowed",
+		"0.0.0.0":                  "never allowed",
+		"metadata.google.internal": "never allowed",
+	} {
+		_, err := New(Config{RequestTimeout: time.Second, AllowedHosts: []string{"idp.example.com", item}}, quick)
+		var field *FieldError
+		require.ErrorAs(t, err, &field, "%q", item)
+		require.Equal(t, "allowed_hosts", field.Field)
+		require.ErrorContains(t, err, "item 2 ", "%q", item)
+		require.ErrorContains(t, err, says, "%q", item)
+	}
+}
+
+func TestInsecureEndpointsAreForDevelopment(t *testing.T) {
+	t.Parallel()
+	insecure := guardClient(t, func(c *Config) { c.AllowInsecure = true })
+	for _, raw := range []string{"http://localhost:8080/realms/x", "https://127.0.0.1:8443", "http://[::1]", "http://idp.example.com"} {
+		require.NoError(t, insecure.CheckIssuer(raw), raw)
+	}
+	for _, raw := range []string{"http://10.0.0.1", "http://169.254.169.254", "http://metadata.google.internal", "http://[fe80::1]"} {
+		require.Error(t, insecure.CheckIssuer(raw), raw)
+	}
+	listing := guardClient(t, func(c *Config) { c.AllowInsecure = true; c.AllowedHosts = []string{"idp.example.com:80"} })
+	require.NoError(t, listing.CheckIssuer("http://idp.example.com"))
+	require.ErrorContains(t, listing.CheckIssuer("http://localhost"), "not listed", "a list is the whole list")
+}
+
+// The names are fine; what they resolve to is not.
+func TestAddressesAreCheckedAfterResolution(t *testing.T) {
+	t.Parallel()
+	server := serve(t, answers(http.StatusOK, validToken))
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	require.NoError(t, err)
+
+	names := map[string][]string{
+		"metadata.example.com":  {"169.254.169.254"},
+		"linklocal.example.com": {"fe80::1"},
+		"mapped.example.com":    {"::ffff:169.254.169.254"},
+		"nat64.example.com":     {"64:ff9b::a9fe:a9fe"},
+		"private.example.com":   {"10.0.0.1"},
+		"example.com":           {"127.0.0.1"},
+		"both.example.com":      {"169.254.169.254", "10.0.0.1"},
+	}
+	opts := quick
+	opts.resolver = resolverFor(names)
+	unlisted := newClient(t, Config{RequestTimeout: 5 * time.Second}, opts)
+	for name := range names {
+		_, err := unlisted.RequestToken(t.Context(), "https://"+name+":"+port+"/token", emptyForm)
+		e := requireError(t, err, Blocked)
+		require.Contains(t, e.Detail, name+" is not allowed: ")
+		require.Equal(t, 1, e.Attempts, "a refusal is not tried again")
+		require.Contains(t, e.Remedy, "allowed_hosts")
+	}
+
+	cfg := configFor(server)
+	for name := range names {
+		cfg.AllowedHosts = append(cfg.AllowedHosts, name+":"+port)
+	}
+	listed := newClient(t, cfg, opts)
+	for _, name := range []string{"metadata.example.com", "linklocal.example.com", "mapped.example.com", "nat64.example.com"} {
+		_, err := listed.RequestToken(t.Context(), "https://"+name+":"+port+"/token", emptyForm)
+		require.Contains(t, requireError(t, err, Blocked).Detail, "never allowed", name)
+	}
+	token, err := listed.RequestToken(t.Context(), "https://example.com:"+port+"/token", emptyForm)
+	require.NoError(t, err, "a listed name may be at a loopback address")
+	require.NotEmpty(t, token.AccessToken)
+
+	_, err = listed.RequestToken(t.Context(), "https://missing.example.com:"+port+"/token", emptyForm)
+	require.Contains(t, requireError(t, err, Blocked).Detail, "not listed")
+	_, err = unlisted.RequestToken(t.Context(), "https://missing.example.com/token", emptyForm)
+	require.Contains(t, requireError(t, err, Unavailable).Detail, "does not exist")
+}

@@ -1,0 +1,215 @@
+package tokenendpoint
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http/httpproxy"
+)
+
+// connectProxy is a forward proxy that sends every CONNECT to one address and remembers what was asked for.
+type connectProxy struct {
+	*httptest.Server
+	mu     sync.Mutex
+	asked  []string
+	status atomic.Int64
+}
+
+func serveProxy(t *testing.T, to string) *connectProxy {
+	t.Helper()
+	p := &connectProxy{}
+	p.status.Store(http.StatusOK)
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		p.asked = append(p.asked, r.Method+" "+r.Host)
+		p.mu.Unlock()
+		if status := int(p.status.Load()); status != http.StatusOK {
+			w.WriteHeader(status)
+			return
+		}
+		there, err := net.Dial("tcp", to)
+		if err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		w.WriteHeader(http.StatusOK)
+		here, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		go func() { defer there.Close(); _, _ = io.Copy(there, here) }()
+		go func() { defer here.Close(); _, _ = io.Copy(here, there) }()
+	}))
+	t.Cleanup(p.Close)
+	return p
+}
+
+func (p *connectProxy) requests() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), p.asked...)
+}
+
+func proxiedConfig(server *httptest.Server, proxyURL string) Config {
+	return Config{
+		AllowedHosts:   []string{"example.com", "localhost:8443"},
+		CACert:         certificateOf(server),
+		ProxyURL:       proxyURL,
+		RequestTimeout: 5 * time.Second,
+	}
+}
+
+func TestRequestsGoThroughTheProxy(t *testing.T) {
+	t.Parallel()
+	server := serve(t, answers(http.StatusOK, validToken))
+	proxy := serveProxy(t, server.Listener.Addr().String())
+	opts := quick
+	opts.resolver = resolverFor(nil) // the proxy resolves names
+	client := newClient(t, proxiedConfig(server, proxy.URL), opts)
+	for range 3 {
+		_, err := client.RequestToken(t.Context(), "https://example.com/token", emptyForm)
+		require.NoError(t, err)
+	}
+	require.Equal(t, []string{"CONNECT example.com:443"}, proxy.requests(), "one connection for all")
+
+	connection, err := client.Connect(t.Context(), "https://example.com/token")
+	require.NoError(t, err)
+	require.Equal(t, proxy.Listener.Addr().String(), connection.Proxy)
+	require.Equal(t, proxy.Listener.Addr().String(), connection.Address)
+	require.Equal(t, "TLS 1.3", connection.TLSVersion)
+}
+
+func TestOnlyListedNamesGoThroughTheProxy(t *testing.T) {
+	t.Parallel()
+	server := serve(t, answers(http.StatusOK, validToken))
+	proxy := serveProxy(t, server.Listener.Addr().String())
+	cfg := proxiedConfig(server, proxy.URL)
+	cfg.AllowedHosts = append(cfg.AllowedHosts, "8.8.8.8", "[2606:4700::1111]", "10.0.0.1")
+	client := newClient(t, cfg, quick)
+	for _, raw := range []string{
+		"https://8.8.8.8/", "https://[2606:4700::1111]/", "https://10.0.0.1/", "https://127.0.0.1/", "https://169.254.169.254/",
+		"https://other.example.com/", "https://example.com:8443/", "https://metadata.google.internal/", "https://134744072/",
+	} {
+		require.Error(t, client.CheckEndpoint(raw), raw)
+		_, err := client.RequestToken(t.Context(), raw, emptyForm)
+		requireError(t, err, Blocked)
+	}
+	require.Empty(t, proxy.requests())
+}
+
+func TestProxyErrorsAreExplained(t *testing.T) {
+	t.Parallel()
+	server := serve(t, answers(http.StatusOK, validToken))
+	for status, c := range map[int]struct {
+		attempts int
+		says     string
+	}{
+		407: {1, "the proxy demands a login (HTTP 407)"},
+		403: {1, "the proxy refused the connection with HTTP 403"},
+		502: {3, "the proxy refused the connection with HTTP 502"},
+	} {
+		proxy := serveProxy(t, server.Listener.Addr().String())
+		proxy.status.Store(int64(status))
+		cfg := proxiedConfig(server, proxy.URL)
+		cfg.MaxRetries = 2
+		_, err := newClient(t, cfg, quick).RequestToken(t.Context(), "https://example.com/token", emptyForm)
+		e := requireError(t, err, Unavailable)
+		require.Equal(t, c.attempts, e.Attempts)
+		require.Contains(t, e.Error(), c.says)
+		require.Contains(t, e.Meaning, "forward proxy")
+	}
+	proxy := serveProxy(t, "")
+	proxy.Close()
+	_, err := newClient(t, proxiedConfig(server, proxy.URL), quick).RequestToken(t.Context(), "https://example.com/token", emptyForm)
+	require.Contains(t, requireError(t, err, Unavailable).Error(), "at the proxy: the connection was refused")
+}
+
+func TestProxyURLIsValidated(t *testing.T) {
+	t.Parallel()
+	for raw, says := range map[string]string{
+		"proxy.example.com:3128":            "not the URL of a proxy",
+		"proxy":                             "not the URL of a proxy",
+		"Environment":                       "not the URL of a proxy",
+		"socks5://proxy.example.com":        "not the URL of a proxy",
+		"http://proxy.example.com/path":     "not the URL of a proxy",
+		"http://proxy.example.com?a=b":      "not the URL of a proxy",
+		"http://proxy.example.com#a":        "not the URL of a proxy",
+		"http://":                           "no host",
+		"http://proxy.example.com:0":        "between 1 and 65535",
+		"http://u:secret@proxy.example.com": "user name or password",
+	} {
+		_, err := New(Config{AllowedHosts: []string{"example.com"}, ProxyURL: raw, RequestTimeout: time.Second}, quick)
+		var field *FieldError
+		require.ErrorAs(t, err, &field, raw)
+		require.Equal(t, "proxy_url", field.Field)
+		require.ErrorContains(t, err, says, raw)
+		require.NotContains(t, err.Error(), "secret")
+	}
+	for _, raw := range []string{"http://proxy.example.com:3128", "https://proxy.example.com/", "environment", "http://127.0.0.1:3128"} {
+		cfg := Config{AllowedHosts: []string{"example.com"}, ProxyURL: raw, RequestTimeout: time.Second}
+		newClient(t, cfg, quick)
+		cfg.AllowedHosts = nil
+		_, err := New(cfg, quick)
+		require.ErrorContains(t, err, "proxy_url: needs allowed_hosts", raw)
+	}
+}
+
+func TestProxyFromTheEnvironment(t *testing.T) { // not parallel: it sets the environment
+	server := serve(t, answers(http.StatusOK, validToken))
+	viaProxy := serveProxy(t, server.Listener.Addr().String())
+	t.Setenv("HTTPS_PROXY", viaProxy.URL)
+	t.Setenv("https_proxy", "")
+	t.Setenv("NO_PROXY", "direct.example.com,metadata.example.com")
+	t.Setenv("no_proxy", "")
+
+	opts := quick
+	opts.resolver = resolverFor(map[string][]string{"direct.example.com": {"127.0.0.1"}, "metadata.example.com": {"169.254.169.254"}})
+	cfg := proxiedConfig(server, "environment")
+	cfg.AllowedHosts = append(cfg.AllowedHosts, "direct.example.com:1", "metadata.example.com")
+	client := newClient(t, cfg, opts)
+	_, err := client.RequestToken(t.Context(), "https://example.com/token", emptyForm)
+	require.NoError(t, err)
+	require.Equal(t, []string{"CONNECT example.com:443"}, viaProxy.requests())
+
+	_, err = client.RequestToken(t.Context(), "https://metadata.example.com/token", emptyForm)
+	require.Contains(t, requireError(t, err, Blocked).Detail, "cloud metadata", "what goes direct is guarded at dial")
+	_, err = client.RequestToken(t.Context(), "https://direct.example.com:1/token", emptyForm)
+	require.Contains(t, requireError(t, err, Unavailable).Detail, "refused")
+	require.Len(t, viaProxy.requests(), 1)
+
+	t.Setenv("HTTPS_PROXY", "")
+	direct := newClient(t, configFor(server), quick)
+	_, err = direct.RequestToken(t.Context(), server.URL, emptyForm)
+	require.NoError(t, err)
+}
+
+func TestProxiesOfTheEnvironmentAreChecked(t *testing.T) {
+	t.Parallel()
+	p, err := proxyFromEnvironment(&httpproxy.Config{HTTPSProxy: "proxy.example.com:3128", HTTPProxy: "http://u:p@proxy.example.com"})
+	require.NoError(t, err, "a login in the environment is shown by no read")
+	require.ElementsMatch(t, []string{"proxy.example.com:3128", "proxy.example.com:80"}, p.addresses)
+	_, err = proxyFromEnvironment(&httpproxy.Config{HTTPSProxy: "socks5://u:secret@proxy.example.com"})
+	require.ErrorContains(t, err, "environment: HTTPS_PROXY is not the URL of a proxy")
+	require.NotContains(t, err.Error(), "secret")
+}
+
+// Without proxy_url the environment must not matter.
+func TestTheEnvironmentIsIgnoredByDefault(t *testing.T) {
+	server := serve(t, answers(http.StatusOK, validToken))
+	viaProxy := serveProxy(t, server.Listener.Addr().String())
+	t.Setenv("HTTPS_PROXY", viaProxy.URL)
+	opts := quick
+	opts.resolver = resolverFor(map[string][]string{"example.com": {"127.0.0.1"}})
+	cfg := configFor(server)
+	cfg.AllowedHosts = []string{"example.com" + portOf(server)}
+	_, err := newClient(t, cfg, opts).RequestToken(t.Context(), "https://example.com"+portOf(server), emptyForm)
+	require.NoError(t, err)
+	require.Empty(t, viaProxy.requests())
+}

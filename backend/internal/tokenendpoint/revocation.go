@@ -1,0 +1,24 @@
+package tokenendpoint
+
+import (
+	"context"
+	"net/url"
+)
+
+// Revoke posts a form to the revocation endpoint (RFC 7009 §2.1), with form and errors as in RequestToken. Any success
+// ends it, whatever the answer's body says: Keycloak answers 200 with an `error` for a token that it does not know, which
+// is as good as revoked (RFC 7009 §2.2).
+func (c *Client) Revoke(ctx context.Context, endpoint string, form func() (url.Values, error)) error {
+	v, err := c.start(OpRevocation, endpoint, form)
+	if err != nil {
+		return err
+	}
+	a, err := v.run(ctx)
+	if err != nil {
+		return err
+	}
+	if a.status < 200 || a.status > 299 {
+		return v.refused(a)
+	}
+	return nil
+}

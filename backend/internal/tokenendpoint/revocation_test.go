@@ -1,0 +1,40 @@
+package tokenendpoint
+
+import (
+	"net/http"
+	"net/url"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestRevocation(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		handler http.HandlerFunc
+		kind    Kind // 0: revoked
+	}{
+		"an empty 200":     {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }, 0},
+		"a 204":            {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, 0},
+		"an unknown token": {answers(http.StatusOK, `{"error":"invalid_token"}`), 0},
+		"another client's": {answers(http.StatusBadRequest, errorAnswer("invalid_token", "Unmatching clients")), Refused},
+		"down":             {answers(http.StatusServiceUnavailable, `{}`), Unavailable},
+	} {
+		server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodPost || r.FormValue("token") != "opaque-token" {
+				w.WriteHeader(http.StatusTeapot)
+				return
+			}
+			c.handler(w, r)
+		})
+		err := clientFor(t, server).Revoke(t.Context(), server.URL+"/revoke", func() (url.Values, error) {
+			return url.Values{"token": {"opaque-token"}}, nil
+		})
+		if c.kind == 0 {
+			require.NoError(t, err, name)
+			continue
+		}
+		require.Contains(t, requireError(t, err, c.kind).Error(), "token revocation at "+server.URL+"/revoke: HTTP", name)
+		require.NotContains(t, err.Error(), "opaque-token")
+	}
+}

@@ -1,0 +1,278 @@
+package tokenendpoint
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const validToken = `{"access_token":"opaque-token","token_type":"Bearer","expires_in":300}`
+
+// unsignedJWT has the shape of a JWT, which is all that is looked at.
+func unsignedJWT(claims string) string {
+	encode := base64.RawURLEncoding.EncodeToString
+	return encode([]byte(`{"alg":"RS256"}`)) + "." + encode([]byte(claims)) + ".c2lnbmF0dXJl"
+}
+
+func TestTokenRequestSendsTheFormAsItIs(t *testing.T) {
+	t.Parallel()
+	sent := url.Values{"grant_type": {"client_credentials"}, "resource": {"a b", "c&d"}, "scope": {"é"}}
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || r.Header.Get("Accept") != "application/json" || r.Header.Get("User-Agent") != "test/1" ||
+			r.Header.Get("Content-Type") != "application/x-www-form-urlencoded" || r.Header.Get("Cookie") != "" ||
+			r.ParseForm() != nil || r.PostForm.Encode() != sent.Encode() || r.ContentLength != int64(len(sent.Encode())) {
+			w.WriteHeader(http.StatusTeapot)
+			return
+		}
+		w.Header().Set("Set-Cookie", "a=b")
+		answers(http.StatusOK, validToken)(w, r)
+	})
+	client := clientFor(t, server)
+	for range 2 { // the second would bring the cookie
+		_, err := client.RequestToken(t.Context(), server.URL+"/token", func() (url.Values, error) { return sent, nil })
+		require.NoError(t, err)
+	}
+}
+
+func TestTokenAnswersThatAreTaken(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	in := func(d time.Duration) int64 { return now.Add(d).Unix() }
+	for name, c := range map[string]struct {
+		body string
+		want Token
+	}{
+		"plain":                     {validToken, Token{AccessToken: "opaque-token", Lifetime: 300 * time.Second}},
+		"bearer in lower case":      {`{"access_token":"a","token_type":"bearer","expires_in":1}`, Token{AccessToken: "a", Lifetime: time.Second}},
+		"a string of digits":        {`{"access_token":"a","token_type":"BEARER","expires_in":"3600"}`, Token{AccessToken: "a", Lifetime: time.Hour}},
+		"more than a day":           {`{"access_token":"a","token_type":"Bearer","expires_in":86401}`, Token{AccessToken: "a", Lifetime: 24 * time.Hour}},
+		"more than a duration":      {`{"access_token":"a","token_type":"Bearer","expires_in":9223372036854775807}`, Token{AccessToken: "a", Lifetime: 24 * time.Hour}},
+		"scope":                     {`{"access_token":"a","token_type":"Bearer","expires_in":60,"scope":"x y"}`, Token{AccessToken: "a", Lifetime: time.Minute, Scope: "x y", HasScope: true}},
+		"empty scope":               {`{"access_token":"a","token_type":"Bearer","expires_in":60,"scope":""}`, Token{AccessToken: "a", Lifetime: time.Minute, HasScope: true}},
+		"null is absent":            {`{"access_token":"a","token_type":"Bearer","expires_in":60,"scope":null,"error":null}`, Token{AccessToken: "a", Lifetime: time.Minute}},
+		"other tokens are dropped":  {`{"access_token":"a","token_type":"Bearer","expires_in":60,"refresh_token":7,"id_token":"b","Expires_In":5,"nested":{"expires_in":1,"expires_in":2}}`, Token{AccessToken: "a", Lifetime: time.Minute}},
+		"escaped names":             {`{"access\u005ftoken":"a","token_type":"Bearer","expires_in":60}`, Token{AccessToken: "a", Lifetime: time.Minute}},
+		"jti of a JWT":              {fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer","expires_in":60}`, unsignedJWT(`{"jti":"abc-1"}`)), Token{AccessToken: unsignedJWT(`{"jti":"abc-1"}`), Lifetime: time.Minute, JTI: "abc-1"}},
+		"jti that is no string":     {fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer","expires_in":60}`, unsignedJWT(`{"jti":1}`)), Token{AccessToken: unsignedJWT(`{"jti":1}`), Lifetime: time.Minute}},
+		"jti with control chars":    {fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer","expires_in":60}`, unsignedJWT(`{"jti":"a\nb"}`)), Token{AccessToken: unsignedJWT(`{"jti":"a\nb"}`), Lifetime: time.Minute}},
+		"life from iat to exp":      {fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer"}`, unsignedJWT(fmt.Sprintf(`{"iat":%d,"exp":%d}`, in(time.Hour), in(time.Hour+time.Minute)))), Token{Lifetime: time.Minute}},
+		"a long life of its own":    {fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer"}`, unsignedJWT(fmt.Sprintf(`{"exp":%d}`, in(48*time.Hour)))), Token{Lifetime: 24 * time.Hour}},
+		"an enormous exp":           {fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer"}`, unsignedJWT(`{"exp":1e300}`)), Token{Lifetime: 24 * time.Hour}},
+		"null expires_in is absent": {fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer","expires_in":null}`, unsignedJWT(`{"exp":1e300}`)), Token{Lifetime: 24 * time.Hour}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := serve(t, answers(http.StatusOK, c.body))
+			before := time.Now()
+			got, err := clientFor(t, server).RequestToken(t.Context(), server.URL, emptyForm)
+			require.NoError(t, err)
+			require.Equal(t, "Bearer", got.Type)
+			require.WithinRange(t, got.RequestedAt, before, time.Now())
+			require.WithinDuration(t, time.Now(), got.ServerTime, 2*time.Second)
+			if c.want.AccessToken != "" {
+				require.Equal(t, c.want.AccessToken, got.AccessToken)
+			}
+			require.Equal(t, c.want.Lifetime, got.Lifetime)
+			require.Equal(t, c.want.JTI, got.JTI)
+			require.Equal(t, c.want.Scope, got.Scope)
+			require.Equal(t, c.want.HasScope, got.HasScope)
+		})
+	}
+}
+
+func TestTokenAnswersThatAreRefused(t *testing.T) {
+	t.Parallel()
+	valid := func(member string) string {
+		return `{"access_token":"opaque-token","token_type":"Bearer",` + member + `}`
+	}
+	expires := "`expires_in` is not a whole positive number"
+	expired := unsignedJWT(fmt.Sprintf(`{"exp":%d}`, time.Now().Add(-time.Minute).Unix()))
+	for body, says := range map[string]string{
+		``:                          "not valid JSON",
+		`[]`:                        "not a JSON object",
+		`"opaque-token"`:            "not a JSON object",
+		`null`:                      "not a JSON object",
+		`{`:                         "not valid JSON",
+		`{"access_token":}`:         "not valid JSON",
+		`{"access_token" "a"}`:      "not valid JSON",
+		validToken + `{}`:           "not valid JSON",
+		validToken + `x`:            "not valid JSON",
+		`{}`:                        "`access_token` is missing",
+		`{"access_token":null}`:     "`access_token` is missing",
+		`{"access_token":""}`:       "`access_token` is not",
+		`{"access_token":5}`:        "`access_token` is not",
+		`{"access_token":{}}`:       "`access_token` is not",
+		`{"access_token":"a b"}`:    "`access_token` is not",
+		`{"access_token":"a\nb"}`:   "`access_token` is not",
+		`{"access_token":"\u0000"}`: "`access_token` is not",
+		`{"access_token":"é"}`:      "`access_token` is not",
+		`{"Access_Token":"opaque-token","token_type":"Bearer","expires_in":300}`:                    "`access_token` is missing",
+		`{"access_token":"opaque-token","access_token":"b","token_type":"Bearer","expires_in":300}`: "one member twice",
+		`{"access_token":"a","x":1,"\u0078":2}`:                                                     "one member twice",
+		`{"access_token":"opaque-token"}`:                                                           "`token_type` is missing",
+		`{"access_token":"opaque-token","token_type":""}`:                                           "`token_type` is missing",
+		`{"access_token":"opaque-token","token_type":1}`:                                            "`token_type` is not a string",
+		`{"access_token":"opaque-token","token_type":"DPoP"}`:                                       "DPoP",
+		`{"access_token":"opaque-token","token_type":"mac"}`:                                        "not Bearer",
+		`{"access_token":"opaque-token","token_type":"Bearer "}`:                                    "not Bearer",
+		valid(`"scope":["a"],"expires_in":300`):                                                     "`scope` is not",
+		valid(`"scope":"a\tb","expires_in":300`):                                                    "`scope` is not",
+		valid(`"x":1`):                                                                              "`expires_in` is missing",
+		valid(`"Expires_In":300`):                                                                   "`expires_in` is missing",
+		valid(`"expires_in":0`):                                                                     expires,
+		valid(`"expires_in":-1`):                                                                    expires,
+		valid(`"expires_in":-0`):                                                                    expires,
+		valid(`"expires_in":1.5`):                                                                   expires,
+		valid(`"expires_in":300.0`):                                                                 expires,
+		valid(`"expires_in":3e2`):                                                                   expires,
+		valid(`"expires_in":9223372036854775808`):                                                   expires,
+		valid(`"expires_in":1` + strings.Repeat("0", 400)):                                          expires,
+		valid(`"expires_in":""`):                                                                    expires,
+		valid(`"expires_in":"+300"`):                                                                expires,
+		valid(`"expires_in":"0x10"`):                                                                expires,
+		valid(`"expires_in":" 300"`):                                                                expires,
+		valid(`"expires_in":"300s"`):                                                                expires,
+		valid(`"expires_in":true`):                                                                  expires,
+		valid(`"expires_in":[300]`):                                                                 expires,
+		`{"access_token":"` + expired + `","token_type":"Bearer"}`:                                  "already expired",
+		`{"access_token":"` + unsignedJWT(`{"exp":"300"}`) + `","token_type":"Bearer"}`:             "does not say itself",
+		`{"access_token":"` + unsignedJWT(`{"exp":2e9,"exp":3e9}`) + `","token_type":"Bearer"}`:     "does not say itself",
+		`{"access_token":"` + unsignedJWT(`{"exp":4e9,"iat":4e9}`) + `","token_type":"Bearer"}`:     "already expired",
+		`{"access_token":"` + strings.Repeat(".", 1000) + `","token_type":"Bearer"}`:                "does not say itself",
+	} {
+		server := serve(t, answers(http.StatusOK, body))
+		_, err := clientFor(t, server, retries(2)).RequestToken(t.Context(), server.URL, emptyForm)
+		e := requireError(t, err, Malformed)
+		require.ErrorContains(t, err, says, "%s", body)
+		require.Equal(t, 1, e.Attempts, "a malformed answer is not asked for again")
+		require.NotEmpty(t, e.Meaning)
+		require.NotEmpty(t, e.Remedy)
+		require.NotContains(t, e.Error(), "opaque-token")
+		require.NotContains(t, e.Error(), "eyJ")
+	}
+}
+
+func TestContentTypeOfATokenAnswer(t *testing.T) {
+	t.Parallel()
+	for contentType, taken := range map[string]bool{
+		"application/json": true, "application/json;charset=UTF-8": true, "Application/JSON": true, "application/x+json": true,
+		"": false, "text/html; charset=utf-8": false, "text/json": false, "application/jsonp": false, "application/jwt": false,
+	} {
+		server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Content-Type"] = []string{contentType}
+			_, _ = w.Write([]byte(validToken))
+		})
+		_, err := clientFor(t, server).RequestToken(t.Context(), server.URL, emptyForm)
+		if taken {
+			require.NoError(t, err, contentType)
+			continue
+		}
+		e := requireError(t, err, Malformed)
+		require.Contains(t, e.Detail, "not JSON", contentType)
+		require.NotContains(t, e.Error(), "opaque-token")
+		require.Contains(t, e.Meaning, "URL is probably wrong")
+	}
+}
+
+func TestAnErrorInA200IsARefusal(t *testing.T) {
+	t.Parallel()
+	server := serve(t, answers(http.StatusOK, `{"error":"invalid_client","error_description":"no","access_token":"opaque-token","token_type":"Bearer","expires_in":300}`))
+	_, err := clientFor(t, server).RequestToken(t.Context(), server.URL, emptyForm)
+	e := requireError(t, err, Refused)
+	require.Equal(t, "invalid_client", e.Code)
+	require.False(t, e.KeyRefused, "only a 400 or 401 refuses a key")
+}
+
+func TestTokenDoesNotPrint(t *testing.T) {
+	t.Parallel()
+	token := Token{AccessToken: "opaque-token"}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
+		for _, value := range []any{token, &token, struct{ T Token }{token}} {
+			printed := fmt.Sprintf(verb, value)
+			require.NotContains(t, printed, "opaque-token", verb)
+			require.NotContains(t, printed, fmt.Sprintf("%x", "opaque-token"), verb)
+		}
+	}
+	encoded, err := json.Marshal(token)
+	require.NoError(t, err)
+	require.NotContains(t, string(encoded), "opaque-token")
+}
+
+func TestErrorOfTheFormIsReturnedAsItIs(t *testing.T) {
+	t.Parallel()
+	server := serve(t, answers(http.StatusServiceUnavailable, `{}`))
+	cannotSign := errors.New("cannot sign")
+	calls := 0
+	_, err := clientFor(t, server, retries(3)).RequestToken(t.Context(), server.URL, func() (url.Values, error) {
+		calls++
+		if calls == 2 {
+			return nil, cannotSign
+		}
+		return emptyForm()
+	})
+	require.Same(t, cannotSign, err)
+	require.Equal(t, 2, calls)
+}
+
+// FuzzTokenAnswer holds what must be true of any answer: no panic, a token within its bounds or an error that shows
+// nothing of the answer but the provider's sanitised words.
+func FuzzTokenAnswer(f *testing.F) {
+	const secret = "eyJhbGciOiJub25lIn0.c2VjcmV0.c2VjcmV0"
+	f.Add(http.StatusOK, "application/json", `{"access_token":"`+secret+`","token_type":"Bearer","expires_in":300,"scope":"a b"}`)
+	f.Add(http.StatusOK, "application/json", `{"access_token":"`+unsignedJWT(`{"exp":1e300,"jti":"x"}`)+`","token_type":"bearer"}`)
+	f.Add(http.StatusOK, "text/html", `<html>`+secret)
+	f.Add(http.StatusBadRequest, "application/json", `{"error":"invalid_client","error_description":"`+secret+`"}`)
+	f.Add(http.StatusUnauthorized, "application/json", `{"error":"`+secret+`","error_description":"a\u0000\u202e`+strings.Repeat("x", 300)+`"}`)
+	f.Add(http.StatusFound, "", "")
+	client, err := New(Config{RequestTimeout: time.Second}, quick)
+	require.NoError(f, err)
+	f.Cleanup(client.Close)
+	f.Fuzz(func(t *testing.T, status int, mediaType, body string) {
+		v, err := client.start(OpToken, "https://idp.example.com/token", emptyForm)
+		require.NoError(t, err)
+		a := &answer{status: status, mediaType: mediaType, body: []byte(body), header: http.Header{}, startedAt: time.Now(), receivedAt: time.Now()}
+		members, err := v.success(t.Context(), a)
+		if err == nil {
+			var token *Token
+			if token, err = parseToken(members, a); err == nil {
+				require.NotEmpty(t, token.AccessToken)
+				require.Greater(t, token.Lifetime, time.Duration(0))
+				require.LessOrEqual(t, token.Lifetime, 24*time.Hour)
+				require.Zero(t, token.Lifetime%time.Second)
+				require.True(t, printable(token.AccessToken, "") && printable(token.Scope, " ") && printable(token.JTI, ""))
+				return
+			}
+			err = v.invalid(t.Context(), a, err)
+		}
+		requireHarmless(t, err, members, body)
+	})
+}
+
+// requireHarmless asserts that an error shows nothing that could be a token.
+func requireHarmless(t *testing.T, err error, members object, body string) {
+	t.Helper()
+	var e *Error
+	require.ErrorAs(t, err, &e)
+	text := e.Error()
+	require.NotContains(t, text, "eyJ")
+	require.LessOrEqual(t, len([]rune(e.Description)), maxDescription)
+	require.LessOrEqual(t, len(e.Code), maxCode)
+	require.False(t, strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }))
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return !isBase64(r) }) {
+		require.LessOrEqual(t, len(word), longestWord)
+	}
+	if secret := members.text("access_token"); len(secret) > longestWord {
+		require.NotContains(t, text, secret)
+	}
+	if len(body) > maxDescription+maxCode {
+		require.NotContains(t, text, body)
+	}
+}
