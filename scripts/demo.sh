@@ -1,0 +1,169 @@
+#!/usr/bin/env bash
+# Walks the API Gateway's four steps to a token with Vault in the key file's
+# place, and shows each command and what it answers. It builds the plugin and
+# starts a Vault dev server, an identity provider and a protected API on free
+# ports of 127.0.0.1; all of it is private to the run and gone when it ends.
+#
+# Usage: scripts/demo.sh embedded|keycloak [keep]
+#
+# embedded is the provider that the tests use; keycloak is the real one, which
+# needs Java and Maven. keep leaves everything running until Ctrl-C.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/lib.sh
+. scripts/lib.sh
+
+realm=apigw
+bold='' blue='' plain=''
+if [ -t 1 ]; then bold=$'\033[1m' blue=$'\033[36m' plain=$'\033[0m'; fi
+
+# prepare builds and starts everything.
+prepare() {
+  local name
+  need go "Go 1.26 or later: https://go.dev/doc/install"
+  need curl "curl: https://curl.se"
+  log "Building the plugin ..."
+  make --no-print-directory build BINARY="$dir/plugins/vault-plugin-bcgov-jwt" >/dev/null
+  go build -buildvcs=false -o "$dir/bin/provider" ./integrationtest/idp/server
+  ln -s "$(scripts/vault.sh)" "$dir/bin/vault"
+  export PATH=$dir/bin:$PATH
+  for name in "${!VAULT_@}"; do unset "$name"; done
+
+  start_provider "$1"
+  log "Starting Vault ..."
+  export VAULT_ADDR VAULT_TOKEN=root
+  VAULT_ADDR=http://127.0.0.1:$(free_port)
+  background vault server -dev -dev-no-store-token -dev-root-token-id="$VAULT_TOKEN" \
+    -dev-listen-address="${VAULT_ADDR#http://}" -dev-plugin-dir="$dir/plugins"
+  await vault vault status
+}
+
+# start_provider sets IDP, the provider's base URL, and API, the protected
+# API's. The embedded provider serves the API, also where Keycloak is the issuer.
+start_provider() {
+  local issuer=
+  log "Starting the identity provider ..."
+  if [ "$1" = keycloak ]; then
+    IDP=$(scripts/keycloak.sh start "$(free_port)" "$dir")
+    issuer=$IDP/realms/$realm
+  fi
+  background provider -realm "$realm" -issuer "$issuer"
+  await provider grep PROTECTED_API= "$dir/provider.log"
+  IDP=${IDP:-$(sed -n 's/^BASE_URL=//p' "$dir/provider.log")}
+  API=$(sed -n 's/^PROTECTED_API=//p' "$dir/provider.log")
+}
+
+# background COMMAND...: runs it, with a log of its name.
+background() {
+  "$@" >"$dir/$1.log" 2>&1 </dev/null &
+  pids="$! $pids"
+}
+
+# await NAME TEST...: waits until the test holds of what background ran last.
+await() {
+  local name=$1 deadline=$((SECONDS + 30))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    if ! kill -0 "${pids%% *}" 2>/dev/null || [ "$SECONDS" -gt "$deadline" ]; then
+      tail -n 20 "$dir/$name.log" >&2
+      die "$name did not start; its log ends as above."
+    fi
+    sleep 0.2
+  done
+}
+
+clean_up() {
+  local pid
+  trap '' INT TERM
+  for pid in $pids; do kill "$pid" 2>/dev/null || true; done
+  scripts/keycloak.sh stop "$dir"
+  wait
+  rm -rf "$dir"
+}
+
+title() { printf '\n\n%s%s%s\n' "$bold" "$1" "$plain"; }
+
+# show COMMAND: prints a command as a user would type it, and what it answers.
+show() {
+  printf '\n%s$ %s%s\n' "$blue" "$1" "$plain"
+  eval "$1"
+}
+
+# expect STATUS COMMAND: shows a curl -i whose answer must have this status.
+expect() {
+  local answer
+  answer=$(show "$2")
+  printf '%s\n' "$answer"
+  [[ $answer == *"HTTP/1.1 $1"* ]] || die "the answer should have been $1."
+}
+
+# shellcheck disable=SC2016 # the commands are shown as they would be typed
+walk() {
+  title "Before: a Vault with the plugin"
+  show 'vault secrets enable -path=bcgov-jwt vault-plugin-bcgov-jwt'
+  echo "
+(Only because this provider is at http://127.0.0.1:)"
+  show 'vault write bcgov-jwt/config allow_insecure_endpoints=true'
+
+  title "1. Generate a key pair, in Vault, which never gives the private key away"
+  show 'vault write -f bcgov-jwt/keys/myapi'
+
+  title "2. Request access to the API with the public key"
+  echo "
+(In the API Services Portal you paste public_key. Here a command does it:)"
+  show "vault read -field=public_key bcgov-jwt/keys/myapi |
+    go run ./integrationtest/keycloak/register -url $IDP -realm $realm -client-id myapi-client"
+  echo "
+(The portal then shows the Client ID, the Issuer and the Token Endpoint:)"
+  show "export CID=myapi-client
+  export ISS=$IDP/realms/$realm
+  export TURL=$IDP/realms/$realm/protocol/openid-connect/token"
+  show 'vault write bcgov-jwt/keys/myapi client_id=$CID issuer=$ISS token_endpoint=$TURL'
+
+  title "3. Request a token: Vault signs the assertion and exchanges it"
+  show 'vault write -f bcgov-jwt/roles/myapi'
+  show 'vault read -field=report bcgov-jwt/check/myapi'
+  show 'vault read bcgov-jwt/creds/myapi'
+
+  title "4. Call the API: without a token, then with one"
+  expect 401 "curl -isS $API"
+  expect 200 'curl -isS -H "Authorization: Bearer $(vault read -field=access_token bcgov-jwt/creds/myapi)" '"$API"
+}
+
+# play leaves everything running until Ctrl-C.
+play() {
+  title "Everything is running. In another terminal:"
+  echo "
+  export PATH=$dir/bin:\$PATH
+  export VAULT_ADDR=$VAULT_ADDR VAULT_TOKEN=$VAULT_TOKEN
+  export API=$API
+
+  vault read bcgov-jwt/creds/myapi
+  vault path-help bcgov-jwt
+
+Administrator of the provider at $IDP: admin, password admin.
+Logs: $dir/*.log
+
+Ctrl-C stops it all and removes it."
+  wait
+}
+
+case "$*" in
+embedded | keycloak | 'embedded keep' | 'keycloak keep') ;;
+*) die "usage: scripts/demo.sh embedded|keycloak [keep]" ;;
+esac
+
+pids=
+dir=$(cd "$(mktemp -d)" && pwd -P)
+mkdir "$dir/bin" "$dir/plugins"
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+prepare "$1"
+walk
+if [ "${2:-}" = keep ]; then
+  play
+else
+  title "That was all. It is being cleaned up; to have it all running and play with it: make dev"
+fi

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Runs the integration tests, all packages on one Keycloak. What takes long to
+# get is got first, where its progress shows. Without Java or Maven the tests
+# leave the Keycloak part out, and say so; with CI=true that is a failure.
+#
+# Usage: scripts/integration.sh [GO TEST FLAG...]
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/lib.sh
+. scripts/lib.sh
+
+clean_up() {
+  scripts/keycloak.sh stop "$dir"
+  rm -rf "$dir"
+}
+
+scripts/vault.sh >/dev/null
+if [ "${CI:-}" = true ] || scripts/keycloak.sh check 2>/dev/null; then
+  dir=$(mktemp -d)
+  trap clean_up EXIT
+  trap 'exit 130' INT TERM
+  export KC_BOOTSTRAP_ADMIN_USERNAME=admin KC_BOOTSTRAP_ADMIN_PASSWORD=admin
+  BCGOV_JWT_TEST_KEYCLOAK=$(scripts/keycloak.sh start "$(free_port)" "$dir")
+  export BCGOV_JWT_TEST_KEYCLOAK
+fi
+go test -count=1 -timeout 20m "$@" ./integrationtest/...

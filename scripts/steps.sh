@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Runs make targets one after the other, all of them whatever fails, and ends
+# with a summary; fails if one of them did.
+#
+# Usage: scripts/steps.sh TARGET...
+set -uo pipefail
+
+cd "$(dirname "$0")/.." || exit
+summary=
+failed=0
+
+for target in "$@"; do
+  printf '\n== %s\n' "$target"
+  start=$SECONDS
+  if make --no-print-directory "$target"; then
+    result=ok
+  else
+    result=FAILED
+    failed=$((failed + 1))
+  fi
+  summary+=$(printf '%-12s %-7s %4ds' "$target" "$result" $((SECONDS - start)))$'\n'
+done
+
+printf '\n== summary\n%s' "$summary"
+if [ "$failed" -gt 0 ]; then
+  echo "$failed of $# steps FAILED"
+  exit 1
+fi
+echo "all $# steps passed in ${SECONDS}s"
