@@ -103,7 +103,7 @@ func (c *check) passed(step, format string, args ...any) {
 
 func (c *check) walk(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		c.checkRole, c.checkKey, c.checkRegistration, c.checkHost, c.checkConnection, c.checkDiscovery, c.checkToken,
+		c.checkRole, c.checkKey, c.checkRegistration, c.checkConnection, c.checkDiscovery, c.checkToken,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -158,15 +158,6 @@ func (c *check) firstURL() string {
 	return c.key.Settings().Issuer
 }
 
-func (c *check) checkHost(context.Context) error {
-	if err := c.client.CheckEndpoint(c.firstURL()); err != nil {
-		return &stepFailure{step: "host", text: c.firstURL() + " " + err.Error(),
-			hint: fmt.Sprintf("Compare with the configuration: vault read %sconfig", c.req.MountPoint)}
-	}
-	c.passed("host", "%s is allowed", hostOf(c.firstURL()))
-	return nil
-}
-
 func hostOf(endpoint string) string {
 	parsed, err := url.Parse(endpoint)
 	if err != nil {
@@ -176,7 +167,13 @@ func hostOf(endpoint string) string {
 }
 
 func (c *check) checkConnection(ctx context.Context) error {
+	host := hostOf(c.firstURL())
 	connection, err := c.client.Connect(ctx, c.firstURL())
+	var failure *tokenendpoint.Error
+	if errors.As(err, &failure) && failure.Kind == tokenendpoint.Blocked {
+		return c.failed("host", err)
+	}
+	c.passed("host", "%s is allowed", host)
 	if err != nil {
 		return c.failed("connect", err)
 	}
@@ -187,7 +184,7 @@ func (c *check) checkConnection(ctx context.Context) error {
 	if connection.Proxy != "" {
 		how += ", through the proxy " + connection.Proxy
 	}
-	c.passed("connect", "%s at %s (%s)", hostOf(c.firstURL()), connection.Address, how)
+	c.passed("connect", "to %s (%s)", connection.Address, how)
 	c.checkClock(connection)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -57,7 +58,7 @@ func keySettings() []setting[keyring.Settings] {
 			func(s *settings) *string { return &s.RevocationEndpoint }, trimmed),
 		newSetting("audience", framework.TypeString,
 			"The assertion's aud. Default: the issuer, which Keycloak wants.",
-			func(s *settings) *string { return &s.Audience }, printable(512)),
+			func(s *settings) *string { return &s.Audience }, audience),
 		newSetting("algorithm", framework.TypeString,
 			"The JWS algorithm. Default: by type, RS256 for RSA keys.",
 			func(s *settings) *string { return (*string)(&s.Algorithm) }, trimmed).allowing(algorithms()...),
@@ -83,6 +84,15 @@ func commonName(name string) (string, error) {
 
 func clientID(id string) (string, error) {
 	return printable(256)(id)
+}
+
+// audience is one value: Keycloak refuses more.
+func audience(value string) (string, error) {
+	value, err := printable(512)(value)
+	if err == nil && strings.ContainsFunc(value, unicode.IsSpace) {
+		err = errors.New("must be one value, without spaces")
+	}
+	return value, err
 }
 
 // printable takes ASCII without control characters, which is what RFC 6749 (appendix A) has for such values.
@@ -272,7 +282,7 @@ func nextAfterCreation(mount string, key *keyring.Key) string {
 	if registered(key) {
 		return notTheCertificate
 	}
-	return registrationAdvice(mount, key.Name()) + ". " + notTheCertificate
+	return notTheCertificate + " " + registrationAdvice(mount, key.Name())
 }
 
 // registered says whether the key's client is known, so that tokens can be asked for.
@@ -386,7 +396,7 @@ func (b *backend) deleteKey(ctx context.Context, req *logical.Request, data *fra
 		return nil, err
 	}
 	if len(roles) > 0 {
-		return nil, userErrorf("key %q is in use by the roles %s: delete them, or give them another key, first", name, abbreviate(roles, 10))
+		return nil, userErrorf("key %q is in use, by %s: delete these roles, or give them another key, first", name, abbreviate(roles, 10))
 	}
 	defer b.keys.drop(name)
 	return nil, keyring.Delete(ctx, req.Storage, key)

@@ -1,0 +1,47 @@
+package clientauth
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/bench"
+)
+
+// BenchmarkAssertionAgainstRawSignature has the goal of a ratio of at most 1.05.
+func BenchmarkAssertionAgainstRawSignature(b *testing.B) {
+	signer := newVersion(b, keyring.RSA2048).Signer()
+	raw, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(b, err)
+	digest := sha256.Sum256(make([]byte, 300))
+	bench.Compare(b,
+		func() error {
+			_, err := NewAssertion(signer, "gwa-client", "https://idp.example/realms/apigw", time.Now(), 45*time.Second)
+			return err
+		},
+		func() error {
+			_, err := rsa.SignPKCS1v15(rand.Reader, raw, crypto.SHA256, digest[:])
+			return err
+		})
+}
+
+// BenchmarkAssertion counts allocations for each kind of key.
+func BenchmarkAssertion(b *testing.B) {
+	for _, keyType := range keyring.Types() {
+		b.Run(string(keyType), func(b *testing.B) {
+			signer := newVersion(b, keyType).Signer()
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := NewAssertion(signer, "gwa-client", "https://idp.example/realms/apigw", time.Now(), 45*time.Second); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,52 @@
+// Package bench compares the speed of two functions within one run, so that what else the machine does bears on both.
+package bench
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// rounds is how often the two sides take turns.
+const rounds = 10
+
+// Compare runs subject and baseline in turns, for b.N calls each in all, and reports the medians of both and of the ratio
+// between them with its spread. It stands in for the benchmark's own loop.
+func Compare(b *testing.B, subject, baseline func() error) {
+	b.Helper()
+	calls := max(1, b.N/rounds)
+	var subjectTimes, baselineTimes, ratios []float64
+	for range rounds {
+		subjectTime := measure(b, calls, subject)
+		baselineTime := measure(b, calls, baseline)
+		subjectTimes = append(subjectTimes, subjectTime)
+		baselineTimes = append(baselineTimes, baselineTime)
+		ratios = append(ratios, subjectTime/baselineTime)
+	}
+	b.ReportMetric(median(subjectTimes), "ns/op")
+	b.ReportMetric(median(baselineTimes), "baseline-ns/op")
+	b.ReportMetric(median(ratios), "ratio")
+	b.ReportMetric(slices.Min(ratios), "ratio-min")
+	b.ReportMetric(slices.Max(ratios), "ratio-max")
+}
+
+// measure returns the mean nanoseconds of a call.
+func measure(b *testing.B, calls int, f func() error) float64 {
+	b.Helper()
+	began := time.Now()
+	for range calls {
+		if err := f(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return float64(time.Since(began).Nanoseconds()) / float64(calls)
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[middle]
+	}
+	return (sorted[middle-1] + sorted[middle]) / 2
+}
