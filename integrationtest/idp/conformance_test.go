@@ -1,0 +1,393 @@
+package idp_test
+
+import (
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
+)
+
+// TestStandInConformance holds the stand-in to the table.
+func TestStandInConformance(t *testing.T) {
+	t.Parallel()
+	testConformance(t, newStandIn)
+}
+
+// TestKeycloakConformance holds the table to a real Keycloak, so that the stand-in cannot drift from it.
+func TestKeycloakConformance(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t, keycloak.ForTest(t), time.Now, time.Sleep)
+	testConformance(t, func(*testing.T) *provider { return p })
+}
+
+func testConformance(t *testing.T, newProvider func(*testing.T) *provider) {
+	t.Helper()
+	for _, sequence := range sequences() { // first, for some of them wait for long
+		t.Run(sequence.name, func(t *testing.T) {
+			t.Parallel()
+			sequence.run(t, newProvider(t))
+		})
+	}
+	for _, c := range cases() {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := newProvider(t).newParty(t, c.key, c.client...)
+			got := p.ask(t, p.sign(t, c.assertion...), c.form...)
+			got.requireHeader(t, "Content-Type", "application/json", "Cache-Control", "no-store", "Pragma", "no-cache")
+			if c.refused != "" {
+				got.requireRefusal(t, c.refused)
+				return
+			}
+			got.requireToken(t, p, c.scope)
+		})
+	}
+}
+
+// conformanceCase is one token request that differs in one way from a good one, and its answer: a token with the scope, or the refusal.
+type conformanceCase struct {
+	name      string
+	key       string
+	client    []registration
+	assertion []mutation
+	form      []formChange
+	refused   string
+	scope     string
+}
+
+// What a case changes: what is registered, an assertion, the form that carries it.
+type (
+	registration func(*testing.T, *keycloak.Client)
+	mutation     func(p *party, header, claims map[string]any)
+	formChange   func(url.Values)
+)
+
+func attribute(name, value string) registration {
+	return func(_ *testing.T, c *keycloak.Client) { c.Attributes[name] = value }
+}
+
+func registered(change func(*keycloak.Client)) registration {
+	return func(_ *testing.T, c *keycloak.Client) { change(c) }
+}
+
+func scopes(byDefault, optional string) registration {
+	return registered(func(c *keycloak.Client) {
+		c.DefaultClientScopes, c.OptionalClientScopes = strings.Fields(byDefault), strings.Fields(optional)
+	})
+}
+
+// pasted registers a text in place of the public key.
+func pasted(text string) registration { return attribute(keycloak.AttributePublicKey, text) }
+
+// jwksURL registers a JWKS URL in place of the public key.
+func jwksURL(target string) registration {
+	return func(_ *testing.T, c *keycloak.Client) {
+		c.Attributes = map[string]string{keycloak.AttributeUseJWKSURL: "true", keycloak.AttributeJWKSURL: target}
+	}
+}
+
+// jwks registers the URL of a document with these keys.
+func jwks(keys ...jose.JSONWebKey) registration {
+	return func(t *testing.T, c *keycloak.Client) { jwksURL(newJWKSHost(t, keys...).URL)(t, c) }
+}
+
+// jwksHandler registers a JWKS URL with that handler behind it.
+func jwksHandler(handler http.Handler) registration {
+	return func(t *testing.T, c *keycloak.Client) {
+		server := httptest.NewServer(handler)
+		t.Cleanup(server.Close)
+		jwksURL(server.URL)(t, c)
+	}
+}
+
+func jwksBody(body string) registration {
+	return jwksHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
+}
+
+// jwksSlow answers when the caller has given up.
+func jwksSlow() registration {
+	return jwksHandler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+}
+
+func jwksRedirect(keys ...jose.JSONWebKey) registration {
+	return func(t *testing.T, c *keycloak.Client) {
+		jwksHandler(http.RedirectHandler(newJWKSHost(t, keys...).URL, http.StatusFound))(t, c)
+	}
+}
+
+func header(name string, value any) mutation {
+	return func(_ *party, header, _ map[string]any) { header[name] = value }
+}
+
+func claim(name string, value any) mutation {
+	return func(_ *party, _, claims map[string]any) { claims[name] = value }
+}
+
+// clock sets a time claim to so many seconds from now.
+func clock(name string, offset int64) mutation {
+	return func(p *party, _, claims map[string]any) { claims[name] = p.now().Unix() + offset }
+}
+
+// audience sets aud to the realm's issuer with that appended.
+func audience(suffix string) mutation {
+	return func(p *party, _, claims map[string]any) { claims["aud"] = p.issuer() + suffix }
+}
+
+// audiences sets aud to a list of the realm's issuer and more.
+func audiences(more ...string) mutation {
+	return func(p *party, _, claims map[string]any) { claims["aud"] = append([]string{p.issuer()}, more...) }
+}
+
+func with(name string, values ...string) formChange {
+	return func(form url.Values) { form[name] = values }
+}
+
+func without(names ...string) formChange {
+	return func(form url.Values) {
+		for _, name := range names {
+			form.Del(name)
+		}
+	}
+}
+
+// forged puts another header in front of the signed assertion.
+func forged(header string) formChange {
+	return func(form url.Values) {
+		_, rest, _ := strings.Cut(form.Get("client_assertion"), ".")
+		form.Set("client_assertion", base64.RawURLEncoding.EncodeToString([]byte(header))+"."+rest)
+	}
+}
+
+const (
+	unknownClient    = "401 invalid_client: Invalid client or Invalid client credentials"
+	invalidAlgorithm = "400 invalid_client: Invalid signature algorithm"
+	noKey            = "400 invalid_client: Unable to load public key"
+	badSignature     = "400 invalid_client: Client authentication with signed JWT failed: Signature on JWT token failed validation"
+	loading          = "400 invalid_client: Client authentication with signed JWT failed: Error when loading public keys: "
+	badKeySpec       = loading + "java.lang.RuntimeException: org.keycloak.common.util.PemException: java.security.spec.InvalidKeySpecException: encoded key spec not recognized: "
+	invalidAudience  = "400 invalid_client: Invalid token audience"
+	notActive        = "400 invalid_client: Token is not active"
+	reused           = "400 invalid_client: Token reuse detected"
+	duplicated       = "400 invalid_request: duplicated parameter"
+)
+
+// These keep the rows of the table short.
+type (
+	clients []registration
+	signed  []mutation
+	forms   []formChange
+)
+
+func cases() []conformanceCase {
+	return slices.Concat(requestCases(), audienceCases(), timeCases(), clientCases(), algorithmCases(), pastedKeyCases(), jwksCases())
+}
+
+// What is asked for and granted.
+func requestCases() []conformanceCase {
+	two := scopes("profile email", "address phone")
+	return []conformanceCase{
+		{name: "client like the portal's: no scope"},
+		{name: "token lifespan of the client", client: clients{attribute(keycloak.AttributeTokenLifespan, "77")}},
+		{name: "scopes: the default ones are granted unasked", client: clients{two}, scope: "profile email"},
+		{name: "scopes: an optional one comes on top", client: clients{two}, form: forms{with("scope", "address")}, scope: "profile email address"},
+		{name: "scopes: a default one may be asked for", client: clients{two}, form: forms{with("scope", "email")}, scope: "profile email"},
+		{name: "scopes: openid brings an id_token", form: forms{with("scope", "openid")}, scope: "openid"},
+		{name: "scopes: openid with others", client: clients{two}, form: forms{with("scope", "openid phone")}, scope: "openid profile email phone"},
+		{name: "scopes: unknown", form: forms{with("scope", "nope")}, refused: "400 invalid_scope: Invalid scopes: nope"},
+		{name: "scopes: unknown with known", client: clients{two}, form: forms{with("scope", "email nope")}, refused: "400 invalid_scope: Invalid scopes: email nope"},
+		{name: "scopes: the parameter scopes is ignored", form: forms{with("scopes", "openid")}},
+		{name: "grant_type: absent", form: forms{without("grant_type")}, refused: "400 invalid_request: Missing form parameter: grant_type"},
+		{name: "grant_type: unknown, told before the client", form: forms{with("grant_type", "x"), with("client_id", "x")}, refused: "400 unsupported_grant_type: Unsupported grant_type"},
+		{name: "a parameter twice", form: forms{with("scope", "", "")}, refused: duplicated},
+		{name: "a parameter twice, told after the client", form: forms{with("scope", "", "")}, assertion: signed{claim("aud", "x")}, refused: invalidAudience},
+		{name: "a parameter that Keycloak does not know", form: forms{with("resource", "https://example.com")}},
+	}
+}
+
+func audienceCases() []conformanceCase {
+	return []conformanceCase{
+		{name: "aud: token endpoint", assertion: signed{audience("/protocol/openid-connect/token")}},
+		{name: "aud: introspection endpoint", assertion: signed{audience("/protocol/openid-connect/token/introspect")}},
+		{name: "aud: PAR endpoint", assertion: signed{audience("/protocol/openid-connect/ext/par/request")}},
+		{name: "aud: CIBA endpoint", assertion: signed{audience("/protocol/openid-connect/ext/ciba/auth")}},
+		{name: "aud: revocation endpoint", assertion: signed{audience("/protocol/openid-connect/revoke")}, refused: invalidAudience},
+		{name: "aud: list of one", assertion: signed{audiences()}},
+		{name: "aud: list of two", assertion: signed{audiences("https://example.com")}, refused: "400 invalid_client: Multiple audiences not allowed"},
+		{name: "aud: list of two others", assertion: signed{claim("aud", []string{"a", "b"})}, refused: invalidAudience},
+		{name: "aud: trailing slash", assertion: signed{audience("/")}, refused: invalidAudience},
+		{name: "aud: absent", assertion: signed{claim("aud", nil)}, refused: invalidAudience},
+		{name: "aud is checked before exp", assertion: signed{claim("aud", "x"), claim("exp", nil)}, refused: invalidAudience},
+	}
+}
+
+// The instants keep two seconds from each limit, so that a slow machine does not matter.
+func timeCases() []conformanceCase {
+	return []conformanceCase{
+		{name: "exp: 5 min after iat", assertion: signed{clock("exp", 300)}},
+		{name: "exp: absent", assertion: signed{claim("exp", nil)}, refused: "400 invalid_client: Token exp claim is required"},
+		{name: "exp: past, without skew", assertion: signed{clock("iat", -12), clock("exp", -2)}, refused: notActive},
+		{name: "iat: 55 s ago", assertion: signed{clock("iat", -55)}},
+		{name: "iat: 62 s ago", assertion: signed{clock("iat", -62)}, refused: "400 invalid_client: Token was issued too far in the past to be used now"},
+		{name: "iat: 62 s ago, where the client may", client: clients{attribute(keycloak.AttributeMaxAge, "120")}, assertion: signed{clock("iat", -62)}},
+		{name: "iat: 14 s ahead", assertion: signed{clock("iat", 14)}},
+		{name: "iat: 30 s ahead", assertion: signed{clock("iat", 30)}, refused: "400 invalid_client: Token was issued in the future"},
+		{name: "iat: absent, exp in 45 s", assertion: signed{claim("iat", nil)}},
+		{name: "iat: absent, exp in 300 s", assertion: signed{claim("iat", nil), clock("exp", 300)}, refused: "400 invalid_client: Token expiration is too far in the future and iat claim not present in token"},
+		{name: "iat: absent, exp past", assertion: signed{claim("iat", nil), clock("exp", -2)}, refused: notActive},
+		{name: "nbf: 13 s ahead", assertion: signed{clock("nbf", 13)}},
+		{name: "nbf: 30 s ahead", assertion: signed{clock("nbf", 30)}, refused: notActive},
+		{name: "jti: absent", assertion: signed{claim("jti", nil)}, refused: "400 invalid_client: Token jti claim is required"},
+		{name: "typ: client-authentication+jwt", assertion: signed{header("typ", "client-authentication+jwt")}},
+		{name: "typ: absent", assertion: signed{header("typ", nil)}},
+		{name: "typ: any", assertion: signed{header("typ", "any")}},
+	}
+}
+
+// Who asks, and in which form.
+func clientCases() []conformanceCase {
+	disabled := registered(func(c *keycloak.Client) { c.Enabled = false })
+	noAccount := registered(func(c *keycloak.Client) { c.ServiceAccountsEnabled = false })
+	public := registered(func(c *keycloak.Client) { c.PublicClient = true })
+	bearerOnly := registered(func(c *keycloak.Client) { c.BearerOnly = true })
+	bySecret := registered(func(c *keycloak.Client) { c.ClientAuthenticatorType, c.Secret = keycloak.AuthenticatorSecret, "s3cret" })
+	return []conformanceCase{
+		{name: "client_id: absent", form: forms{without("client_id")}},
+		{name: "client_id: unknown", form: forms{with("client_id", "unknown")}, refused: unknownClient},
+		{name: "client_id and assertion: unknown", form: forms{with("client_id", "unknown")}, assertion: signed{claim("iss", "unknown"), claim("sub", "unknown")}, refused: unknownClient},
+		{name: "client_id: another than the assertion's", assertion: signed{claim("iss", "other"), claim("sub", "other")}, refused: "400 invalid_client: client_id parameter does not match sub claim"},
+		{name: "iss: another than sub", assertion: signed{claim("iss", "other")}, refused: unknownClient},
+		{name: "iss: absent", assertion: signed{claim("iss", nil)}, refused: unknownClient},
+		{name: "sub: absent", assertion: signed{claim("sub", nil)}, refused: unknownClient},
+		{name: "iss and sub: absent", assertion: signed{claim("iss", nil), claim("sub", nil)}, refused: "400 invalid_client: Token sub claim is required"},
+		{name: "client_assertion_type: absent", form: forms{without("client_assertion_type")}, refused: "400 invalid_client: Parameter client_assertion_type is missing"},
+		{name: "client_assertion_type: another", form: forms{with("client_assertion_type", "x")}, refused: "400 invalid_client: Parameter client_assertion_type has value 'x' but expected is 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'"},
+		{name: "client_assertion: absent", form: forms{without("client_assertion")}, refused: "400 invalid_client: client_assertion parameter missing"},
+		{name: "client_assertion: no JWT", form: forms{with("client_assertion", "junk")}, refused: "400 invalid_client: Client authentication with signed JWT failed: java.lang.IllegalArgumentException: Parsing error"},
+		{name: "no client authentication", form: forms{without("client_id", "client_assertion", "client_assertion_type")}, refused: unknownClient},
+		{name: "a secret beside the assertion", form: forms{with("client_secret", "x")}},
+		{name: "disabled client", client: clients{disabled}, refused: unknownClient},
+		{name: "disabled client, told before the key", client: clients{disabled, pasted("junk")}, refused: unknownClient},
+		{name: "no service account", client: clients{noAccount}, refused: "401 unauthorized_client: Client not enabled to retrieve service account"},
+		{name: "no service account, told before the scope", client: clients{noAccount}, form: forms{with("scope", "nope")}, refused: "401 unauthorized_client: Client not enabled to retrieve service account"},
+		{name: "public client", client: clients{public}, refused: "401 unauthorized_client: Public client not allowed to retrieve service account"},
+		{name: "bearer-only client", client: clients{bearerOnly}, refused: "400 invalid_client: Bearer-only not allowed"},
+		{name: "client with a secret", client: clients{bySecret}, refused: "401 unauthorized_client: Invalid client or Invalid client credentials"},
+		{name: "client with a secret, disabled", client: clients{bySecret, disabled}, refused: unknownClient},
+		{name: "client with a secret, client_id absent", client: clients{bySecret}, form: forms{without("client_id")}, refused: unknownClient},
+		{name: "client with a secret, wrong", client: clients{bySecret}, form: forms{with("client_secret", "x")}, refused: "401 unauthorized_client: Invalid client or Invalid client credentials"},
+		{name: "client with a secret, right", client: clients{bySecret}, form: forms{with("client_secret", "s3cret")}},
+	}
+}
+
+// Every algorithm with every way to register and to name a key.
+func algorithmCases() []conformanceCase {
+	var cases []conformanceCase
+	for _, pair := range []struct {
+		key string
+		alg jose.SignatureAlgorithm
+	}{
+		{"rsa", jose.RS256},
+		{"rsa", jose.RS384},
+		{"rsa", jose.RS512},
+		{"rsa", jose.PS256},
+		{"rsa", jose.PS384},
+		{"rsa", jose.PS512},
+		{"rsa4096", jose.RS256},
+		{"p256", jose.ES256},
+		{"p384", jose.ES384},
+		{"p521", jose.ES512},
+		{"ed25519", jose.EdDSA},
+	} {
+		name, alg := pair.key+" "+string(pair.alg)+", ", header("alg", string(pair.alg))
+		published := jwks(testKeys()[pair.key].jwk())
+		// Without kid a key is taken for RS256 unless its kind tells; a pasted EC key's does not.
+		pastedWithoutKID, publishedWithoutKID := noKey, noKey
+		if pair.alg == jose.RS256 || pair.alg == jose.EdDSA {
+			pastedWithoutKID = ""
+		}
+		if pair.alg == jose.RS256 || pair.key[0] != 'r' {
+			publishedWithoutKID = ""
+		}
+		cases = append(cases,
+			conformanceCase{name: name + "PEM", key: pair.key, assertion: signed{alg}},
+			conformanceCase{name: name + "PEM, kid wrong", key: pair.key, assertion: signed{alg, header("kid", "x")}, refused: noKey},
+			conformanceCase{name: name + "PEM, kid absent", key: pair.key, assertion: signed{alg, header("kid", nil)}, refused: pastedWithoutKID},
+			conformanceCase{name: name + "JWKS", key: pair.key, client: clients{published}, assertion: signed{alg}},
+			conformanceCase{name: name + "JWKS, kid wrong", key: pair.key, client: clients{published}, assertion: signed{alg, header("kid", "x")}, refused: noKey},
+			conformanceCase{name: name + "JWKS, kid absent", key: pair.key, client: clients{published}, assertion: signed{alg, header("kid", nil)}, refused: publishedWithoutKID},
+			conformanceCase{name: name + "pinned", key: pair.key, client: clients{attribute(keycloak.AttributeAlgorithm, string(pair.alg))}, assertion: signed{alg}},
+		)
+	}
+	rsaID, p256ID := testKeys()["rsa"].id(), testKeys()["p256"].id()
+	return append(cases,
+		conformanceCase{name: "alg: another than the pinned one", client: clients{attribute(keycloak.AttributeAlgorithm, "RS512")}, refused: invalidAlgorithm},
+		conformanceCase{name: "alg is checked before the key", client: clients{attribute(keycloak.AttributeAlgorithm, "RS512"), pasted("junk")}, refused: invalidAlgorithm},
+		conformanceCase{name: "alg: absent", form: forms{forged(`{"kid":"` + rsaID + `"}`)}, refused: invalidAlgorithm},
+		conformanceCase{name: "alg: none", form: forms{forged(`{"alg":"none","kid":"` + rsaID + `"}`)}, refused: badSignature},
+		conformanceCase{name: "alg: none, kid absent", form: forms{forged(`{"alg":"none"}`)}, refused: noKey},
+		conformanceCase{name: "alg: HS256", form: forms{forged(`{"alg":"HS256","kid":"` + rsaID + `"}`)}, refused: badSignature},
+		conformanceCase{name: "alg: ES384 for a P-256 key", key: "p256", form: forms{forged(`{"alg":"ES384","kid":"` + p256ID + `"}`)}, refused: badSignature},
+		conformanceCase{name: "alg: RS256 for a P-256 key, kid absent", key: "p256", form: forms{forged(`{"alg":"RS256"}`)}, refused: badSignature},
+		conformanceCase{name: "signature is checked before aud", form: forms{forged(`{"alg":"RS256","kid":"` + rsaID + `"}`)}, assertion: signed{claim("aud", "x")}, refused: badSignature},
+	)
+}
+
+// What may be pasted as a public key.
+func pastedKeyCases() []conformanceCase {
+	key, other := testKeys()["rsa"], testKeys()["other"]
+	private := key.private.(*rsa.PrivateKey)
+	certificate := key.certificate()
+	const ids = keycloak.AttributeKeyID
+	return []conformanceCase{
+		{name: "pasted: none", client: clients{pasted("")}, refused: noKey},
+		{name: "pasted: base64 without PEM lines", client: clients{pasted(base64.StdEncoding.EncodeToString(key.der()))}},
+		{name: "pasted: PEM with CRLF", client: clients{pasted(strings.ReplaceAll(key.pem(), "\n", "\r\n"))}},
+		{name: "pasted: PEM on one line", client: clients{pasted(strings.ReplaceAll(key.pem(), "\n", " "))}, refused: badKeySpec + "Cannot invoke \"Object.getClass()\" because \"<parameter1>\" is null"},
+		{name: "pasted: PKCS#1 public key", client: clients{pasted(encodePEM("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&private.PublicKey)))}, refused: badKeySpec + "unknown object in getInstance: org.bouncycastle.asn1.ASN1Integer"},
+		{name: "pasted: PKCS#8 private key", client: clients{pasted(encodePEM("PRIVATE KEY", key.pkcs8()))}, refused: badKeySpec + "Bad sequence size: 3"},
+		{name: "pasted: PKCS#1 private key", client: clients{pasted(encodePEM("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(private)))}, refused: badKeySpec + "Bad sequence size: 9"},
+		{name: "pasted: certificate", client: clients{pasted(certificate)}, refused: badKeySpec + "Bad sequence size: 3"},
+		{name: "pasted: junk", client: clients{pasted("junk")}, refused: badKeySpec + "failed to construct sequence from byte[]: EOF found reading length"},
+		{name: "pasted: another key", client: clients{pasted(other.pem())}, refused: noKey},
+		{name: "pasted: another key, kid absent", client: clients{pasted(other.pem())}, assertion: signed{header("kid", nil)}, refused: badSignature},
+		{name: "pasted: another key under this one's id", client: clients{pasted(other.pem()), attribute(ids, key.id())}, refused: badSignature},
+		{name: "jwt.credential.kid: another id", client: clients{attribute(ids, "k1")}, refused: noKey},
+		{name: "jwt.credential.kid: the assertion's", client: clients{attribute(ids, "k1")}, assertion: signed{header("kid", "k1")}},
+		{name: "certificate", client: clients{pasted(""), attribute(keycloak.AttributeCertificate, certificate)}},
+		{name: "certificate, kid absent", client: clients{pasted(""), attribute(keycloak.AttributeCertificate, certificate)}, assertion: signed{header("kid", nil), header("alg", "RS512")}},
+		{name: "certificate and public key", client: clients{attribute(keycloak.AttributeCertificate, certificate)}, refused: noKey},
+	}
+}
+
+func jwksCases() []conformanceCase {
+	plain := testKeys()["rsa"].jwk()
+	forEncryption, anyUse, onlyRS256, unnamed, impostor := plain, plain, plain, plain, testKeys()["other"].jwk()
+	forEncryption.Use, anyUse.Use, onlyRS256.Algorithm, unnamed.KeyID, impostor.KeyID = "enc", "", "RS256", "", plain.KeyID
+	return []conformanceCase{
+		{name: "JWKS: empty", client: clients{jwks()}, refused: noKey},
+		{name: "JWKS: use enc", client: clients{jwks(forEncryption)}, refused: noKey},
+		{name: "JWKS: without use", client: clients{jwks(anyUse)}},
+		{name: "JWKS: alg the assertion's", client: clients{jwks(onlyRS256)}},
+		{name: "JWKS: alg another", client: clients{jwks(onlyRS256)}, assertion: signed{header("alg", "RS512")}, refused: badSignature},
+		{name: "JWKS: alg another, kid absent", client: clients{jwks(onlyRS256)}, assertion: signed{header("alg", "RS512"), header("kid", nil)}, refused: noKey},
+		{name: "JWKS: without kid, kid absent", client: clients{jwks(unnamed)}, assertion: signed{header("alg", "RS512"), header("kid", nil)}},
+		{name: "JWKS: two equal kids, the first is right", client: clients{jwks(plain, impostor)}},
+		{name: "JWKS: two equal kids, the first is wrong", client: clients{jwks(impostor, plain)}, refused: badSignature},
+		{name: "JWKS: two keys", client: clients{jwks(testKeys()["p256"].jwk(), plain)}},
+		{name: "JWKS: a key of an unknown type beside", client: clients{jwksBody(`{"keys":[{"kty":"XX","kid":"a"},` + string(must(plain.MarshalJSON())) + `]}`)}},
+		{name: "JWKS: no JSON", client: clients{jwksBody("junk")}, refused: loading + "com.fasterxml.jackson.core.JsonParseException: …"},
+		{name: "JWKS: not found", client: clients{jwksHandler(http.NotFoundHandler())}, refused: loading + "org.apache.http.client.HttpResponseException: status code: 404, reason phrase: Not Found"},
+		{name: "JWKS: redirect", client: clients{jwksRedirect(plain)}},
+		{name: "JWKS: nothing listens", client: clients{jwksURL("http://127.0.0.1:1/jwks")}, refused: loading + "org.apache.http.conn.HttpHostConnectException: Connect to 127.0.0.1:1 [/127.0.0.1] failed: Connection refused"},
+	}
+}

@@ -1,0 +1,389 @@
+package idp_test
+
+import (
+	"cmp"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"maps"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
+)
+
+// provider is a server under test: the stand-in, or the Keycloak that it stands in for.
+type provider struct {
+	admin             *keycloak.Admin
+	realm, otherRealm string
+	now               func() time.Time
+	wait              func(time.Duration) // lets that much time pass by the provider's clock
+	gateway           http.Handler        // an API that takes the realm's tokens
+}
+
+// newStandIn starts a stand-in of its own for a test, with a clock of its own.
+func newStandIn(t *testing.T) *provider {
+	t.Helper()
+	var ahead atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	server := idp.New(idp.Options{Now: now, SigningKey: testKeys()["other"].private.(*rsa.PrivateKey)})
+	t.Cleanup(server.Close)
+	listener := httptest.NewServer(server)
+	t.Cleanup(listener.Close)
+	admin := keycloak.NewAdmin(listener.URL, "admin", "admin")
+	t.Cleanup(admin.Close)
+	return newProvider(t, admin, now, func(d time.Duration) { ahead.Add(int64(d)) })
+}
+
+// newProvider makes two realms that go when the test ends.
+func newProvider(t *testing.T, admin *keycloak.Admin, now func() time.Time, wait func(time.Duration)) *provider {
+	t.Helper()
+	p := &provider{admin: admin, now: now, wait: wait, realm: newRealm(t, admin), otherRealm: newRealm(t, admin)}
+	p.gateway = idp.NewGateway(admin.Issuer(p.realm), http.DefaultClient, now)
+	return p
+}
+
+func newRealm(t *testing.T, admin *keycloak.Admin) string {
+	t.Helper()
+	name := "test-" + strings.ToLower(rand.Text())
+	require.NoError(t, admin.CreateRealm(t.Context(), name))
+	t.Cleanup(func() { require.NoError(t, admin.DeleteRealm(context.WithoutCancel(t.Context()), name)) })
+	return name
+}
+
+func (p *provider) issuer() string { return p.admin.Issuer(p.realm) }
+
+func (p *provider) endpoint(path string) string {
+	return p.issuer() + "/protocol/openid-connect/" + path
+}
+
+// inOtherRealm is the same server, seen from the other realm.
+func (p *provider) inOtherRealm() *provider {
+	other := *p
+	other.realm, other.otherRealm = p.otherRealm, p.realm
+	return &other
+}
+
+// keyPair is a client's key.
+type keyPair struct {
+	private crypto.Signer
+	alg     jose.SignatureAlgorithm // what it signs with unless a test says otherwise
+}
+
+// testKeys are made once: what matters is only which key is whose.
+//
+//nolint:gochecknoglobals // keys take long to make and never change
+var testKeys = sync.OnceValue(func() map[string]keyPair {
+	ec := func(curve elliptic.Curve) *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(curve, rand.Reader)) }
+	return map[string]keyPair{
+		"rsa":     {must(rsa.GenerateKey(rand.Reader, 2048)), jose.RS256},
+		"other":   {must(rsa.GenerateKey(rand.Reader, 2048)), jose.RS256},
+		"rsa4096": {must(rsa.GenerateKey(rand.Reader, 4096)), jose.RS256},
+		"p256":    {ec(elliptic.P256()), jose.ES256},
+		"p384":    {ec(elliptic.P384()), jose.ES384},
+		"p521":    {ec(elliptic.P521()), jose.ES512},
+		"ed25519": {ed25519.NewKeyFromSeed([]byte(rand.Text() + rand.Text())[:ed25519.SeedSize]), jose.EdDSA},
+	}
+})
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func (k keyPair) der() []byte { return must(x509.MarshalPKIXPublicKey(k.private.Public())) }
+
+func (k keyPair) pem() string { return encodePEM("PUBLIC KEY", k.der()) }
+
+func (k keyPair) pkcs8() []byte { return must(x509.MarshalPKCS8PrivateKey(k.private)) }
+
+func encodePEM(label string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der}))
+}
+
+// id is the key id that Keycloak derives for a pasted key.
+func (k keyPair) id() string {
+	sum := sha256.Sum256(k.der())
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+func (k keyPair) jwk() jose.JSONWebKey {
+	return jose.JSONWebKey{Key: k.private.Public(), KeyID: k.id(), Use: "sig"}
+}
+
+func (k keyPair) certificate() string {
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	return encodePEM("CERTIFICATE", must(x509.CreateCertificate(rand.Reader, template, template, k.private.Public(), k.private)))
+}
+
+// party is a registered client and its key.
+type party struct {
+	*provider
+	client keycloak.Client
+	key    keyPair
+}
+
+// newParty registers a client of its own for a test, as the portal would, with that key (rsa if none is named); adjust changes the registration before.
+func (p *provider) newParty(t *testing.T, key string, adjust ...registration) *party {
+	t.Helper()
+	pair := testKeys()[cmp.Or(key, "rsa")]
+	c := keycloak.PortalClient("/portal/"+rand.Text(), pair.pem())
+	for _, change := range adjust {
+		change(t, &c)
+	}
+	require.NoError(t, p.admin.PutClient(t.Context(), p.realm, c))
+	return &party{provider: p, client: c, key: pair}
+}
+
+// update changes the registration.
+func (p *party) update(t *testing.T, changes ...registration) {
+	t.Helper()
+	p.client.Attributes = maps.Clone(p.client.Attributes)
+	for _, change := range changes {
+		change(t, &p.client)
+	}
+	require.NoError(t, p.admin.PutClient(t.Context(), p.realm, p.client))
+}
+
+// sign makes a client assertion that is right in every way but for what change makes of it. A member that change sets to nil is left out.
+func (p *party) sign(t *testing.T, changes ...mutation) string {
+	t.Helper()
+	now := p.now().Unix()
+	header := map[string]any{"alg": string(p.key.alg), "typ": "JWT", "kid": p.key.id()}
+	claims := map[string]any{"iss": p.client.ClientID, "sub": p.client.ClientID, "aud": p.issuer(), "iat": now, "exp": now + 45, "jti": rand.Text()}
+	for _, change := range changes {
+		change(p, header, claims)
+	}
+	for _, members := range []map[string]any{header, claims} {
+		maps.DeleteFunc(members, func(_ string, value any) bool { return value == nil })
+	}
+	return p.key.sign(t, header, claims)
+}
+
+func (k keyPair) sign(t *testing.T, header, claims map[string]any) string {
+	t.Helper()
+	options := &jose.SignerOptions{}
+	for name, value := range header {
+		if name != "alg" {
+			options.WithHeader(jose.HeaderKey(name), value)
+		}
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(header["alg"].(string)), Key: k.private}, options)
+	require.NoError(t, err)
+	jws, err := signer.Sign(must(json.Marshal(claims)))
+	require.NoError(t, err)
+	return must(jws.CompactSerialize())
+}
+
+// authenticated is a form with the members that authenticate the client.
+func (p *party) authenticated(assertion string) url.Values {
+	return url.Values{
+		"client_id":             {p.client.ClientID},
+		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
+		"client_assertion":      {assertion},
+	}
+}
+
+// ask requests a token with an assertion.
+func (p *party) ask(t *testing.T, assertion string, changes ...formChange) answer {
+	t.Helper()
+	form := p.authenticated(assertion)
+	form.Set("grant_type", "client_credentials")
+	for _, change := range changes {
+		change(form)
+	}
+	return post(t, p.endpoint("token"), form)
+}
+
+// token gets a token with a new assertion.
+func (p *party) token(t *testing.T) string {
+	t.Helper()
+	got := p.ask(t, p.sign(t))
+	got.requireToken(t, p, "")
+	return got.json["access_token"].(string)
+}
+
+func (p *party) revoke(t *testing.T, form url.Values, changes ...mutation) answer {
+	t.Helper()
+	maps.Copy(form, p.authenticated(p.sign(t, changes...)))
+	return post(t, p.endpoint("revoke"), form)
+}
+
+// answer is what a provider said.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+	json   map[string]any
+}
+
+func post(t *testing.T, endpoint string, form url.Values) answer {
+	t.Helper()
+	return send(t, must(http.NewRequestWithContext(t.Context(), http.MethodPost, endpoint, strings.NewReader(form.Encode()))))
+}
+
+func get(t *testing.T, endpoint string) answer {
+	t.Helper()
+	return send(t, must(http.NewRequestWithContext(t.Context(), http.MethodGet, endpoint, nil)))
+}
+
+func send(t *testing.T, req *http.Request) answer {
+	t.Helper()
+	if req.Method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	got := answer{status: resp.StatusCode, header: resp.Header, body: string(body)}
+	got.header.Del("Content-Length")
+	if got.header.Get("Content-Type") == "application/json" {
+		require.NoError(t, json.Unmarshal(body, &got.json))
+	}
+	return got
+}
+
+// requireRefusal checks status, error and description, written as one string: "400 invalid_client: Token is not active". A final "…" stands for anything.
+func (a answer) requireRefusal(t *testing.T, want string) {
+	t.Helper()
+	require.NotContains(t, a.json, "access_token")
+	got := fmt.Sprint(a.status, " ", a.json["error"])
+	if description, ok := a.json["error_description"]; ok {
+		got += fmt.Sprint(": ", description)
+	}
+	if prefix, found := strings.CutSuffix(want, "…"); found {
+		require.Truef(t, strings.HasPrefix(got, prefix), "want %q…, got %q", prefix, got)
+		return
+	}
+	require.Equal(t, want, got)
+}
+
+// requireToken checks every member of a token answer and of the token in it, and that the token opens the gateway.
+func (a answer) requireToken(t *testing.T, p *party, scope string) {
+	t.Helper()
+	lifespan := cmp.Or(p.client.Attributes[keycloak.AttributeTokenLifespan], "300")
+	require.Equal(t, http.StatusOK, a.status, a.json["error_description"])
+	members := []string{"access_token", "expires_in", "refresh_expires_in", "token_type", "not-before-policy", "scope"}
+	if strings.Contains(scope, "openid") {
+		members = append(members, "id_token")
+	}
+	require.ElementsMatch(t, members, slices.Collect(maps.Keys(a.json)))
+	require.Equal(t, "Bearer", a.json["token_type"])
+	require.EqualValues(t, 0, a.json["refresh_expires_in"])
+	require.EqualValues(t, 0, a.json["not-before-policy"])
+	require.ElementsMatch(t, strings.Fields(scope), strings.Fields(a.json["scope"].(string)))
+
+	header, claims := open(t, a.json["access_token"].(string))
+	require.ElementsMatch(t, []string{"alg", "typ", "kid"}, slices.Collect(maps.Keys(header)))
+	require.Equal(t, "RS256", header["alg"])
+	require.Equal(t, "JWT", header["typ"])
+	require.ElementsMatch(t, []string{"exp", "iat", "jti", "iss", "sub", "typ", "azp", "scope", "clientHost", "clientAddress", "client_id"}, withoutPersonal(claims))
+	require.InDelta(t, must(strconv.Atoi(lifespan)), claims["exp"].(float64)-claims["iat"].(float64), 0)
+	require.InDelta(t, must(strconv.Atoi(lifespan)), a.json["expires_in"], 2) // Keycloak says what remains, and may be slow
+	require.Equal(t, a.json["scope"], claims["scope"])
+	require.Equal(t, p.issuer(), claims["iss"])
+	require.Equal(t, "Bearer", claims["typ"])
+	require.Equal(t, p.client.ClientID, claims["azp"])
+	require.Equal(t, p.client.ClientID, claims["client_id"])
+	require.Regexp(t, `^trrtcc:[0-9a-f-]{36}$`, claims["jti"])
+	require.Regexp(t, `^[0-9a-f-]{36}$`, claims["sub"])
+	require.Equal(t, http.StatusOK, p.callAPI(a.json["access_token"].(string)))
+
+	if identity, ok := a.json["id_token"]; ok {
+		_, claims := open(t, identity.(string))
+		require.ElementsMatch(t, []string{"exp", "iat", "jti", "iss", "aud", "sub", "typ", "azp", "at_hash", "clientHost", "clientAddress", "client_id"},
+			withoutPersonal(claims))
+		require.Equal(t, p.client.ClientID, claims["aud"])
+		require.Equal(t, "ID", claims["typ"])
+	}
+}
+
+// withoutPersonal are the claims' names, less those that the scopes profile, email and phone add for the service account, which the stand-in leaves out.
+func withoutPersonal(claims map[string]any) []string {
+	return slices.DeleteFunc(slices.Collect(maps.Keys(claims)), func(name string) bool { return name == "email_verified" || name == "preferred_username" })
+}
+
+// callAPI calls the API behind the gateway.
+func (p *provider) callAPI(token string) (status int) {
+	req := httptest.NewRequest(http.MethodGet, "/headers", nil)
+	req.Header.Set("Authorization", "Bearer "+token)
+	recorder := httptest.NewRecorder()
+	p.gateway.ServeHTTP(recorder, req)
+	return recorder.Code
+}
+
+func open(t *testing.T, token string) (header, claims map[string]any) {
+	t.Helper()
+	parts := strings.Split(token, ".")
+	require.Len(t, parts, 3)
+	require.NoError(t, json.Unmarshal(must(base64.RawURLEncoding.DecodeString(parts[0])), &header))
+	require.NoError(t, json.Unmarshal(must(base64.RawURLEncoding.DecodeString(parts[1])), &claims))
+	return header, claims
+}
+
+// requireHeader checks all the headers of an answer; beside those given, Keycloak has some in every answer, and no Date.
+func (a answer) requireHeader(t *testing.T, namesAndValues ...string) {
+	t.Helper()
+	want := http.Header{
+		"Referrer-Policy":           {"no-referrer"},
+		"Strict-Transport-Security": {"max-age=31536000; includeSubDomains"},
+		"X-Content-Type-Options":    {"nosniff"},
+		"X-Frame-Options":           {"SAMEORIGIN"},
+		"X-Robots-Tag":              {"none"},
+	}
+	for i := 0; i < len(namesAndValues); i += 2 {
+		want.Set(namesAndValues[i], namesAndValues[i+1])
+	}
+	require.Equal(t, want, a.header)
+}
+
+// jwksHost publishes keys at its URL.
+type jwksHost struct {
+	*httptest.Server
+	fetches  atomic.Int64
+	document atomic.Pointer[jose.JSONWebKeySet]
+}
+
+func newJWKSHost(t *testing.T, keys ...jose.JSONWebKey) *jwksHost {
+	t.Helper()
+	h := &jwksHost{}
+	h.publish(keys...)
+	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		h.fetches.Add(1)
+		_ = json.NewEncoder(w).Encode(h.document.Load())
+	}))
+	t.Cleanup(h.Close)
+	return h
+}
+
+func (h *jwksHost) publish(keys ...jose.JSONWebKey) {
+	h.document.Store(&jose.JSONWebKeySet{Keys: append([]jose.JSONWebKey{}, keys...)})
+}

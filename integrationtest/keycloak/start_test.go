@@ -1,0 +1,59 @@
+package keycloak
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The script in these tests stands for scripts/keycloak.sh, which the integration tests run for real.
+func fakeScript(t *testing.T, body string) string {
+	t.Helper()
+	script := filepath.Join(t.TempDir(), "keycloak.sh")
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\n"+body), 0o755))
+	return script
+}
+
+func TestStartTellsTheLogOfAServerThatDies(t *testing.T) {
+	t.Parallel()
+	port, err := freePort()
+	require.NoError(t, err)
+	_, err = run(t.Context(), fakeScript(t, "echo 'no more memory'; exit 1"), port)
+	require.ErrorContains(t, err, "exited before it was ready")
+	require.ErrorContains(t, err, "no more memory")
+}
+
+func TestStartLeavesNothingBehindWhenCancelled(t *testing.T) {
+	t.Parallel()
+	port, err := freePort()
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = run(ctx, fakeScript(t, "exec sleep 600"), port)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestStartWaitsUntilReadyAndStops(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/health/ready" || asked.Add(1) < 3 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	t.Cleanup(listener.Close)
+	folder := t.TempDir()
+	server, err := run(t.Context(), fakeScript(t, "trap 'kill $!; touch "+folder+"/stopped; exit' TERM; sleep 600 & wait"), listener.Listener.Addr().(*net.TCPAddr).Port)
+	require.NoError(t, err)
+	require.Equal(t, listener.URL, server.BaseURL)
+	require.EqualValues(t, 3, asked.Load())
+	require.NoError(t, server.Stop())
+	require.FileExists(t, folder+"/stopped")
+}
