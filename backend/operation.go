@@ -186,11 +186,14 @@ func unknownField(path *framework.Path, req *logical.Request, name string) strin
 	return fmt.Sprintf("unknown field %q: this operation takes %s", shorten(name), strings.Join(known, ", "))
 }
 
-func shorten(name string) string {
-	if runes := []rune(name); len(runes) > 64 {
-		return string(runes[:64]) + "…"
+// shorten keeps an error short, and a private key that was pasted into the wrong field out of it: less of a value is
+// shown than comes before the secret in any PEM block.
+func shorten(value string) string {
+	const most = 32
+	if runes := []rune(value); len(runes) > most {
+		return string(runes[:most]) + "…"
 	}
-	return name
+	return value
 }
 
 // validName is what keys and roles may be called. Paths are routed wider, so that a bad name is a clear error.

@@ -78,7 +78,7 @@ func (b *backend) roleIn(ctx context.Context, req *logical.Request, data *framew
 	}
 	found, err := b.roles.get(ctx, req.Storage, name)
 	if err == nil && found == nil {
-		err = userErrorf("unknown role %q", name) // a 404 would show as "No value found" in the CLI
+		err = userErrorf("unknown role %q; to see which there are: vault list %sroles", name, req.MountPoint) // a 404 would show as "No value found" in the CLI
 	}
 	return name, found, err
 }

@@ -60,7 +60,7 @@ func keySettings() []setting[keyring.Settings] {
 			"The assertion's aud. Default: the issuer, which Keycloak wants.",
 			func(s *settings) *string { return &s.Audience }, audience),
 		newSetting("algorithm", framework.TypeString,
-			"The JWS algorithm. Default: by type, RS256 for RSA keys.",
+			"The JWS algorithm: one of "+strings.Join(algorithms(), ", ")+", as it fits the type. Default: by type, RS256 for RSA keys.",
 			func(s *settings) *string { return (*string)(&s.Algorithm) }, trimmed).allowing(algorithms()...),
 		newSetting("assertion_ttl", framework.TypeDurationSecond,
 			"How long an assertion is good for: 30s to 1h. Default: 45s, the most that is safe at Keycloak.",
@@ -168,7 +168,7 @@ func (b *backend) pathKeys() *framework.Path {
 			"name": {Type: framework.TypeString, Description: "The key's name.", Required: true},
 			"type": {
 				Type:          framework.TypeString,
-				Description:   "The kind of key pair, fixed once made. Default: " + string(keyring.Types()[0]) + ".",
+				Description:   "The kind of key pair, fixed once made: " + join(keyring.Types()) + ". Default: " + string(keyring.Types()[0]) + ".",
 				AllowedValues: typeValues(),
 			},
 		}),

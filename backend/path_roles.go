@@ -55,15 +55,16 @@ func keyName(name string) (string, error) {
 	return name, nil
 }
 
-// scopeTokens holds each scope to the scope-token of RFC 6749 §3.3.
+// scopeTokens holds each scope to the scope-token of RFC 6749 §3.3. Its errors quote none, as it may be a secret that was
+// pasted into the wrong field.
 func scopeTokens(scopes []string) ([]string, error) {
-	for _, scope := range scopes {
+	for i, scope := range scopes {
 		if strings.ContainsFunc(scope, unicode.IsSpace) {
-			return nil, fmt.Errorf("%q has white space in it: write scopes as a list, with commas between them", scope)
+			return nil, fmt.Errorf("item %d has white space in it: write scopes as a list, with commas between them", i+1)
 		}
 		for _, c := range scope {
 			if c < 0x21 || c > 0x7e || c == '"' || c == '\\' {
-				return nil, fmt.Errorf("%q has a character that a scope cannot have (RFC 6749 section 3.3)", scope)
+				return nil, fmt.Errorf("item %d has a character that a scope cannot have (RFC 6749 section 3.3)", i+1)
 			}
 		}
 	}
@@ -79,7 +80,7 @@ func formParameters(parameters []string) ([]string, error) {
 		case name == "" || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c > '~' }):
 			return nil, errors.New("the name before '=' must be printable ASCII without spaces")
 		case strings.ContainsFunc(value, unicode.IsControl):
-			return nil, fmt.Errorf("the value of %q has a control character in it", name)
+			return nil, fmt.Errorf("the value of %q has a control character in it", shorten(name))
 		case slices.Contains(reservedParameters(), strings.ToLower(name)):
 			return nil, fmt.Errorf("%q belongs to the grant or to the client's authentication, or to another grant, and cannot be set by a role", name)
 		}

@@ -169,16 +169,17 @@ func convertInt(raw any) (any, error) {
 }
 
 func convertDuration(raw any) (any, error) {
+	const right = "must be a duration in whole seconds, such as 90, 90s or 5m"
 	if text, ok := raw.(string); ok {
 		duration, err := parseutil.ParseDurationSecond(strings.TrimSpace(text))
-		if err != nil || duration%time.Second != 0 {
-			return nil, errors.New("must be a duration in whole seconds, such as 90, 90s or 5m")
+		if err != nil || duration%time.Second != 0 || duration < 0 {
+			return nil, errors.New(right)
 		}
 		return duration, nil
 	}
 	seconds, ok := wholeNumber(raw)
-	if !ok || seconds > math.MaxInt32 || seconds < math.MinInt32 {
-		return nil, fmt.Errorf("must be a duration in whole seconds, such as 90, 90s or 5m, not %s", jsonKind(raw))
+	if !ok || seconds > math.MaxInt32 || seconds < 0 {
+		return nil, fmt.Errorf("%s, not %s", right, jsonKind(raw))
 	}
 	return time.Duration(seconds) * time.Second, nil
 }

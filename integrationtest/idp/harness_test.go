@@ -96,7 +96,7 @@ type keyPair struct {
 
 // testKeys are made once: what matters is only which key is whose.
 //
-//nolint:gochecknoglobals // keys take long to make and never change
+
 var testKeys = sync.OnceValue(func() map[string]keyPair {
 	ec := func(curve elliptic.Curve) *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(curve, rand.Reader)) }
 	return map[string]keyPair{

@@ -24,7 +24,7 @@ func newVersion(t testing.TB, keyType keyring.Type) *keyring.Version {
 
 func claimsOf(t *testing.T, compact string) map[string]any {
 	t.Helper()
-	signed, err := jose.ParseSigned(compact, []jose.SignatureAlgorithm{jose.EdDSA})
+	signed, err := jose.ParseSignedCompact(compact, []jose.SignatureAlgorithm{jose.EdDSA})
 	require.NoError(t, err)
 	var claims map[string]any
 	require.NoError(t, json.Unmarshal(signed.UnsafePayloadWithoutVerification(), &claims))

@@ -5,6 +5,7 @@ package exchange
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -120,9 +121,7 @@ func (e *Exchanger) tokenForm(request Request) (url.Values, error) {
 	if len(request.Scopes) > 0 {
 		form.Set("scope", strings.Join(request.Scopes, " "))
 	}
-	for name, values := range request.Parameters {
-		form[name] = values
-	}
+	maps.Copy(form, request.Parameters)
 	return form, nil
 }
 

@@ -18,7 +18,7 @@ type faultyStorage struct {
 	failAt, writes int
 }
 
-var errStorage = errors.New("storage is down") //nolint:gochecknoglobals // a sentinel error
+var errStorage = errors.New("storage is down")
 
 func (s *faultyStorage) fail() error {
 	if s.writes++; s.writes == s.failAt {

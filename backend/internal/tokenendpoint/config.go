@@ -96,7 +96,7 @@ func New(cfg Config, opts Options) (*Client, error) {
 		c.now = time.Now
 	}
 	if c.backoff == (backoff{}) {
-		c.backoff = defaultBackoff
+		c.backoff = defaultBackoff()
 	}
 	c.life, c.endLife = context.WithCancel(context.Background())
 	c.transport = c.newTransport()

@@ -34,7 +34,7 @@ func TestConfigIsValidated(t *testing.T) {
 		require.ErrorContains(t, err, c.says, name)
 	}
 	client := newClient(t, Config{RequestTimeout: time.Second, CACert: "\n" + good + "\n" + good + "  \n"}, Options{})
-	require.Equal(t, defaultBackoff, client.backoff)
+	require.Equal(t, defaultBackoff(), client.backoff)
 }
 
 func TestCACertReplacesTheSystemsRoots(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -31,9 +32,7 @@ func failing(header http.Header, statuses ...int) (http.HandlerFunc, *atomic.Int
 			answers(http.StatusOK, validToken)(w, r)
 			return
 		}
-		for name, values := range header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), header)
 		w.WriteHeader(statuses[n-1])
 		fmt.Fprint(w, "<html>busy</html>")
 	}, &requests
@@ -320,7 +319,7 @@ func TestAReaderWhoGoesAwayEndsTheRequest(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { <-arrived; cancel() }()
 		_, err := clientFor(t, server, retries(5)).RequestToken(ctx, server.URL, emptyForm)
-		requireError(t, err, Canceled)
+		_ = requireError(t, err, Canceled)
 		require.ErrorIs(t, err, context.Canceled)
 	})
 	t.Run("in the wait", func(t *testing.T) {
@@ -332,7 +331,7 @@ func TestAReaderWhoGoesAwayEndsTheRequest(t *testing.T) {
 		time.AfterFunc(100*time.Millisecond, cancel)
 		started := time.Now()
 		_, err := client.RequestToken(ctx, server.URL, emptyForm)
-		requireError(t, err, Canceled)
+		_ = requireError(t, err, Canceled)
 		require.Less(t, time.Since(started), 4*time.Second)
 		require.EqualValues(t, 1, requests.Load())
 	})
@@ -370,6 +369,7 @@ func TestAClosedClientKeepsNoConnection(t *testing.T) {
 
 // The request deadline holds to the instant, whatever the provider does: here in a bubble's time, without a network.
 func TestDeadlineIsKeptToTheInstant(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client, err := New(Config{RequestTimeout: 10 * time.Second, MaxRetries: 5}, Options{})
 		require.NoError(t, err)
@@ -378,7 +378,7 @@ func TestDeadlineIsKeptToTheInstant(t *testing.T) {
 		client.http = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 			select {
 			case <-time.After(4 * time.Second):
-				return &http.Response{StatusCode: 503, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+				return &http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
 			case <-r.Context().Done():
 				return nil, r.Context().Err()
 			}
@@ -387,7 +387,7 @@ func TestDeadlineIsKeptToTheInstant(t *testing.T) {
 		defer cancel()
 		started := time.Now()
 		_, err = client.RequestToken(ctx, "https://idp.example.com/token", func() (url.Values, error) { forms++; return emptyForm() })
-		requireError(t, err, TimedOut)
+		_ = requireError(t, err, TimedOut)
 		require.Equal(t, 10*time.Second, time.Since(started))
 		require.Equal(t, 3, forms)
 	})
@@ -539,7 +539,7 @@ func TestAFailureElsewhereKeepsConnections(t *testing.T) {
 		_, err := client.RequestToken(t.Context(), server.URL, emptyForm)
 		require.NoError(t, err)
 		_, err = client.RequestToken(t.Context(), dead.URL, emptyForm)
-		requireError(t, err, Unavailable)
+		_ = requireError(t, err, Unavailable)
 	}
 	require.EqualValues(t, 1, opened.Load())
 }

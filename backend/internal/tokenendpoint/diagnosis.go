@@ -34,231 +34,371 @@ const (
 )
 
 // diagnoses returns the table. {clock} stands for the measured difference between the clocks.
-func diagnoses() []diagnosis {
+func diagnoses() []diagnosis { //nolint:funlen // a table
 	return []diagnosis{
 		// The key.
-		{text: "Unable to load public key",
+		{
+			text:    "Unable to load public key",
 			meaning: "The provider knows no public key with this key's id: it is not registered yet, another one is, or a certificate was pasted in its place.",
-			remedy:  pasteKey},
-		{text: "Error when loading public keys",
+			remedy:  pasteKey,
+		},
+		{
+			text:    "Error when loading public keys",
 			meaning: "What is registered as the client's key cannot be used: a certificate, a private key or a damaged PEM was pasted, or the provider cannot fetch the registered JWKS URL.",
-			remedy:  "Paste the key that `vault read -field=public_key {mount}keys/{key}` prints into the portal, or make the registered JWKS URL answer the provider within 2 s."},
-		{text: "Signature on JWT token failed validation",
+			remedy:  "Paste the key that `vault read -field=public_key {mount}keys/{key}` prints into the portal, or make the registered JWKS URL answer the provider within 2 s.",
+		},
+		{
+			text:    "Signature on JWT token failed validation",
 			meaning: "The provider checked the signature with another public key, or its JWKS entry has another `alg` or curve.",
-			remedy:  pasteKey},
-		{text: "Invalid signature algorithm",
+			remedy:  pasteKey,
+		},
+		{
+			text:    "Invalid signature algorithm",
 			meaning: "The client is pinned to another signature algorithm at the provider.",
-			remedy:  "Set the algorithm that is registered there: `vault write {mount}keys/{key} algorithm=<algorithm>`."},
+			remedy:  "Set the algorithm that is registered there: `vault write {mount}keys/{key} algorithm=<algorithm>`.",
+		},
 
 		// The client.
-		{code: "unauthorized_client", text: "Invalid client or Invalid client credentials",
+		{
+			code: "unauthorized_client", text: "Invalid client or Invalid client credentials",
 			meaning: "The client is registered to log in with a secret, not with a signed JWT.",
-			remedy:  "Ask the API's owner to set the client's authentication to signed JWT."},
-		{text: "Invalid client or Invalid client credentials",
+			remedy:  "Ask the API's owner to set the client's authentication to signed JWT.",
+		},
+		{
+			text:    "Invalid client or Invalid client credentials",
 			meaning: "Access not approved yet? The portal shows credentials before the API's owner approves and keeps the client disabled until then; otherwise client_id or the realm in the issuer is wrong.",
-			remedy:  "Ask the API's owner to approve the access request; if it is approved, compare client_id and issuer in `vault read {mount}keys/{key}` with what the portal shows."},
-		{text: "client_id parameter does not match",
+			remedy:  "Ask the API's owner to approve the access request; if it is approved, compare client_id and issuer in `vault read {mount}keys/{key}` with what the portal shows.",
+		},
+		{
+			text:    "client_id parameter does not match",
 			meaning: "The client_id that arrived is not the assertion's subject, so something on the way changed the form.",
-			remedy:  reportBug},
-		{text: "Client not enabled to retrieve service account",
+			remedy:  reportBug,
+		},
+		{
+			text:    "Client not enabled to retrieve service account",
 			meaning: "The client may not use the client credentials grant: its service account is off.",
-			remedy:  askOwner},
-		{text: "Public client",
+			remedy:  askOwner,
+		},
+		{
+			text:    "Public client",
 			meaning: "The client is registered as a public client, which cannot use the client credentials grant.",
-			remedy:  askOwner},
-		{text: "Bearer-only",
+			remedy:  askOwner,
+		},
+		{
+			text:    "Bearer-only",
 			meaning: "The client is registered as bearer-only, which cannot use the client credentials grant.",
-			remedy:  askOwner},
-		{text: "associated service account for the client does not exist",
+			remedy:  askOwner,
+		},
+		{
+			text:    "associated service account for the client does not exist",
 			meaning: "The client's service account was deleted at the provider.",
-			remedy:  askOwner},
-		{code: "invalid_request", text: "' disabled",
+			remedy:  askOwner,
+		},
+		{
+			code: "invalid_request", text: "' disabled",
 			meaning: "The client's service account is disabled at the provider.",
-			remedy:  askOwner},
-		{text: "Client credentials setup required",
+			remedy:  askOwner,
+		},
+		{
+			text:    "Client credentials setup required",
 			meaning: "The client's authentication is not completely set up at the provider.",
-			remedy:  "Ask the provider's operators; their server log says what is missing."},
-		{code: "unauthorized_client", text: "Unexpected error",
+			remedy:  "Ask the provider's operators; their server log says what is missing.",
+		},
+		{
+			code: "unauthorized_client", text: "Unexpected error",
 			meaning: "The provider failed while it checked the client.",
-			remedy:  "Ask the provider's operators; their server log says why."},
+			remedy:  "Ask the provider's operators; their server log says why.",
+		},
 
 		// The assertion.
-		{text: "Invalid token audience",
+		{
+			text:    "Invalid token audience",
 			meaning: "The assertion's audience is not the issuer to the letter; a trailing slash is enough.",
-			remedy:  "Copy the issuer exactly as the portal shows it: `vault write {mount}keys/{key} issuer=<issuer> audience=\"\"`."},
-		{text: "Multiple audiences not allowed",
+			remedy:  "Copy the issuer exactly as the portal shows it: `vault write {mount}keys/{key} issuer=<issuer> audience=\"\"`.",
+		},
+		{
+			text:    "Multiple audiences not allowed",
 			meaning: "The provider saw more than one audience in the assertion, which is always sent with one.",
-			remedy:  "Check that audience in `vault read {mount}keys/{key}` is one value, best the issuer."},
-		{text: "Token was issued in the future",
+			remedy:  "Check that audience in `vault read {mount}keys/{key}` is one value, best the issuer.",
+		},
+		{
+			text:    "Token was issued in the future",
 			meaning: "The clocks differ too much: to the provider the assertion is from the future ({clock}).",
-			remedy:  syncClock},
-		{text: "Token was issued too far in the past",
+			remedy:  syncClock,
+		},
+		{
+			text:    "Token was issued too far in the past",
 			meaning: "The clocks differ too much, or the request was held up on its way: to the provider the assertion is too old ({clock}).",
-			remedy:  syncClock},
-		{text: "Token is not active",
+			remedy:  syncClock,
+		},
+		{
+			text:    "Token is not active",
 			meaning: "The clocks differ too much, or the request was held up on its way: to the provider the assertion has expired or is not valid yet ({clock}).",
-			remedy:  syncClock},
-		{text: "Token reuse detected",
+			remedy:  syncClock,
+		},
+		{
+			text:    "Token reuse detected",
 			meaning: "The provider saw the same assertion twice although each is sent once: something on the way repeats requests. The signing key itself was accepted.",
-			remedy:  "Turn off retries of POST requests in the proxy or load balancer between Vault and the provider."},
-		{text: "Token expiration is too far in the future",
+			remedy:  "Turn off retries of POST requests in the proxy or load balancer between Vault and the provider.",
+		},
+		{
+			text:    "Token expiration is too far in the future",
 			meaning: "The provider found no `iat` in the assertion, which is always sent with one.",
-			remedy:  reportBug},
-		{text: "claim is required",
+			remedy:  reportBug,
+		},
+		{
+			text:    "claim is required",
 			meaning: "The provider misses a claim that is always sent.",
-			remedy:  reportBug},
-		{text: "client_assertion",
+			remedy:  reportBug,
+		},
+		{
+			text:    "client_assertion",
 			meaning: "The client authentication did not arrive as it was sent: a proxy changed the form.",
-			remedy:  reportBug},
-		{text: "duplicated parameter",
+			remedy:  reportBug,
+		},
+		{
+			text:    "duplicated parameter",
 			meaning: "The provider refuses a form parameter that was sent twice.",
-			remedy:  "Remove the repetition from parameters in `vault read {mount}roles/{role}`."},
-		{text: "Unmatching clients",
+			remedy:  "Remove the repetition from parameters in `vault read {mount}roles/{role}`.",
+		},
+		{
+			text:    "Unmatching clients",
 			meaning: "The token to revoke was issued to another client: the key's client_id has changed since.",
-			remedy:  "Nothing to do: the token ends with its own life."},
+			remedy:  "Nothing to do: the token ends with its own life.",
+		},
 
 		// What was asked for.
-		{code: "invalid_scope",
+		{
+			code:    "invalid_scope",
 			meaning: "A scope that the role asks for does not exist or is not granted to the client.",
-			remedy:  "Remove it from scopes in `vault read {mount}roles/{role}`, or ask the API's owner to grant it."},
-		{code: "invalid_target",
+			remedy:  "Remove it from scopes in `vault read {mount}roles/{role}`, or ask the API's owner to grant it.",
+		},
+		{
+			code:    "invalid_target",
 			meaning: "The provider does not know the resource or audience that the role asks for (RFC 8707).",
-			remedy:  "Correct parameters in `vault read {mount}roles/{role}`."},
-		{code: "unsupported_grant_type",
+			remedy:  "Correct parameters in `vault read {mount}roles/{role}`.",
+		},
+		{
+			code:    "unsupported_grant_type",
 			meaning: "The provider does not offer the client credentials grant at this endpoint.",
-			remedy:  askOwner},
-		{code: "unauthorized_client",
+			remedy:  askOwner,
+		},
+		{
+			code:    "unauthorized_client",
 			meaning: "The client may not use the client credentials grant.",
-			remedy:  askOwner},
-		{code: "invalid_client",
+			remedy:  askOwner,
+		},
+		{
+			code:    "invalid_client",
 			meaning: "The provider did not accept the client's authentication: client_id is unknown there, the access is not approved yet, or another public key is registered.",
-			remedy:  "Compare client_id, issuer and public_key in `vault read {mount}keys/{key}` with what is registered at the provider."},
-		{code: "invalid_request",
+			remedy:  "Compare client_id, issuer and public_key in `vault read {mount}keys/{key}` with what is registered at the provider.",
+		},
+		{
+			code:    "invalid_request",
 			meaning: "The provider does not understand the request: a form parameter is missing, unknown or malformed.",
-			remedy:  "Compare parameters in `vault read {mount}roles/{role}` with the provider's documentation."},
-		{code: "invalid_dpop_proof",
+			remedy:  "Compare parameters in `vault read {mount}roles/{role}` with the provider's documentation.",
+		},
+		{
+			code:    "invalid_dpop_proof",
 			meaning: "The provider binds this client's tokens to a proof of possession (DPoP, RFC 9449), which is not supported.",
-			remedy:  "Ask the API's owner to allow Bearer tokens for the client."},
-		{code: "use_dpop_nonce",
+			remedy:  "Ask the API's owner to allow Bearer tokens for the client.",
+		},
+		{
+			code:    "use_dpop_nonce",
 			meaning: "The provider binds this client's tokens to a proof of possession (DPoP, RFC 9449), which is not supported.",
-			remedy:  "Ask the API's owner to allow Bearer tokens for the client."},
+			remedy:  "Ask the API's owner to allow Bearer tokens for the client.",
+		},
 
 		// The network.
-		{fault: faultGuard,
+		{
+			fault:   faultGuard,
 			meaning: "Nothing was sent: config does not let Vault connect there.",
-			remedy:  "Correct the URL in `vault read {mount}keys/{key}`; or, if the host is to be trusted, list it with those that are: `vault write {mount}config allowed_hosts=<host>,…` (a port other than 443 as host:port)."},
-		{fault: faultNoSuchHost,
+			remedy:  "Correct the URL in `vault read {mount}keys/{key}`; or, if the host is to be trusted, list it with those that are: `vault write {mount}config allowed_hosts=<host>,…` (a port other than 443 as host:port).",
+		},
+		{
+			fault:   faultNoSuchHost,
 			meaning: "The name is misspelt, or the Vault node's DNS does not know it.",
-			remedy:  checkURLs},
-		{fault: faultDNS,
+			remedy:  checkURLs,
+		},
+		{
+			fault:   faultDNS,
 			meaning: "The Vault node's DNS server does not answer as it should.",
-			remedy:  checkNetwork},
-		{fault: faultConnRefused,
+			remedy:  checkNetwork,
+		},
+		{
+			fault:   faultConnRefused,
 			meaning: "Nothing listens at this host and port, or a firewall refuses.",
-			remedy:  checkNetwork},
-		{fault: faultUnreachable,
+			remedy:  checkNetwork,
+		},
+		{
+			fault:   faultUnreachable,
 			meaning: "The Vault node has no network route to the provider.",
-			remedy:  checkNetwork},
-		{fault: faultClosed,
+			remedy:  checkNetwork,
+		},
+		{
+			fault:   faultClosed,
 			meaning: "The provider, or a firewall or load balancer before it, cut the connection.",
-			remedy:  tryLater},
-		{fault: faultBodyBroken,
+			remedy:  tryLater,
+		},
+		{
+			fault:   faultBodyBroken,
 			meaning: "The provider, or a firewall or load balancer before it, cut the connection.",
-			remedy:  tryLater},
-		{fault: faultUnknownCA,
+			remedy:  tryLater,
+		},
+		{
+			fault:   faultUnknownCA,
 			meaning: "The provider's certificate comes from a private authority, a TLS-inspecting proxy replaces it, or the server does not send its intermediate certificate.",
-			remedy:  "If that authority is to be trusted: `vault write {mount}config ca_cert=@ca.pem` (it replaces the system's roots)."},
-		{fault: faultHostname,
+			remedy:  "If that authority is to be trusted: `vault write {mount}config ca_cert=@ca.pem` (it replaces the system's roots).",
+		},
+		{
+			fault:   faultHostname,
 			meaning: "Another server answers under this name, or the URL names the host differently from its certificate.",
-			remedy:  checkURLs},
-		{fault: faultExpired,
+			remedy:  checkURLs,
+		},
+		{
+			fault:   faultExpired,
 			meaning: "The provider has not renewed its certificate, or the Vault node's clock is wrong.",
-			remedy:  "Check the Vault node's clock; if it is right, tell the provider's operators to renew the certificate."},
-		{fault: faultCertificate,
+			remedy:  "Check the Vault node's clock; if it is right, tell the provider's operators to renew the certificate.",
+		},
+		{
+			fault:   faultCertificate,
 			meaning: "The provider's certificate may not be used for a server, or its chain is broken.",
-			remedy:  "Tell the provider's operators; with a private authority, check ca_cert in `vault read {mount}config`."},
-		{fault: faultPlainHTTP,
+			remedy:  "Tell the provider's operators; with a private authority, check ca_cert in `vault read {mount}config`.",
+		},
+		{
+			fault:   faultPlainHTTP,
 			meaning: "The URL says https, but the port is a plain HTTP one.",
-			remedy:  "Correct the port in the URL: `vault read {mount}keys/{key}` shows it."},
-		{fault: faultTLS,
+			remedy:  "Correct the port in the URL: `vault read {mount}keys/{key}` shows it.",
+		},
+		{
+			fault:   faultTLS,
 			meaning: "The server does not speak TLS 1.2 or later, demands a client certificate, or the port is not a TLS one.",
-			remedy:  checkNetwork},
-		{fault: faultProxyAuth,
+			remedy:  checkNetwork,
+		},
+		{
+			fault:   faultProxyAuth,
 			meaning: "The forward proxy wants a user name and password.",
-			remedy:  "Let the proxy accept the Vault node without a login, or put the login into HTTPS_PROXY of the Vault process and run `vault write {mount}config proxy_url=environment`."},
-		{fault: faultProxyRefusal,
+			remedy:  "Let the proxy accept the Vault node without a login, or put the login into HTTPS_PROXY of the Vault process and run `vault write {mount}config proxy_url=environment`.",
+		},
+		{
+			fault:   faultProxyRefusal,
 			meaning: "The forward proxy does not let Vault connect to this host, or cannot reach it.",
-			remedy:  "Ask the proxy's operators to allow the host and port; proxy_url in `vault read {mount}config` says which proxy."},
-		{fault: faultNetwork,
+			remedy:  "Ask the proxy's operators to allow the host and port; proxy_url in `vault read {mount}config` says which proxy.",
+		},
+		{
+			fault:   faultNetwork,
 			meaning: "Something other than a web server answers there, or the connection was disturbed.",
-			remedy:  checkNetwork},
-		{fault: faultTimeout,
+			remedy:  checkNetwork,
+		},
+		{
+			fault:   faultTimeout,
 			meaning: "The provider is slow or hangs.",
-			remedy:  "Read again in a minute; if the provider is slow as a rule, allow it more time: `vault write {mount}config request_timeout=30s`."},
-		{fault: faultNoConnection,
+			remedy:  "Read again in a minute; if the provider is slow as a rule, allow it more time: `vault write {mount}config request_timeout=30s`.",
+		},
+		{
+			fault:   faultNoConnection,
 			meaning: "A firewall drops the packets silently, the host is down or hangs, or the DNS server does not answer.",
-			remedy:  checkNetwork},
+			remedy:  checkNetwork,
+		},
 
 		// What came back instead.
-		{fault: faultRedirect,
+		{
+			fault:   faultRedirect,
 			meaning: "The URL is not the endpoint itself, or a login page or gateway stands before it.",
-			remedy:  "Set the URL that the provider documents; `vault read {mount}keys/{key}` shows the present one."},
-		{fault: faultOtherIssuer,
+			remedy:  "Set the URL that the provider documents; `vault read {mount}keys/{key}` shows the present one.",
+		},
+		{
+			fault:   faultOtherIssuer,
 			meaning: "The issuer is not written exactly as the provider writes it (scheme, host, path, trailing slash), or another server answers (mix-up, RFC 8414 §3.3).",
-			remedy:  "Copy the issuer exactly as the portal shows it: `vault write {mount}keys/{key} issuer=<issuer>`."},
-		{fault: faultExpiredAnswer,
+			remedy:  "Copy the issuer exactly as the portal shows it: `vault write {mount}keys/{key} issuer=<issuer>`.",
+		},
+		{
+			fault:   faultExpiredAnswer,
 			meaning: "The token's own `exp` is not after this machine's time, so the clocks differ too much ({clock}).",
-			remedy:  syncClock},
-		{fault: faultNotJSON, status: http.StatusOK,
+			remedy:  syncClock,
+		},
+		{
+			fault: faultNotJSON, status: http.StatusOK,
 			meaning: "A web page or gateway answers in the endpoint's place; the URL is probably wrong.",
-			remedy:  checkURLs},
-		{fault: faultTooLarge,
+			remedy:  checkURLs,
+		},
+		{
+			fault:   faultTooLarge,
 			meaning: "What answers there is hardly a token endpoint; the URL is probably wrong.",
-			remedy:  checkURLs},
-		{fault: faultAnswer,
+			remedy:  checkURLs,
+		},
+		{
+			fault:   faultAnswer,
 			meaning: "The provider, or something in its place, does not answer as OAuth 2.0 and OpenID Connect demand.",
-			remedy:  checkURLs},
+			remedy:  checkURLs,
+		},
 
 		// Statuses without words.
-		{status: http.StatusUnauthorized,
+		{
+			status:  http.StatusUnauthorized,
 			meaning: "A gateway before the provider demands a login, or the URL is not the token endpoint.",
-			remedy:  checkURLs},
-		{status: http.StatusForbidden,
+			remedy:  checkURLs,
+		},
+		{
+			status:  http.StatusForbidden,
 			meaning: "A firewall before the provider refuses Vault's address or request.",
-			remedy:  "Ask the provider's operators to let the Vault node's address through."},
-		{op: OpDiscovery, status: http.StatusNotFound,
+			remedy:  "Ask the provider's operators to let the Vault node's address through.",
+		},
+		{
+			op: OpDiscovery, status: http.StatusNotFound,
 			meaning: "There is no such realm at this host: the issuer is wrong.",
-			remedy:  "Compare issuer in `vault read {mount}keys/{key}` with what the portal shows."},
-		{status: http.StatusNotFound,
+			remedy:  "Compare issuer in `vault read {mount}keys/{key}` with what the portal shows.",
+		},
+		{
+			status:  http.StatusNotFound,
 			meaning: "There is no such realm or endpoint at this host: the URL is wrong.",
-			remedy:  compareClient},
-		{status: http.StatusMethodNotAllowed,
+			remedy:  compareClient,
+		},
+		{
+			status:  http.StatusMethodNotAllowed,
 			meaning: "The URL exists but is not the token endpoint: it takes no POST.",
-			remedy:  compareClient},
-		{status: http.StatusRequestTimeout,
+			remedy:  compareClient,
+		},
+		{
+			status:  http.StatusRequestTimeout,
 			meaning: "The provider did not receive the request in time.",
-			remedy:  tryLater},
-		{status: http.StatusRequestEntityTooLarge,
+			remedy:  tryLater,
+		},
+		{
+			status:  http.StatusRequestEntityTooLarge,
 			meaning: "The request is too large for the provider or a gateway before it.",
-			remedy:  "Shorten scopes and parameters in `vault read {mount}roles/{role}`, or ask the provider's operators for a higher limit."},
-		{status: http.StatusProxyAuthRequired,
+			remedy:  "Shorten scopes and parameters in `vault read {mount}roles/{role}`, or ask the provider's operators for a higher limit.",
+		},
+		{
+			status:  http.StatusProxyAuthRequired,
 			meaning: "The forward proxy wants a user name and password.",
-			remedy:  "Let the proxy accept the Vault node without a login, or put the login into HTTPS_PROXY of the Vault process and run `vault write {mount}config proxy_url=environment`."},
-		{status: http.StatusTooManyRequests,
+			remedy:  "Let the proxy accept the Vault node without a login, or put the login into HTTPS_PROXY of the Vault process and run `vault write {mount}config proxy_url=environment`.",
+		},
+		{
+			status:  http.StatusTooManyRequests,
 			meaning: "The provider limits how often it is asked.",
-			remedy:  "Read less often, or ask the provider's operators for a higher limit."},
-		{status: http.StatusInternalServerError,
+			remedy:  "Read less often, or ask the provider's operators for a higher limit.",
+		},
+		{
+			status:  http.StatusInternalServerError,
 			meaning: "The provider failed while it answered.",
-			remedy:  tryLater},
-		{status: http.StatusBadGateway,
+			remedy:  tryLater,
+		},
+		{
+			status:  http.StatusBadGateway,
 			meaning: "The load balancer before the provider cannot reach it.",
-			remedy:  tryLater},
-		{status: http.StatusServiceUnavailable,
+			remedy:  tryLater,
+		},
+		{
+			status:  http.StatusServiceUnavailable,
 			meaning: "The provider is down for maintenance, starting or overloaded.",
-			remedy:  tryLater},
-		{status: http.StatusGatewayTimeout,
+			remedy:  tryLater,
+		},
+		{
+			status:  http.StatusGatewayTimeout,
 			meaning: "The load balancer before the provider waited for it in vain.",
-			remedy:  tryLater},
+			remedy:  tryLater,
+		},
 	}
 }
 
@@ -356,7 +496,11 @@ func (v *conversation) refused(a *answer) *Error {
 	if e.RetryAfter > retryAfterLimit {
 		e.Detail = strings.TrimPrefix(e.Detail+fmt.Sprintf("; it asks to wait %d s", int(e.RetryAfter.Seconds())), "; ")
 	}
-	return explain("", e)
+	e = explain("", e)
+	if v.op == OpRevocation { // an access token was sent, which may be of any form, and the provider may repeat it
+		e.Code, e.Description = "", ""
+	}
+	return e
 }
 
 // describeRedirect names no more of the Location than its host: the rest may hold anything.

@@ -114,7 +114,7 @@ func TestOnlyAnExactAnswerRefusesAKey(t *testing.T) {
 		"a bad algorithm":       answers(400, `{"error":"invalid_client","error_description":"Invalid signature algorithm"}`),
 		"not JSON by its type": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
-			w.WriteHeader(401)
+			w.WriteHeader(http.StatusUnauthorized)
 			fmt.Fprint(w, `{"error":"invalid_client"}`)
 		},
 	} {

@@ -43,6 +43,7 @@ func (c *Client) Discover(ctx context.Context, issuer string) (Metadata, error) 
 		patience = timer.C
 	}
 	select {
+	//nolint:contextcheck // a refresh serves all who wait, and must not end with the one who began it
 	case result := <-c.flights.DoChan(issuer, func() (any, error) { return c.refresh(issuer) }):
 		if errors.Is(result.Err, errClosed) {
 			return c.fetch(ctx, issuer) // ours alone: it is not background work

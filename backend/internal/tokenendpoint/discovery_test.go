@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -207,12 +208,12 @@ func TestDiscoveryIsSharedButEachCallerKeepsItsOwnContext(t *testing.T) {
 		})
 	}
 	leave() // who began the request goes away; it goes on for the others
-	requireError(t, <-left, Canceled)
+	_ = requireError(t, <-left, Canceled)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	_, err := client.Discover(ctx, p.issuer())
-	requireError(t, err, TimedOut)
+	_ = requireError(t, err, TimedOut)
 
 	close(release)
 	others.Wait()
@@ -224,9 +225,7 @@ func TestDiscoveryDocumentsThatAreRefused(t *testing.T) {
 	p := serveProvider(t)
 	document := func(changes map[string]any) string {
 		members := map[string]any{"issuer": p.issuer(), "token_endpoint": p.URL + "/token"}
-		for name, value := range changes {
-			members[name] = value
-		}
+		maps.Copy(members, changes)
 		text, err := json.Marshal(members)
 		require.NoError(t, err)
 		return string(text)
@@ -285,7 +284,7 @@ func TestDiscoveryOfARefusedIssuerAsksNobody(t *testing.T) {
 	client := guardClient(t, nil)
 	for _, issuer := range []string{"", "http://idp.example.com", "https://127.0.0.1", "https://u:secret@idp.example.com", "https://idp.example.com?x=secret"} {
 		_, err := client.Discover(t.Context(), issuer)
-		requireError(t, err, Blocked)
+		_ = requireError(t, err, Blocked)
 		require.NotContains(t, err.Error(), "secret")
 	}
 }
@@ -326,7 +325,7 @@ func TestCloseWaitsForBackgroundWork(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	go func() { <-arrived; leave() }()
 	_, err := client.Discover(ctx, "https://idp.example.com")
-	requireError(t, err, Canceled)
+	_ = requireError(t, err, Canceled)
 	client.Close()
 	require.True(t, ended.Load())
 }

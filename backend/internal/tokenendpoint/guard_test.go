@@ -213,24 +213,36 @@ func TestAllowedHostsDecide(t *testing.T) {
 		allowed []string
 		refused []string
 	}{
-		{"idp.example.com",
+		{
+			"idp.example.com",
 			[]string{"https://idp.example.com", "https://IDP.example.com.:443/x"},
-			[]string{"https://idp.example.com:8443", "https://a.idp.example.com", "https://example.com", "https://8.8.8.8", "https://localhost"}},
-		{"IDP.Example.com.:8443",
+			[]string{"https://idp.example.com:8443", "https://a.idp.example.com", "https://example.com", "https://8.8.8.8", "https://localhost"},
+		},
+		{
+			"IDP.Example.com.:8443",
 			[]string{"https://idp.example.com:8443"},
-			[]string{"https://idp.example.com"}},
-		{"*.example.com",
+			[]string{"https://idp.example.com"},
+		},
+		{
+			"*.example.com",
 			[]string{"https://idp.example.com", "https://a.b.example.com"},
-			[]string{"https://example.com", "https://badexample.com", "https://idp.example.com:8443", "https://idp.example.com.evil.org"}},
-		{"*.example.com:8443",
+			[]string{"https://example.com", "https://badexample.com", "https://idp.example.com:8443", "https://idp.example.com.evil.org"},
+		},
+		{
+			"*.example.com:8443",
 			[]string{"https://idp.example.com:8443"},
-			[]string{"https://idp.example.com"}},
-		{"10.1.2.3",
+			[]string{"https://idp.example.com"},
+		},
+		{
+			"10.1.2.3",
 			[]string{"https://10.1.2.3/token"},
-			[]string{"https://10.1.2.4/token", "https://[::ffff:10.1.2.3]/"}},
-		{"[fd00::1]:8443",
+			[]string{"https://10.1.2.4/token", "https://[::ffff:10.1.2.3]/"},
+		},
+		{
+			"[fd00::1]:8443",
 			[]string{"https://[fd00::1]:8443", "https://[FD00::1]:8443"},
-			[]string{"https://[fd00::1]", "https://[fd00::2]:8443"}},
+			[]string{"https://[fd00::1]", "https://[fd00::2]:8443"},
+		},
 		{"[::1]", []string{"https://[::1]"}, []string{"https://127.0.0.1"}},
 		{"localhost:8443", []string{"https://localhost:8443", "https://LOCALHOST.:8443"}, []string{"https://localhost", "https://a.localhost:8443"}},
 	} {

@@ -67,18 +67,12 @@ func diagnoseNetwork(err error) networkFailure {
 
 func networkFailureOf(err error) networkFailure {
 	var (
-		guard    *guardError
-		refusal  *proxyRefusal
-		dns      *net.DNSError
-		timeout  net.Error
-		unknown  x509.UnknownAuthorityError
-		hostname x509.HostnameError
-		invalid  x509.CertificateInvalidError
-		cert     *tls.CertificateVerificationError
+		guard   *guardError
+		refusal *proxyRefusal
+		dns     *net.DNSError
+		timeout net.Error
+		cert    *tls.CertificateVerificationError
 	)
-	unavailable := func(f fault, transient bool) networkFailure {
-		return networkFailure{kind: Unavailable, fault: f, transient: transient}
-	}
 	switch {
 	case errors.Is(err, context.Canceled):
 		return networkFailure{kind: Canceled, fault: faultCanceled}
@@ -88,14 +82,8 @@ func networkFailureOf(err error) networkFailure {
 		return unavailable(faultProxyAuth, false)
 	case errors.As(err, &refusal):
 		return networkFailure{Unavailable, faultProxyRefusal, fmt.Sprintf("%s with HTTP %d", faultProxyRefusal, refusal.status), transientStatus(refusal.status)}
-	case errors.As(err, &unknown):
-		return unavailable(faultUnknownCA, false)
-	case errors.As(err, &hostname):
-		return unavailable(faultHostname, false)
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return unavailable(faultExpired, false)
 	case errors.As(err, &cert):
-		return unavailable(faultCertificate, false)
+		return unavailable(certificateFault(cert), false)
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return unavailable(faultPlainHTTP, false)
 	case errors.As(err, &timeout) && timeout.Timeout():
@@ -114,6 +102,28 @@ func networkFailureOf(err error) networkFailure {
 		return unavailable(faultClosed, true)
 	default:
 		return unavailable(faultNetwork, false)
+	}
+}
+
+func unavailable(f fault, transient bool) networkFailure {
+	return networkFailure{kind: Unavailable, fault: f, transient: transient}
+}
+
+func certificateFault(err error) fault {
+	var (
+		unknown  x509.UnknownAuthorityError
+		hostname x509.HostnameError
+		invalid  x509.CertificateInvalidError
+	)
+	switch {
+	case errors.As(err, &unknown):
+		return faultUnknownCA
+	case errors.As(err, &hostname):
+		return faultHostname
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return faultExpired
+	default:
+		return faultCertificate
 	}
 }
 

@@ -139,12 +139,13 @@ const (
 	maxDescription = 256
 	maxCode        = 64
 	redacted       = "[redacted]"
+	jwtStart       = "eyJ" // `{"` in base64url
 	// longestWord is longer than any word of a message and shorter than a key, a signature or a token.
 	longestWord = 60
 )
 
 // sanitise makes a provider's words fit for a log: one line, at most 256 characters, and nothing in it that could be a
-// token, an assertion or a key. A JWT begins with eyJ (`{"` in base64url); from there on nothing is kept.
+// token, an assertion or a key. From where a JWT begins nothing is kept.
 func sanitise(text string) string {
 	text = strings.Map(func(r rune) rune {
 		switch {
@@ -155,7 +156,7 @@ func sanitise(text string) string {
 		}
 		return r
 	}, text)
-	if at := strings.Index(text, "eyJ"); at >= 0 {
+	if at := strings.Index(text, jwtStart); at >= 0 {
 		text = text[:at] + redacted
 	}
 	text = redactLongWords(text)

@@ -14,7 +14,9 @@ const retryAfterLimit = 5 * time.Second
 // backoff bounds the wait before a retry.
 type backoff struct{ min, max time.Duration }
 
-var defaultBackoff = backoff{min: 250 * time.Millisecond, max: 2 * time.Second}
+func defaultBackoff() backoff {
+	return backoff{min: 250 * time.Millisecond, max: 2 * time.Second}
+}
 
 // wait is min doubled with each attempt, up to max, less a random share of up to a half, so that readers that failed
 // together do not come back together.
@@ -23,7 +25,7 @@ func (b backoff) wait(attempt int) time.Duration {
 	if shifted := b.min << (attempt - 1); attempt < 16 && shifted < b.max {
 		wait = shifted
 	}
-	return wait - rand.N(wait/2+1)
+	return wait - rand.N(wait/2+1) //nolint:gosec // to spread requests, not to hide anything
 }
 
 // transientStatus says whether the same request may succeed in a moment. 500 and 501 are not among them: a provider's own

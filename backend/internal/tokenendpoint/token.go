@@ -102,6 +102,9 @@ func parseToken(members object, a *answer) (*Token, error) {
 	if !valid || !printable(t.Scope, " ") {
 		return nil, breaks("`scope` is not a string of visible ASCII characters and spaces")
 	}
+	if strings.Contains(t.Scope, jwtStart) { // scopes are shown in the clear
+		return nil, breaks("`scope` holds what looks like a JWT")
+	}
 	claims := unverifiedClaims(t.AccessToken)
 	if jti := claims.text("jti"); len(jti) <= 256 && printable(jti, "") {
 		t.JTI = jti

@@ -30,7 +30,7 @@ func (c *Client) newTransport() *http.Transport {
 		OnProxyConnectResponse: checkProxyAnswer,
 		DialContext:            c.dial,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.roots},
-		TLSHandshakeTimeout:    c.timeout,
+		TLSHandshakeTimeout:    c.dialTimeout(),
 		ForceAttemptHTTP2:      true,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 		MaxIdleConnsPerHost:    idlePerHost,
@@ -49,9 +49,13 @@ func newHTTPClient(transport *http.Transport) *http.Client {
 	}
 }
 
+// dialTimeout ends what net/http goes on with in the background when a request has ended. It comes after the request's own
+// deadline, whose error tells more.
+func (c *Client) dialTimeout() time.Duration { return c.timeout + time.Second }
+
 // dial connects to a host, or to the proxy, with every address checked after resolution.
 func (c *Client) dial(ctx context.Context, network, hostPort string) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: c.timeout, Resolver: c.resolver}
+	dialer := net.Dialer{Timeout: c.dialTimeout(), Resolver: c.resolver}
 	if !slices.Contains(c.proxy.addresses, hostPort) {
 		t, err := parseDialled(hostPort)
 		if err != nil {

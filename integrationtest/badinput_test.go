@@ -1,0 +1,402 @@
+package integrationtest
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// badInput is a request that must be refused with a text that names the field.
+type badInput struct {
+	name         string
+	method, path string // POST, and keys/myapi, where empty
+	query        url.Values
+	body         any
+	want         []string
+}
+
+// TestBadInputIsNamedAndChangesNothing has one row for each kind of it, through the API of the real Vault.
+func TestBadInputIsNamedAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	m := newMount(t, nil)
+	// Public hosts, which no test contacts: writes never use the network.
+	m.write(t, "config", map[string]any{"max_retries": 1})
+	m.write(t, "keys/myapi", map[string]any{
+		"type": "ecdsa-p256", "client_id": "client", "issuer": "https://login.example.com/realms/r", "token_endpoint": "https://login.example.com/token",
+	})
+	m.write(t, "roles/myapi", map[string]any{"scopes": []string{"one"}, "parameters": []string{"resource=https://api.example.com"}})
+	before := m.everything(t)
+
+	// One after the other, so that a change is seen with the row that made it.
+	for _, row := range badInputs() {
+		got := m.do(t, row.method, row.path, row.query, row.body)
+		printed := strings.Join(strings.Fields(got.errorText()), " ")
+		assert.Equal(t, http.StatusBadRequest, got.status, "%s: %s", row.name, printed)
+		for _, text := range row.want {
+			assert.Contains(t, printed, text, row.name)
+		}
+		require.Equal(t, before, m.everything(t), "%s changed something", row.name)
+	}
+}
+
+// everything is what can be read of the mount.
+func (m *mount) everything(t *testing.T) map[string]any {
+	t.Helper()
+	all := map[string]any{}
+	for _, path := range []string{"config", "keys/myapi", "roles/myapi"} {
+		all[path] = m.read(t, path).data
+	}
+	for _, path := range []string{"keys", "roles"} {
+		all[path] = m.do(t, "LIST", path, nil, nil).data
+	}
+	return all
+}
+
+func badInputs() []badInput {
+	var rows []badInput
+	for _, group := range [][]badInput{badKeyTypes(), badNames(), badURLs(), badRegistrations(), badRoles(), badConfigs(), badJSONTypes(), badFields(), badDeletions()} {
+		rows = append(rows, group...)
+	}
+	for i := range rows {
+		if rows[i].method == "" {
+			rows[i].method = http.MethodPost
+		}
+		if rows[i].path == "" {
+			rows[i].path = "keys/myapi"
+		}
+	}
+	return rows
+}
+
+func fields(pairs ...any) map[string]any {
+	all := map[string]any{}
+	for i := 0; i < len(pairs); i += 2 {
+		all[pairs[i].(string)] = pairs[i+1]
+	}
+	return all
+}
+
+func badKeyTypes() []badInput {
+	return []badInput{
+		{name: "unknown key type", path: "keys/new", body: fields("type", "rsa-1024"), want: []string{"type: ", "rsa-1024", "rsa-2048, rsa-3072"}},
+		{name: "another type on an existing key", body: fields("type", "ed25519"), want: []string{"type: ", "ecdsa-p256", "fixed"}},
+		{name: "an algorithm that does not fit", body: fields("algorithm", "RS256"), want: []string{"algorithm: ", "RS256", "ES256"}},
+		{name: "an algorithm of another curve", body: fields("algorithm", "ES384"), want: []string{"algorithm: ", "ES384", "ES256"}},
+		{name: "algorithm none", body: fields("algorithm", "none"), want: []string{"algorithm: ", "none"}},
+		{name: "a symmetric algorithm", body: fields("algorithm", "HS256"), want: []string{"algorithm: ", "HS256"}},
+	}
+}
+
+func badNames() []badInput {
+	var rows []badInput
+	long := strings.Repeat("a", 129)
+	for what, name := range map[string]string{
+		"two dots": "a..b", "a leading dash": "-a", "a leading dot": ".a", "129 characters": long, "a space": "a b", "a letter outside ASCII": "clé", "a percent sign": "a%2Fb",
+	} {
+		for _, operation := range []struct{ method, path, field string }{
+			{http.MethodPost, "keys/", "name"},
+			{http.MethodGet, "keys/", "name"},
+			{http.MethodPatch, "keys/", "name"},
+			{http.MethodDelete, "keys/", "name"},
+			{http.MethodPost, "roles/", "name"},
+			{http.MethodGet, "roles/", "name"},
+			{http.MethodGet, "creds/", "role"},
+			{http.MethodGet, "check/", "role"},
+		} {
+			row := badInput{
+				name: fmt.Sprintf("a name with %s: %s %s", what, operation.method, operation.path), method: operation.method, path: operation.path + name,
+				want: []string{operation.field + ": ", "must be 1 to 128"},
+			}
+			if operation.method == http.MethodPost || operation.method == http.MethodPatch {
+				row.body = fields()
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+func badURLs() []badInput {
+	var rows []badInput
+	bad := map[string]string{
+		"a relative one":             "/token",
+		"no scheme":                  "login.example.com/token",
+		"http":                       "http://login.example.com/token",
+		"userinfo":                   "https://user:pass@login.example.com/token",
+		"a query":                    "https://login.example.com/token?a=b",
+		"a fragment":                 "https://login.example.com/token#a",
+		"metadata":                   "https://169.254.169.254/token",
+		"metadata as one number":     "https://2852039166/token",
+		"metadata in hex":            "https://0xA9FEA9FE/token",
+		"metadata in octal":          "https://0251.0376.0251.0376/token",
+		"metadata in mapped IPv6":    "https://[::ffff:169.254.169.254]/token",
+		"metadata in NAT64":          "https://[64:ff9b::a9fe:a9fe]/token",
+		"AWS metadata in IPv6":       "https://[fd00:ec2::254]/token",
+		"link-local":                 "https://169.254.1.1/token",
+		"link-local IPv6":            "https://[fe80::1]/token",
+		"unspecified":                "https://0.0.0.0/token",
+		"multicast":                  "https://224.0.0.1/token",
+		"a private address":          "https://10.1.2.3/token",
+		"a private address, short":   "https://10.1/token",
+		"loopback":                   "https://127.0.0.1/token",
+		"loopback, short":            "https://127.1/token",
+		"loopback IPv6":              "https://[::1]/token",
+		"loopback in 6to4":           "https://[2002:7f00:1::]/token",
+		"loopback by name":           "https://localhost/token",
+		"loopback by a longer name":  "https://my.localhost./token",
+		"full-width digits":          "https://１２７.0.0.1/token",
+		"a space within":             "https://login.example.com/to ken",
+		"a port that is none":        "https://login.example.com:99999/token",
+		"another scheme altogether":  "file:///etc/passwd",
+		"a control character within": "https://login.example.com/\x00token",
+	}
+	for what, value := range bad {
+		for _, field := range []string{"issuer", "token_endpoint", "revocation_endpoint"} {
+			rows = append(rows, badInput{name: field + ": " + what, body: fields(field, value), want: []string{field + ": "}})
+		}
+	}
+	return rows
+}
+
+func badRegistrations() []badInput {
+	return []badInput{
+		{name: "assertion_ttl too short", body: fields("assertion_ttl", "29s"), want: []string{"assertion_ttl: ", "30s", "1h"}},
+		{name: "assertion_ttl too long", body: fields("assertion_ttl", 3601), want: []string{"assertion_ttl: ", "30s", "1h"}},
+		{name: "assertion_ttl negative", body: fields("assertion_ttl", -45), want: []string{"assertion_ttl: "}},
+		{name: "assertion_ttl of fractions", body: fields("assertion_ttl", "45500ms"), want: []string{"assertion_ttl: ", "whole seconds"}},
+		{name: "client_id outside ASCII", body: fields("client_id", "clé"), want: []string{"client_id: ", "ASCII"}},
+		{name: "client_id too long", body: fields("client_id", strings.Repeat("a", 257)), want: []string{"client_id: ", "256"}},
+		{name: "client_id emptied", body: fields("client_id", ""), want: []string{"client_id: "}},
+		{name: "issuer emptied by null", method: http.MethodPatch, body: fields("issuer", nil), want: []string{"issuer: "}},
+		{name: "common_name too long", body: fields("common_name", strings.Repeat("a", 65)), want: []string{"common_name: ", "64"}},
+		{name: "several fields, one of them bad", body: fields("client_id", "changed", "disabled", true, "assertion_ttl", "1s"), want: []string{"assertion_ttl: "}},
+	}
+}
+
+func badRoles() []badInput {
+	role := func(name string, body map[string]any, want ...string) badInput {
+		return badInput{name: name, path: "roles/myapi", body: body, want: want}
+	}
+	rows := []badInput{
+		{name: "a role for a missing key", path: "roles/new", body: fields(), want: []string{"key: ", `"new"`, "vault write -f"}},
+		role("a missing key by name", fields("key", "missing"), "key: ", `"missing"`, "vault write -f"),
+		role("a bad key name", fields("key", "a/b"), "key: "),
+		role("client_id on a role", fields("client_id", "x"), "client_id: ", "belongs to the key", "keys/myapi client_id="),
+		role("issuer on a role", fields("issuer", "x"), "issuer: ", "belongs to the key", "keys/myapi issuer="),
+		role("a scope with a space", fields("scopes", []string{"one two"}), "scopes: "),
+		role("a blank scope", fields("scopes", []string{"one", "  "}), "scopes: ", "item 2"),
+		role("an empty last scope", fields("scopes", "one,"), "scopes: ", "item 2"),
+		role("a scope with a quote", fields("scopes", []string{`o"ne`}), "scopes: "),
+		role("a parameter without a value sign", fields("parameters", []string{"resource"}), "parameters: ", "name=value"),
+		role("a parameter without a name", fields("parameters", []string{"=x"}), "parameters: "),
+		role("a blank parameter", fields("parameters", []string{" "}), "parameters: ", "item 1"),
+	}
+	for _, reserved := range []string{"grant_type", "client_assertion", "CLIENT_ID", "Scope", "scopes", "refresh_token", "subject_token", "request_uri", "client_session_state"} {
+		rows = append(rows, role("the reserved parameter "+reserved, fields("parameters", []string{reserved + "=x"}), "parameters: ", reserved))
+	}
+	return rows
+}
+
+func badConfigs() []badInput {
+	config := func(name string, body map[string]any, want ...string) badInput {
+		return badInput{name: name, path: "config", body: body, want: want}
+	}
+	return []badInput{
+		config("request_timeout too long", fields("request_timeout", "46s"), "request_timeout: ", "45s"),
+		config("request_timeout too short", fields("request_timeout", 0), "request_timeout: ", "1s"),
+		config("too many retries", fields("max_retries", 6), "max_retries: ", "5"),
+		config("fewer retries than none", fields("max_retries", -1), "max_retries: ", "0"),
+		config("a blank host", fields("allowed_hosts", []string{"a.example.com", ""}), "allowed_hosts: "),
+		config("a URL for a host", fields("allowed_hosts", []string{"https://a.example.com"}), "allowed_hosts: "),
+		config("a star within a host", fields("allowed_hosts", []string{"a.*.example.com"}), "allowed_hosts: "),
+		config("junk for certificates", fields("ca_cert", "junk"), "ca_cert: "),
+		config("a key for certificates", fields("ca_cert", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), "ca_cert: "),
+		config("a proxy without allowed hosts", fields("proxy_url", "http://proxy.example.com:3128"), "proxy_url: ", "allowed_hosts"),
+		config("a proxy with userinfo", fields("proxy_url", "http://user:pass@proxy.example.com:3128", "allowed_hosts", "a.example.com"), "proxy_url: "),
+	}
+}
+
+func badJSONTypes() []badInput {
+	rows := []badInput{
+		{name: "a number for a string", body: fields("client_id", 5), want: []string{"client_id: ", "string"}},
+		{name: "true for a string", body: fields("issuer", true), want: []string{"issuer: ", "string"}},
+		{name: "a list for a string", body: fields("type", []string{"ecdsa-p256"}), want: []string{"type: ", "string"}},
+		{name: "an object for a string", body: fields("algorithm", fields("a", "b")), want: []string{"algorithm: ", "string"}},
+		{name: "a fraction for a whole number", path: "config", body: fields("max_retries", 1.5), want: []string{"max_retries: ", "whole number"}},
+		{name: "true for a whole number", path: "config", body: fields("max_retries", true), want: []string{"max_retries: ", "whole number"}},
+		{name: "an octal number", path: "config", body: fields("max_retries", "01"), want: []string{"max_retries: ", "whole number"}},
+		{name: "a fraction for a duration", body: fields("assertion_ttl", 45.5), want: []string{"assertion_ttl: ", "whole seconds"}},
+		{name: "text for true or false", body: fields("disabled", "perhaps"), want: []string{"disabled: ", "true or false"}},
+		{name: "a number for true or false", body: fields("deletion_allowed", 1), want: []string{"deletion_allowed: ", "true or false"}},
+		{name: "numbers in a list", path: "roles/myapi", body: fields("scopes", []any{"one", 2}), want: []string{"scopes: ", "list of strings"}},
+		{name: "an object for a list", path: "roles/myapi", body: fields("parameters", fields("resource", "x")), want: []string{"parameters: ", "list of strings"}},
+	}
+	for i := range rows {
+		patch := rows[i]
+		patch.name, patch.method = "patch: "+patch.name, http.MethodPatch
+		rows = append(rows, patch)
+	}
+	return rows
+}
+
+// badFields sends, with every operation, a field that it does not take.
+func badFields() []badInput {
+	var rows []badInput
+	for _, operation := range []struct{ method, path, miscased string }{
+		{http.MethodGet, "config", ""},
+		{http.MethodPost, "config", "Max_Retries"},
+		{http.MethodPatch, "config", "Max_Retries"},
+		{http.MethodDelete, "config", ""},
+		{"LIST", "keys", ""},
+		{http.MethodGet, "keys/myapi", ""},
+		{http.MethodPost, "keys/myapi", "Client_ID"},
+		{http.MethodPatch, "keys/myapi", "Client_ID"},
+		{http.MethodDelete, "keys/myapi", ""},
+		{"LIST", "roles", ""},
+		{http.MethodGet, "roles/myapi", ""},
+		{http.MethodPost, "roles/myapi", "SCOPES"},
+		{http.MethodPatch, "roles/myapi", "SCOPES"},
+		{http.MethodDelete, "roles/myapi", ""},
+		{http.MethodGet, "creds/myapi", ""},
+		{http.MethodGet, "check/myapi", ""},
+		{http.MethodGet, "info", ""},
+	} {
+		unknown := badInput{name: "an unknown field: " + operation.method + " " + operation.path, method: operation.method, path: operation.path, want: []string{`unknown field "nonsense"`}}
+		if operation.miscased == "" {
+			unknown.query = url.Values{"nonsense": {"1"}}
+			rows = append(rows, unknown)
+			continue
+		}
+		unknown.body = fields("nonsense", "1")
+		miscased := unknown
+		miscased.name = "a miscased field: " + operation.method + " " + operation.path
+		miscased.body = fields(operation.miscased, "1")
+		miscased.want = []string{fmt.Sprintf("unknown field %q", operation.miscased), fmt.Sprintf("did you mean %q", strings.ToLower(operation.miscased))}
+		rows = append(rows, unknown, miscased)
+	}
+	for _, parameter := range []string{"scopes", "Scopes", "scope", "role"} {
+		rows = append(rows, badInput{
+			name: "the parameter " + parameter + " on creds", method: http.MethodGet, path: "creds/myapi", query: url.Values{parameter: {"x"}}, want: []string{parameter},
+		})
+	}
+	return append(rows,
+		badInput{name: "another name than the URL's", body: fields("name", "other"), want: []string{"name: ", "path"}},
+		badInput{name: "another role name than the URL's", path: "roles/myapi", body: fields("name", "other"), want: []string{"name: ", "path"}},
+	)
+}
+
+func badDeletions() []badInput {
+	return []badInput{
+		{name: "deleting a key without deletion_allowed", method: http.MethodDelete, want: []string{"deletion_allowed=true"}},
+	}
+}
+
+// TestPatchOfWhatIsNotThere is a 404, and makes nothing.
+func TestPatchOfWhatIsNotThere(t *testing.T) {
+	t.Parallel()
+	m := newMount(t, nil)
+	for _, path := range []string{"keys/missing", "roles/missing"} {
+		got := m.do(t, http.MethodPatch, path, nil, map[string]any{})
+		require.Equal(t, http.StatusNotFound, got.status, path)
+		require.Contains(t, got.errorText(), `"missing"`, path)
+		require.Equal(t, http.StatusNotFound, m.do(t, http.MethodGet, path, nil, nil).status, path)
+	}
+}
+
+// TestPatchWithNullRestoresTheDefault, and leaves what it does not name.
+func TestPatchWithNullRestoresTheDefault(t *testing.T) {
+	t.Parallel()
+	m := newMount(t, nil)
+	m.write(t, "config", map[string]any{"request_timeout": "20s", "max_retries": 4})
+	patched := m.do(t, http.MethodPatch, "config", nil, map[string]any{"request_timeout": nil})
+	require.Equal(t, http.StatusOK, patched.status, patched.errorText())
+	require.EqualValues(t, 10, patched.data["request_timeout"])
+	require.EqualValues(t, 4, patched.data["max_retries"])
+	require.Equal(t, patched.data, m.read(t, "config").data)
+
+	m.write(t, "keys/myapi", map[string]any{"type": "ecdsa-p256", "assertion_ttl": 60, "audience": "https://login.example.com/"})
+	patched = m.do(t, http.MethodPatch, "keys/myapi", nil, map[string]any{"assertion_ttl": nil})
+	require.Equal(t, http.StatusOK, patched.status, patched.errorText())
+	require.EqualValues(t, 45, patched.data["assertion_ttl"])
+	require.Equal(t, "https://login.example.com/", patched.data["audience"])
+}
+
+// TestKeyMadeAnewIsNotTheRolesKey: a role does not silently sign with another key of the same name. As the key of a role cannot be deleted, it takes a lost index
+// entry, as after a crash, to get there.
+func TestKeyMadeAnewIsNotTheRolesKey(t *testing.T) {
+	t.Parallel()
+	p := embeddedProvider(t)
+	m := newMount(t, p.config)
+	settings := map[string]any{"type": "ecdsa-p256", "deletion_allowed": true}
+	clientID := m.newClient(t, p, "myapi", settings)
+	m.showKeysNow(t)
+	got := m.do(t, http.MethodDelete, "keys/myapi", nil, nil)
+	require.Equal(t, http.StatusBadRequest, got.status)
+	require.Contains(t, got.errorText(), "myapi", "the role that uses the key")
+	_, err := m.client.Logical().DeleteWithContext(t.Context(), "sys/raw/logical/"+m.uuid+"/key-role/myapi/myapi")
+	require.NoError(t, err)
+	m.delete(t, "keys/myapi")
+
+	require.Contains(t, m.do(t, http.MethodGet, "creds/myapi", nil, nil).errorText(), `key "myapi", which does not exist`)
+	m.write(t, "keys/myapi", settings)
+	p.register(t, clientID, m.write(t, "keys/myapi", map[string]any{"client_id": clientID, "issuer": p.issuer}).text(t, "public_key"))
+	remedy := "vault write " + m.path + "/roles/myapi key=myapi"
+	got = m.do(t, http.MethodGet, "creds/myapi", nil, nil)
+	require.Equal(t, http.StatusBadRequest, got.status)
+	require.Contains(t, got.errorText(), remedy)
+	requireNames(t, m.checkFails(t, "key"), remedy)
+	m.succeeds(t, strings.Fields(remedy)[1:]...)
+	m.read(t, "creds/myapi")
+}
+
+// TestWhatTheProviderMayNotName: a discovery document cannot lead elsewhere.
+func TestWhatTheProviderMayNotName(t *testing.T) {
+	t.Parallel()
+	rows := []struct {
+		name     string
+		document func(issuer string) string
+		want     []string
+	}{
+		{
+			"another issuer", func(issuer string) string {
+				return `{"issuer":"` + issuer + `/","token_endpoint":"` + issuer + `/token"}`
+			},
+			[]string{"issuer", "vault write {mount}keys/myapi issuer="},
+		},
+		{
+			"an endpoint at a metadata address", func(issuer string) string {
+				return `{"issuer":"` + issuer + `","token_endpoint":"http://169.254.169.254/token"}`
+			},
+			[]string{"token_endpoint", "169.254.169.254", "never allowed"},
+		},
+		{
+			"an endpoint at a private address", func(issuer string) string {
+				return `{"issuer":"` + issuer + `","token_endpoint":"http://10.0.0.1/token"}`
+			},
+			[]string{"token_endpoint", "10.0.0.1", "allowed_hosts"},
+		},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			issuer := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				_, _ = w.Write([]byte(row.document("http://" + r.Host)))
+			})
+			m := newMount(t, map[string]any{"allow_insecure_endpoints": true})
+			m.write(t, "keys/myapi", map[string]any{"type": "ecdsa-p256", "client_id": "any", "issuer": issuer})
+			m.write(t, "roles/myapi", nil)
+			got := m.do(t, http.MethodGet, "creds/myapi", nil, nil)
+			require.Equal(t, http.StatusBadRequest, got.status, got.errorText())
+			for _, text := range row.want {
+				requireNames(t, got.errorText(), strings.ReplaceAll(text, "{mount}", m.path+"/"))
+			}
+			require.Equal(t, "discovery", m.read(t, "check/myapi").data["failed_step"])
+		})
+	}
+}

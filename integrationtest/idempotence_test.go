@@ -1,0 +1,88 @@
+package integrationtest
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestWritingWhatWasReadChangesNothing is what makes a Terraform plan after an apply empty. Each resource is written with every field that it has, none at its
+// default.
+func TestWritingWhatWasReadChangesNothing(t *testing.T) {
+	t.Parallel()
+	p := embeddedProvider(t)
+	m := newMount(t, nil)
+	m.write(t, "config", map[string]any{"allowed_hosts": []string{"login.example.com"}})
+	m.write(t, "keys/used", map[string]any{"type": "ecdsa-p256"})
+	resources := []struct {
+		path, storage, operation string
+		settings                 map[string]any
+	}{
+		{
+			"config", "config", "POST config",
+			map[string]any{
+				"allowed_hosts":            []any{"login.example.com", "*.example.org", "10.1.2.3:8443"},
+				"ca_cert":                  p.config["ca_cert"],
+				"request_timeout":          "21s",
+				"max_retries":              "4",
+				"allow_insecure_endpoints": "true",
+				"proxy_url":                "http://proxy.example.com:3128",
+			},
+		},
+		{
+			"keys/myapi", "key/myapi", "POST keys/{name}",
+			map[string]any{
+				"type":                "rsa-3072",
+				"common_name":         " My API ",
+				"deletion_allowed":    true,
+				"disabled":            "true",
+				"client_id":           " myapi-123 ",
+				"issuer":              "https://login.example.com/realms/r",
+				"token_endpoint":      "https://login.example.com/realms/r/token",
+				"revocation_endpoint": "https://login.example.com/realms/r/revoke",
+				"audience":            "https://login.example.com/realms/r/",
+				"algorithm":           "PS384",
+				"assertion_ttl":       "1m",
+				"send_key_id":         false,
+			},
+		},
+		{
+			"roles/myapi", "role/myapi", "POST roles/{name}",
+			map[string]any{
+				"key":        "used",
+				"scopes":     "two,one",
+				"parameters": []any{"resource=https://b.example.com", "resource=https://a.example.com", "x= a=b ,c"},
+			},
+		},
+	}
+	fieldsOf := map[string][]string{}
+	for _, o := range m.operations(t) {
+		fieldsOf[o.String()] = o.fields
+	}
+	for _, resource := range resources {
+		require.Equal(t, fieldsOf[resource.operation], slices.Sorted(maps.Keys(resource.settings)), "the fields that %s takes: this test must write them all", resource.path)
+		written := m.write(t, resource.path, resource.settings).data
+		stored := m.mustBeStored(t, resource.storage)
+
+		read := m.read(t, resource.path).data
+		require.Equal(t, written, read, "a write answers with what a read does: %s", resource.path)
+		settings := map[string]any{}
+		for field := range resource.settings {
+			require.Contains(t, read, field)
+			settings[field] = read[field]
+		}
+		for _, method := range []string{http.MethodPost, http.MethodPatch} {
+			again := m.do(t, method, resource.path, nil, settings)
+			require.Equal(t, http.StatusOK, again.status, again.errorText())
+			require.Equal(t, read, again.data, "%s %s", method, resource.path)
+			require.Equal(t, read, m.read(t, resource.path).data, "%s %s", method, resource.path)
+			require.Equal(t, stored, m.mustBeStored(t, resource.storage), "what is stored of %s", resource.path)
+		}
+		nothing := m.do(t, http.MethodPost, resource.path, nil, map[string]any{})
+		require.Equal(t, read, nothing.data, "a write without fields: %s", resource.path)
+		require.Equal(t, stored, m.mustBeStored(t, resource.storage))
+	}
+}
