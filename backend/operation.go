@@ -130,14 +130,29 @@ func (b *backend) checkInput(req *logical.Request) error {
 		if !slices.Contains(takes(path, req.Operation), name) {
 			return userErrorf("%s", unknownField(path, req, name))
 		}
-		if schema := path.Fields[name]; schema != nil {
-			if _, err := convert(schema.Type, req.Data[name]); err != nil {
-				return userErrorf("%s: %w", name, err)
-			}
+		if err := checkType(path.Fields[name], req.Data, name); err != nil {
+			return userErrorf("%s: %w", name, err)
 		}
 	}
 	return nil
 }
+
+// checkType refuses a value of the wrong type, and trims one that the framework, which comes after, would not.
+func checkType(schema *framework.FieldSchema, data map[string]any, name string) error {
+	if schema == nil {
+		return nil
+	}
+	if _, err := convert(schema.Type, data[name]); err != nil {
+		return err
+	}
+	if text, ok := data[name].(string); ok && schema.Type != framework.TypeString {
+		data[name] = strings.TrimSpace(text)
+	}
+	return nil
+}
+
+// listParameter is how a client that cannot send LIST asks for one.
+const listParameter = "list"
 
 // takes lists the fields that a request may send for an operation: for a write all but those that the URL holds, for the
 // others those that are declared as query parameters.
@@ -149,7 +164,7 @@ func takes(path *framework.Path, operation logical.Operation) []string {
 		}
 	}
 	if operation == logical.ListOperation {
-		names = append(names, "list") // how a client that cannot send LIST asks for one
+		names = append(names, listParameter)
 	}
 	slices.Sort(names)
 	return names
@@ -174,7 +189,7 @@ func unknownField(path *framework.Path, req *logical.Request, name string) strin
 	if hint := misplacedOnRole(req, name); hint != "" {
 		return hint
 	}
-	known := takes(path, req.Operation)
+	known := slices.DeleteFunc(takes(path, req.Operation), func(name string) bool { return name == listParameter })
 	for _, candidate := range known {
 		if strings.EqualFold(candidate, name) {
 			return fmt.Sprintf("unknown field %q: did you mean %q? Field names are in lower case", shorten(name), candidate)

@@ -82,8 +82,10 @@ func (b *backend) readCheck(ctx context.Context, req *logical.Request, data *fra
 }
 
 func (c *check) answer(failure *stepFailure) *logical.Response {
-	data := map[string]any{"ok": failure == nil, "failed_step": "", "error": "",
-		"hint": fmt.Sprintf("All is well. Get a token: vault read %screds/%s", c.req.MountPoint, c.roleName)}
+	data := map[string]any{
+		"ok": failure == nil, "failed_step": "", "error": "",
+		"hint": fmt.Sprintf("All is well. Get a token: vault read %screds/%s", c.req.MountPoint, c.roleName),
+	}
 	if failure != nil {
 		c.line(failure.step, "FAILED", failure.text)
 		c.line("next", "", failure.hint)
@@ -123,10 +125,11 @@ func (c *check) checkRole(context.Context) error {
 
 func (c *check) checkKey(ctx context.Context) error {
 	key, err := c.backend.keyOf(ctx, c.req, c.roleName, c.role)
-	var user userError
-	if errors.As(err, &user) {
-		return &stepFailure{step: "key", text: err.Error(),
-			hint: fmt.Sprintf("Give the role a key: vault write %sroles/%s key=…", c.req.MountPoint, c.roleName)}
+	if _, ok := errors.AsType[userError](err); ok {
+		return &stepFailure{
+			step: "key", text: err.Error(),
+			hint: fmt.Sprintf("Give the role a key: vault write %sroles/%s key=…", c.req.MountPoint, c.roleName),
+		}
 	}
 	if err != nil {
 		return err
@@ -134,8 +137,10 @@ func (c *check) checkKey(ctx context.Context) error {
 	c.key = key
 	active := key.Active(c.backend.now())
 	if key.Settings().Disabled {
-		return &stepFailure{step: "key", text: fmt.Sprintf("key %q is disabled", key.Name()),
-			hint: fmt.Sprintf("Enable it: vault write %skeys/%s disabled=false", c.req.MountPoint, key.Name())}
+		return &stepFailure{
+			step: "key", text: fmt.Sprintf("key %q is disabled", key.Name()),
+			hint: fmt.Sprintf("Enable it: vault write %skeys/%s disabled=false", c.req.MountPoint, key.Name()),
+		}
 	}
 	c.passed("key", "%q is %s, version %d is active, kid %s, signs %s", key.Name(), key.Type(), active.Number(), active.KeyID(), key.Settings().Algorithm)
 	return nil
@@ -143,8 +148,10 @@ func (c *check) checkKey(ctx context.Context) error {
 
 func (c *check) checkRegistration(context.Context) error {
 	if !registered(c.key) {
-		return &stepFailure{step: "registration", text: fmt.Sprintf("key %q has no client_id and issuer yet", c.key.Name()),
-			hint: registrationAdvice(c.req.MountPoint, c.key.Name())}
+		return &stepFailure{
+			step: "registration", text: fmt.Sprintf("key %q has no client_id and issuer yet", c.key.Name()),
+			hint: registrationAdvice(c.req.MountPoint, c.key.Name()),
+		}
 	}
 	c.passed("registration", "client %q at %s", c.key.Settings().ClientID, c.key.Settings().Issuer)
 	return nil
@@ -280,8 +287,10 @@ func (c *check) failed(step string, err error) error {
 	if !errors.As(err, &failure) {
 		return err
 	}
-	return &stepFailure{step: step, text: failure.Error(),
-		hint: strings.Join(advice(failure, c.req.MountPoint, c.key.Name(), c.roleName), " ")}
+	return &stepFailure{
+		step: step, text: failure.Error(),
+		hint: strings.Join(advice(failure, c.req.MountPoint, c.key.Name(), c.roleName), " "),
+	}
 }
 
 const checkHelp = `

@@ -170,8 +170,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, _ *fram
 
 func (b *backend) validateConfig(ctx context.Context, settings tokenendpoint.Config) error {
 	client, err := b.newClient(ctx, settings)
-	var field *tokenendpoint.FieldError
-	if errors.As(err, &field) {
+	if _, ok := errors.AsType[*tokenendpoint.FieldError](err); ok {
 		return userError{err}
 	}
 	if err != nil {

@@ -280,8 +280,7 @@ func (b *backend) deleteRole(ctx context.Context, req *logical.Request, data *fr
 func (b *backend) roleAnswer(ctx context.Context, req *logical.Request, name string, r *role) (*logical.Response, error) {
 	resp := &logical.Response{Data: echoAll(roleSettings(), r)}
 	_, err := b.keyOf(ctx, req, name, r)
-	var user userError
-	if errors.As(err, &user) {
+	if _, ok := errors.AsType[userError](err); ok {
 		resp.AddWarning(err.Error())
 		return resp, nil
 	}

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"maps"
 	"net/http"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -22,9 +23,7 @@ func answerFields[T any](settings []setting[T], others []computed) map[string]*f
 		field.Required = true
 		fields[s.name] = &field
 	}
-	for name, field := range computedFields(others) {
-		fields[name] = field
-	}
+	maps.Copy(fields, computedFields(others))
 	return fields
 }
 
@@ -49,6 +48,6 @@ func noContent() map[int][]framework.Response {
 
 func listed() map[int][]framework.Response {
 	return ok("The names.", map[string]*framework.FieldSchema{
-		"keys": {Type: framework.TypeStringSlice, Description: "The names.", Required: true},
+		"keys": {Type: framework.TypeStringSlice, Description: "The names; absent if there are none."},
 	})
 }

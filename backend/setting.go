@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -98,9 +99,7 @@ func schemas[T any](settings []setting[T], others map[string]*framework.FieldSch
 	for _, s := range settings {
 		fields[s.name] = s.schema
 	}
-	for name, schema := range others {
-		fields[name] = schema
-	}
+	maps.Copy(fields, others)
 	return fields
 }
 

@@ -1,0 +1,56 @@
+package backend
+
+import (
+	"net/http"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+func TestInfoSaysWhatThePluginIs(t *testing.T) {
+	t.Parallel()
+	data := newMount(t).read("info").Data
+	require.Equal(t, "v1.2.3", data["version"])
+	require.Equal(t, "abc", data["commit"])
+	require.Equal(t, runtime.Version(), data["go_version"])
+	require.Equal(t, []string{"rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "ed25519"}, data["key_types"])
+	require.Equal(t, []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}, data["algorithms"])
+	require.Equal(t, 0, data["keys"])
+	require.Equal(t, int64(0), data["exchanges"])
+	require.Empty(t, data["last_failure_time"])
+}
+
+func TestInfoCounts(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	m.write("keys/second", map[string]any{"type": "ed25519"})
+	m.read("creds/myapi")
+	p.answerWith(tokenPath, http.StatusServiceUnavailable, jsonType, "{}")
+	m.clock.advance(time.Minute)
+	m.failed(http.StatusBadGateway, logical.ReadOperation, "creds/myapi", nil)
+	data := m.read("info").Data
+	require.Equal(t, 2, data["keys"])
+	require.Equal(t, 1, data["roles"])
+	require.Equal(t, int64(2), data["exchanges"])
+	require.Equal(t, int64(1), data["failures"])
+	require.Equal(t, "unavailable", data["last_failure_kind"])
+	failed, err := time.Parse(time.RFC3339, data["last_failure_time"].(string))
+	require.NoError(t, err)
+	require.WithinDuration(t, m.clock.now(), failed, 30*time.Second)
+}
+
+func TestEachMountCountsItsOwn(t *testing.T) {
+	t.Parallel()
+	first, _ := newReadyMount(t)
+	second := newMount(t)
+	first.read("creds/myapi")
+	require.Equal(t, int64(0), second.read("info").Data["exchanges"])
+}
+
+func TestAModuleThatIsNotInTheBinaryHasNoVersion(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "unknown", moduleVersion("example.com/none"))
+}

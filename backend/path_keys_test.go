@@ -1,0 +1,717 @@
+package backend
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+)
+
+// only returns the fields of an answer that a path's settings name, as JSON makes them.
+func only(t *testing.T, resp *logical.Response, names ...string) map[string]any {
+	t.Helper()
+	require.NotNil(t, resp)
+	all := overJSON(t, resp.Data)
+	chosen := map[string]any{}
+	for _, name := range names {
+		require.Contains(t, all, name)
+		chosen[name] = all[name]
+	}
+	return chosen
+}
+
+func namesOf[T any](settings []setting[T], others ...string) []string {
+	for _, s := range settings {
+		others = append(others, s.name)
+	}
+	return others
+}
+
+func keySettingNames() []string { return namesOf(keySettings(), "type") }
+
+// everyKeySetting has no default in it.
+func everyKeySetting() map[string]any {
+	return map[string]any{
+		"type": "rsa-2048", "common_name": "My API", "deletion_allowed": true, "disabled": true,
+		"client_id": "my-client", "issuer": "https://idp.example/realms/apigw",
+		"token_endpoint": "https://token.example:8443/token", "revocation_endpoint": "https://idp.example/revoke",
+		"audience": "https://token.example/", "algorithm": "PS512", "assertion_ttl": 120, "send_key_id": false,
+	}
+}
+
+func TestEveryKeyTypeIsMadeWithItsDefaults(t *testing.T) {
+	t.Parallel()
+	defaultAlgorithms := map[string]string{
+		"rsa-2048": "RS256", "rsa-3072": "RS256", "rsa-4096": "RS256",
+		"ecdsa-p256": "ES256", "ecdsa-p384": "ES384", "ecdsa-p521": "ES512", "ed25519": "EdDSA",
+	}
+	require.Len(t, keyring.Types(), len(defaultAlgorithms))
+	for keyType, algorithm := range defaultAlgorithms {
+		t.Run(keyType, func(t *testing.T) {
+			t.Parallel()
+			m := newMount(t)
+			made := m.write("keys/myapi", map[string]any{"type": keyType})
+			require.Equal(t, overJSON(t, map[string]any{
+				"type": keyType, "algorithm": algorithm, "common_name": "myapi", "deletion_allowed": false, "disabled": false,
+				"client_id": "", "issuer": "", "token_endpoint": "", "revocation_endpoint": "", "audience": "",
+				"assertion_ttl": 45, "send_key_id": true,
+			}), only(t, made, keySettingNames()...))
+			require.Equal(t, made.Data, m.read("keys/myapi").Data, "a write answers with the same body as a read")
+			requirePublicMaterial(t, made.Data, m.clock.now())
+		})
+	}
+}
+
+func requirePublicMaterial(t *testing.T, data map[string]any, now time.Time) {
+	t.Helper()
+	block, rest := pem.Decode([]byte(data["public_key"].(string)))
+	require.Empty(t, rest, "one block, with its final newline")
+	require.Equal(t, "PUBLIC KEY", block.Type)
+	digest := sha256.Sum256(block.Bytes)
+	require.Equal(t, base64.RawURLEncoding.EncodeToString(digest[:]), data["key_id"])
+	public, err := x509.ParsePKIXPublicKey(block.Bytes)
+	require.NoError(t, err)
+
+	block, rest = pem.Decode([]byte(data["certificate"].(string)))
+	require.Empty(t, rest)
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	require.NoError(t, err)
+	require.Equal(t, public, certificate.PublicKey)
+	require.Equal(t, "CN=myapi", certificate.Subject.String())
+	digest = sha256.Sum256(block.Bytes)
+	require.Equal(t, hex.EncodeToString(digest[:]), data["certificate_sha256"])
+
+	var set jose.JSONWebKeySet
+	require.NoError(t, json.Unmarshal([]byte(data["jwks"].(string)), &set))
+	require.Len(t, set.Keys, 1)
+	require.Equal(t, data["key_id"], set.Keys[0].KeyID)
+	require.Equal(t, public, set.Keys[0].Key)
+
+	require.Equal(t, 1, data["public_key_version"])
+	require.Equal(t, 1, data["active_version"])
+	require.Equal(t, 0, data["staged_version"])
+	require.Equal(t, []string{}, data["roles"])
+	versions := data["versions"].(map[string]any)
+	require.Len(t, versions, 1)
+	first := versions["1"].(map[string]any)
+	require.Equal(t, "active", first["state"])
+	require.Equal(t, "generated", first["origin"])
+	require.Equal(t, data["key_id"], first["key_id"])
+	created, err := time.Parse(time.RFC3339, first["creation_time"].(string))
+	require.NoError(t, err)
+	require.WithinDuration(t, now, created, time.Minute)
+	require.Equal(t, first["creation_time"], first["activation_time"])
+}
+
+func TestRSA2048IsTheDefaultType(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "rsa-2048", newMount(t).write("keys/myapi", nil).Data["type"])
+}
+
+func TestCreationSaysWhatToDoNext(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	warnings := strings.Join(m.write("keys/myapi", map[string]any{"type": "ed25519"}).Warnings, "\n")
+	require.Contains(t, warnings, "vault read -field=public_key bcgov-jwt/keys/myapi")
+	require.Contains(t, warnings, "vault write bcgov-jwt/keys/myapi client_id=… issuer=… token_endpoint=…")
+	require.Contains(t, warnings, "public_key, not certificate")
+	require.Empty(t, m.read("keys/myapi").Warnings)
+	require.Empty(t, m.write("keys/myapi", map[string]any{"client_id": "c", "issuer": "https://idp.example"}).Warnings)
+
+	warnings = strings.Join(m.write("keys/second", map[string]any{"type": "ed25519", "client_id": "c", "issuer": "https://idp.example"}).Warnings, "\n")
+	require.NotContains(t, warnings, "client_id=")
+	require.Contains(t, warnings, "public_key, not certificate")
+}
+
+func TestADefaultCommonNameIsCutToWhatACertificateTakes(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	name := strings.Repeat("n", 128)
+	require.Equal(t, name[:64], m.write("keys/"+name, map[string]any{"type": "ed25519"}).Data["common_name"])
+}
+
+func TestKeyWrittenBackAsReadIsEqualAndStoresNothing(t *testing.T) {
+	t.Parallel()
+	for name, written := range map[string]map[string]any{
+		"defaults":      {"type": "ed25519"},
+		"every setting": everyKeySetting(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMount(t)
+			m.write("keys/myapi", written)
+			read := m.read("keys/myapi").Data
+			writes := m.storage.writes()
+			for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
+				answer := m.do(operation, "keys/myapi", only(t, &logical.Response{Data: read}, keySettingNames()...))
+				require.Equal(t, overJSON(t, read), overJSON(t, answer.Data))
+				require.Equal(t, overJSON(t, read), overJSON(t, m.read("keys/myapi").Data))
+			}
+			require.Equal(t, writes, m.storage.writes(), "what changes nothing writes nothing")
+		})
+	}
+}
+
+func TestEveryKeySettingIsEchoedAsWritten(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	written := everyKeySetting()
+	require.Len(t, written, len(keySettingNames()), "the test names every setting")
+	m.write("keys/myapi", written)
+	want := overJSON(t, written)
+	require.Equal(t, want, only(t, m.read("keys/myapi"), keySettingNames()...))
+	restarted := mountOver(t, m.storage, m.clock)
+	require.Equal(t, want, only(t, restarted.read("keys/myapi"), keySettingNames()...))
+	require.Equal(t, overJSON(t, m.read("keys/myapi").Data), overJSON(t, restarted.read("keys/myapi").Data))
+}
+
+func TestAnAbsentFieldOfAKeyKeepsItsValue(t *testing.T) {
+	t.Parallel()
+	for name, value := range everyKeySetting() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMount(t)
+			want := everyKeySetting()
+			m.write("keys/myapi", want)
+			for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
+				changed := map[string]any{"client_id": "other"}
+				if name == "client_id" {
+					changed = map[string]any{"audience": "other"}
+				}
+				require.Equal(t, overJSON(t, map[string]any{"v": value})["v"], overJSON(t, m.do(operation, "keys/myapi", changed).Data)[name])
+			}
+		})
+	}
+}
+
+func TestAnEmptyValueRestoresAKeysDefault(t *testing.T) {
+	t.Parallel()
+	defaults := map[string]any{
+		"common_name": "myapi", "deletion_allowed": false, "disabled": false, "token_endpoint": "", "revocation_endpoint": "",
+		"audience": "", "algorithm": "RS256", "assertion_ttl": float64(45), "send_key_id": true,
+	}
+	for _, empty := range []any{"", nil} {
+		for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
+			t.Run(fmt.Sprintf("%s of %#v", operation, empty), func(t *testing.T) {
+				t.Parallel()
+				m := newMount(t)
+				m.write("keys/myapi", everyKeySetting())
+				for name, want := range defaults {
+					answer := m.do(operation, "keys/myapi", map[string]any{name: empty})
+					require.Equal(t, want, overJSON(t, answer.Data)[name], name)
+				}
+				for _, required := range []string{"client_id", "issuer"} {
+					text := m.refused(operation, "keys/myapi", map[string]any{required: empty})
+					require.Contains(t, text, required+": cannot be emptied")
+					require.Contains(t, text, "disabled=true")
+				}
+				require.Equal(t, "rsa-2048", m.do(operation, "keys/myapi", map[string]any{"type": empty}).Data["type"])
+			})
+		}
+	}
+}
+
+func TestBlankTextIsAnEmptyValueForEveryType(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	m.write("keys/myapi", everyKeySetting())
+	for name, want := range map[string]any{"audience": "", "algorithm": "RS256", "assertion_ttl": float64(45), "send_key_id": true} {
+		require.Equal(t, want, overJSON(t, m.write("keys/myapi", map[string]any{name: " \t"}).Data)[name], name)
+	}
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"client_id": "  "}), "client_id: cannot be emptied")
+}
+
+func TestEmptyingWhatWasNeverSetChangesNothing(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	m.write("keys/myapi", map[string]any{"type": "ed25519", "client_id": "", "issuer": nil})
+	writes := m.storage.writes()
+	m.write("keys/myapi", map[string]any{"client_id": "", "issuer": "", "token_endpoint": "", "audience": nil})
+	require.Equal(t, writes, m.storage.writes())
+}
+
+func TestWhiteSpaceRoundPastedValuesIsTrimmed(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	answer := m.write("keys/myapi", map[string]any{
+		"type": " ed25519\n", "client_id": "\tmy-client \r\n", "issuer": " https://idp.example/realm ", "token_endpoint": "https://idp.example/token\n",
+		"revocation_endpoint": " https://idp.example/revoke", "audience": " aud ", "algorithm": " EdDSA ", "common_name": " My API ",
+	})
+	require.Equal(t, map[string]any{
+		"type": "ed25519", "client_id": "my-client", "issuer": "https://idp.example/realm", "token_endpoint": "https://idp.example/token",
+		"revocation_endpoint": "https://idp.example/revoke", "audience": "aud", "algorithm": "EdDSA", "common_name": "My API",
+	}, only(t, answer, "type", "client_id", "issuer", "token_endpoint", "revocation_endpoint", "audience", "algorithm", "common_name"))
+}
+
+func TestWhiteSpaceRoundNumbersAndBooleansIsTrimmedToo(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	answer := m.write("keys/myapi", map[string]any{"type": "ed25519", "assertion_ttl": " 60s\n", "disabled": "true\n"})
+	require.Equal(t, map[string]any{"assertion_ttl": 60.0, "disabled": true}, only(t, answer, "assertion_ttl", "disabled"))
+	require.Equal(t, 3, m.write("config", map[string]any{"max_retries": "3\n"}).Data["max_retries"])
+}
+
+func TestTheIssuerIsKeptToTheLetter(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	for _, issuer := range []string{"https://IDP.example/Realms/A/", "https://idp.example", "https://idp.example/", "https://idp.example:443/a%20b"} {
+		require.Equal(t, issuer, m.write("keys/myapi", map[string]any{"type": "ed25519", "issuer": issuer}).Data["issuer"])
+	}
+}
+
+func TestAnAbsentKey(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	require.Nil(t, m.read("keys/none"), "nil is a 404")
+	m.delete("keys/none")
+	text := m.failed(http.StatusNotFound, logical.PatchOperation, "keys/none", map[string]any{"disabled": true})
+	require.Contains(t, text, `no key "none"`)
+	require.Empty(t, m.storage.entries(t))
+}
+
+func TestKeysAreListed(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	for _, name := range []string{"b", "a", "a.b"} {
+		m.write("keys/"+name, map[string]any{"type": "ed25519"})
+	}
+	require.Equal(t, []string{"a", "a.b", "b"}, m.list("keys/"))
+	require.Equal(t, []string{"a", "a.b", "b"}, m.do(logical.ListOperation, "keys", map[string]any{"list": "true"}).Data["keys"])
+}
+
+func TestAListOfNothingIsEmpty(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	require.Empty(t, m.list("keys/"))
+	require.Empty(t, m.list("roles/"))
+}
+
+func TestTheTypeOfAKeyIsFixed(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	m.write("keys/myapi", map[string]any{"type": "ed25519"})
+	for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
+		text := m.refused(operation, "keys/myapi", map[string]any{"type": "rsa-2048"})
+		require.Contains(t, text, `type: key "myapi" is ed25519`)
+		require.Contains(t, text, "rsa-2048")
+	}
+}
+
+func TestBadKeySettingsAreRefusedByName(t *testing.T) {
+	t.Parallel()
+	for field, values := range map[string][]any{
+		"type":          {"rsa-1024", "rsa", "RSA-2048", "ecdsa-p224", "aes256-gcm96", "x"},
+		"algorithm":     {"none", "None", "HS256", "HS512", "RS1", "ES256", "EdDSA", "rs256", "RS256 RS384", "dir"},
+		"assertion_ttl": {29, "29s", 3601, "1h1s", 0, -45, "0", "-1m", "2d", math53, "9999999999999999999999s"},
+		"client_id":     {strings.Repeat("c", 257), "a\nb", "a\x00b", "clïent", "a\u200bb"},
+		"audience":      {strings.Repeat("a", 513), "é", "a\tb", "https://a.example https://b.example"},
+		"common_name":   {strings.Repeat("n", 65), "a\nb", "é"},
+	} {
+		t.Run(field, func(t *testing.T) {
+			t.Parallel()
+			m := newMount(t)
+			m.write("keys/old", map[string]any{"type": "rsa-2048"})
+			for _, value := range values {
+				for path, operation := range map[string]logical.Operation{"keys/new": logical.UpdateOperation, "keys/old": logical.PatchOperation} {
+					text := m.refused(operation, path, map[string]any{field: value})
+					require.True(t, strings.HasPrefix(text, field+": "), "%v: %s", value, text)
+				}
+				require.Nil(t, m.read("keys/new"))
+			}
+		})
+	}
+}
+
+// math53 is more seconds than a duration can hold.
+const math53 = float64(1 << 53)
+
+func TestBoundsAreInclusive(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	for field, values := range map[string][]any{
+		"assertion_ttl": {30, 3600, "30s", "1h", "60m"},
+		"client_id":     {strings.Repeat("c", 256), "!\"#~ x"},
+		"audience":      {strings.Repeat("a", 512)},
+		"common_name":   {strings.Repeat("n", 64)},
+	} {
+		for _, value := range values {
+			m.write("keys/myapi", map[string]any{"type": "ed25519", field: value})
+		}
+	}
+}
+
+func TestAnAlgorithmMustFitTheKeysType(t *testing.T) {
+	t.Parallel()
+	for _, keyType := range []keyring.Type{keyring.RSA2048, keyring.ECDSAP256, keyring.ECDSAP384, keyring.ECDSAP521, keyring.ED25519} {
+		t.Run(string(keyType), func(t *testing.T) {
+			t.Parallel()
+			m := newMount(t)
+			m.write("keys/myapi", map[string]any{"type": string(keyType)})
+			fits := map[string]bool{}
+			for _, algorithm := range keyType.Algorithms() {
+				fits[string(algorithm)] = true
+			}
+			for _, algorithm := range algorithms() {
+				if fits[algorithm] {
+					require.Equal(t, algorithm, m.write("keys/myapi", map[string]any{"algorithm": algorithm}).Data["algorithm"])
+					continue
+				}
+				text := m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"algorithm": algorithm})
+				require.Contains(t, text, "algorithm: ")
+				require.Contains(t, text, join(keyType.Algorithms()), "what is right")
+			}
+		})
+	}
+}
+
+// badURLs maps what no endpoint may be to a part of why.
+func badURLs() map[string]string {
+	return map[string]string{
+		"realms/apigw":              "absolute https URL",
+		"//idp.example/realm":       "absolute https URL",
+		"idp.example":               "absolute https URL",
+		"https:idp.example":         "absolute https URL",
+		"ftp://idp.example/":        "absolute https URL",
+		"javascript:alert(1)":       "absolute https URL",
+		"http://idp.example/":       "uses http",
+		"https://u:hunter2@idp.x":   "user name or password",
+		"https://u@idp.example":     "user name or password",
+		"https://idp.example/?a":    "query",
+		"https://idp.example/?":     "query",
+		"https://idp.example/#a":    "fragment",
+		"https://idp.example/#":     "fragment",
+		"https://idp.example/a b":   "white space",
+		"https://idp.example:0/":    "port",
+		"https://idp.example:99999": "port",
+		"https://idp.example:/":     "port",
+		"https://":                  "",
+		"https:///realm":            "",
+
+		"https://169.254.169.254/":            "never allowed",
+		"https://169.254.1.1/":                "never allowed",
+		"https://[::ffff:169.254.169.254]/":   "",
+		"https://[64:ff9b::a9fe:a9fe]/":       "never allowed",
+		"https://[2002:a9fe:a9fe::1]/":        "never allowed",
+		"https://[2001:0:a9fe:a9fe::1]/":      "",
+		"https://[fd00:ec2::254]/":            "never allowed",
+		"https://[fe80::1]/":                  "never allowed",
+		"https://[fe80::1%25eth0]/":           "",
+		"https://metadata.google.internal/":   "metadata",
+		"https://METADATA.google.internal./":  "metadata",
+		"https://0.0.0.0/":                    "never allowed",
+		"https://[::]/":                       "never allowed",
+		"https://224.0.0.1/":                  "never allowed",
+		"https://2852039166/":                 "",
+		"https://0xa9fea9fe/":                 "",
+		"https://0251.0376.0251.0376/":        "",
+		"https://169.254.43518/":              "",
+		"https://10.0.0.1/":                   "allowed_hosts",
+		"https://172.16.0.1/":                 "allowed_hosts",
+		"https://192.168.1.1:8443/":           "allowed_hosts",
+		"https://100.64.0.1/":                 "allowed_hosts",
+		"https://[fd12:3456::1]/":             "allowed_hosts",
+		"https://[::ffff:10.0.0.1]/":          "",
+		"https://[64:ff9b::a00:1]/":           "allowed_hosts",
+		"https://127.0.0.1:8443/":             "allowed_hosts",
+		"https://127.1/":                      "",
+		"https://2130706433/":                 "",
+		"https://0x7f.0.0.1/":                 "",
+		"https://0177.0.0.1/":                 "",
+		"https://１２７.0.0.1/":                  "",
+		"https://localhost/":                  "allowed_hosts",
+		"https://LocalHost.:443/":             "allowed_hosts",
+		"https://a.localhost/":                "allowed_hosts",
+		"https://[::1]/":                      "allowed_hosts",
+		"https://[0:0:0:0:0:0:0:1]/":          "",
+		"https://[::ffff:127.0.0.1]/":         "",
+		"https://%31%32%37.0.0.1/":            "",
+		"https://" + strings.Repeat("a", 300): "",
+	}
+}
+
+func TestBadURLsAreRefusedByField(t *testing.T) {
+	t.Parallel()
+	for _, field := range []string{"issuer", "token_endpoint", "revocation_endpoint"} {
+		t.Run(field, func(t *testing.T) {
+			t.Parallel()
+			m := newMount(t)
+			m.write("keys/old", map[string]any{"type": "ed25519"})
+			for bad, why := range badURLs() {
+				for path, operation := range map[string]logical.Operation{"keys/new": logical.UpdateOperation, "keys/old": logical.PatchOperation} {
+					text := m.refused(operation, path, map[string]any{field: bad})
+					require.True(t, strings.HasPrefix(text, field+": "), "%s: %s", bad, text)
+					require.Contains(t, text, why, bad)
+					require.NotContains(t, text, "hunter2")
+				}
+			}
+		})
+	}
+}
+
+func TestAListedHostMayBePrivate(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	m.write("config", map[string]any{"allowed_hosts": "10.0.0.1:8443,*.corp.example"})
+	m.write("keys/myapi", map[string]any{"type": "ed25519", "issuer": "https://idp.corp.example/realm", "token_endpoint": "https://10.0.0.1:8443/token"})
+	for _, unlisted := range []string{"https://10.0.0.1/token", "https://10.0.0.2:8443/token", "https://corp.example/", "https://idp.example/"} {
+		require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"token_endpoint": unlisted}), "token_endpoint: ")
+	}
+}
+
+func TestAStricterConfigurationDoesNotStandInTheWayOfOtherChanges(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	m.write("keys/myapi", map[string]any{"type": "ed25519", "issuer": "https://idp.example/realm"})
+	m.write("config", map[string]any{"allowed_hosts": "other.example"})
+	m.write("keys/myapi", map[string]any{"issuer": "https://idp.example/realm", "disabled": true})
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"issuer": "https://idp.example/other"}), "issuer: ")
+}
+
+func TestDeletionOfAKey(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	m.write("keys/myapi", map[string]any{"type": "ed25519"})
+	text := m.refused(logical.DeleteOperation, "keys/myapi", nil)
+	require.Contains(t, text, "vault write bcgov-jwt/keys/myapi deletion_allowed=true")
+
+	m.write("keys/myapi", map[string]any{"deletion_allowed": true})
+	for i := range 12 {
+		m.write(fmt.Sprintf("roles/r%02d", i), map[string]any{"key": "myapi"})
+	}
+	require.Len(t, m.read("keys/myapi").Data["roles"], 12)
+	text = m.refused(logical.DeleteOperation, "keys/myapi", nil)
+	require.Contains(t, text, "in use, by r00, r01,")
+	require.Contains(t, text, "r09 and 2 more:")
+	for i := range 12 {
+		m.delete(fmt.Sprintf("roles/r%02d", i))
+	}
+	m.delete("keys/myapi")
+	require.Nil(t, m.read("keys/myapi"))
+	require.Empty(t, m.storage.entries(t), "nothing of it is left")
+	m.delete("keys/myapi")
+}
+
+func TestAKeyMadeAnewIsAnotherOne(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	settings := map[string]any{"type": "ed25519", "deletion_allowed": true}
+	first := m.write("keys/myapi", settings).Data["key_id"]
+	m.delete("keys/myapi")
+	require.NotEqual(t, first, m.write("keys/myapi", settings).Data["key_id"])
+	require.NotEqual(t, first, m.read("keys/myapi").Data["key_id"])
+}
+
+func TestAFaultAtAnyWriteLeavesTheKeyWhole(t *testing.T) {
+	t.Parallel()
+	settings := map[string]any{"type": "ed25519", "deletion_allowed": true}
+	for name, test := range map[string]faultTest{
+		"create": {
+			writes: 3, prepare: func(*mount) {},
+			operation: logical.UpdateOperation, path: "keys/myapi", data: settings,
+		},
+		"update": {
+			writes: 1, prepare: func(m *mount) { m.write("keys/myapi", settings) },
+			operation: logical.UpdateOperation, path: "keys/myapi", data: map[string]any{"client_id": "new"},
+		},
+		"patch": {
+			writes: 1, prepare: func(m *mount) { m.write("keys/myapi", settings) },
+			operation: logical.PatchOperation, path: "keys/myapi", data: map[string]any{"client_id": "new"},
+		},
+		"delete": {
+			writes: 3, prepare: func(m *mount) { m.write("keys/myapi", settings) },
+			operation: logical.DeleteOperation, path: "keys/myapi", goneAfter: 2,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test.run(t)
+		})
+	}
+}
+
+// faultTest is an operation on one entry that is tried with each of its storage writes failing.
+type faultTest struct {
+	writes    int // how many the operation makes
+	prepare   func(*mount)
+	operation logical.Operation
+	path      string
+	data      map[string]any
+	// doneAfter and goneAfter number the first failing write before which the entry itself was written or deleted; what
+	// fails from there on is only an index. 0: there is none.
+	doneAfter, goneAfter int
+}
+
+func (f faultTest) run(t *testing.T) {
+	for n := 1; n <= f.writes; n++ {
+		m := newMount(t)
+		f.prepare(m)
+		before := m.read(f.path)
+		failed := m.storage.failNth(n, verb.writes)
+		text := m.failed(http.StatusInternalServerError, f.operation, f.path, f.data)
+		require.Contains(t, text, errStorage.Error())
+		require.True(t, failed())
+		m.storage.intercept(nil)
+
+		after := m.read(f.path)
+		restarted := mountOver(t, m.storage, m.clock).read(f.path)
+		require.Equal(t, after, restarted, "memory is as storage, write %d", n)
+		switch {
+		case f.goneAfter > 0 && n >= f.goneAfter:
+			require.Nil(t, after, "write %d", n)
+		case f.doneAfter > 0 && n >= f.doneAfter:
+			require.NotEqual(t, before, after, "write %d", n)
+		default:
+			require.Equal(t, before, after, "write %d", n)
+		}
+		m.do(f.operation, f.path, f.data) // the next attempt succeeds
+	}
+	m := newMount(t)
+	f.prepare(m)
+	failed := m.storage.failNth(f.writes+1, verb.writes)
+	m.do(f.operation, f.path, f.data)
+	require.False(t, failed(), "the test knows every write")
+}
+
+func TestAFaultAtAnyReadIsReportedAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		operation logical.Operation
+		path      string
+		data      map[string]any
+	}{
+		{logical.ReadOperation, "keys/myapi", nil},
+		{logical.UpdateOperation, "keys/myapi", map[string]any{"client_id": "other", "issuer": "https://idp.example/other"}},
+		{logical.PatchOperation, "keys/myapi", map[string]any{"client_id": "other"}},
+		{logical.UpdateOperation, "keys/new", map[string]any{"type": "ed25519"}},
+		{logical.DeleteOperation, "keys/unused", nil},
+		{logical.ListOperation, "keys/", nil},
+		{logical.ReadOperation, "roles/myapi", nil},
+		{logical.UpdateOperation, "roles/myapi", map[string]any{"key": "unused", "scopes": "a"}},
+		{logical.UpdateOperation, "roles/new", map[string]any{"key": "myapi"}},
+		{logical.DeleteOperation, "roles/myapi", nil},
+		{logical.ListOperation, "roles/", nil},
+		{logical.ReadOperation, "config", nil},
+		{logical.UpdateOperation, "config", map[string]any{"max_retries": 1}},
+		{logical.ReadOperation, "creds/myapi", nil},
+		{logical.ReadOperation, "check/myapi", nil},
+		{logical.ReadOperation, "info", nil},
+	} {
+		t.Run(string(test.operation)+" "+test.path, func(t *testing.T) {
+			t.Parallel()
+			source := newMount(t)
+			source.write("keys/myapi", map[string]any{"type": "ed25519"})
+			source.write("keys/unused", map[string]any{"type": "ed25519", "deletion_allowed": true})
+			source.write("roles/myapi", nil)
+			before := source.storage.entries(t)
+			for n := 1; ; n++ {
+				m := mountOver(t, source.storage, source.clock) // with nothing in memory
+				failed := m.storage.failNth(n, func(v verb) bool { return !v.writes() })
+				resp, err := m.handle(t.Context(), test.operation, test.path, test.data)
+				m.storage.intercept(nil)
+				if !failed() {
+					require.Greater(t, n, 1, "it reads something")
+					return
+				}
+				require.ErrorIs(t, err, errStorage, "read %d: %v", n, resp)
+				// An answer that cannot be made after a write was done is an error too: the entry may be new then.
+				if test.operation == logical.ReadOperation || test.operation == logical.ListOperation || test.operation == logical.DeleteOperation {
+					require.Equal(t, before, m.storage.entries(t), "read %d", n)
+				}
+			}
+		})
+	}
+}
+
+func TestAStoredEntryOfANewerFormatIsRefusedAndKept(t *testing.T) {
+	t.Parallel()
+	for path, storagePath := range map[string]string{"keys/myapi": "key/myapi", "roles/myapi": "role/myapi", "config": "config"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			ready, _ := newReadyMount(t)
+			entry, err := logical.StorageEntryJSON(storagePath, map[string]any{"format": 2, "surprise": true})
+			require.NoError(t, err)
+			require.NoError(t, ready.storage.Put(t.Context(), entry))
+			m := mountOver(t, ready.storage, ready.clock)
+			before := m.storage.entries(t)
+			operations := []logical.Operation{logical.ReadOperation, logical.UpdateOperation, logical.PatchOperation}
+			if path != "config" {
+				operations = append(operations, logical.DeleteOperation)
+			}
+			for _, operation := range operations {
+				var data map[string]any
+				if isWrite(operation) && path == "config" {
+					data = map[string]any{"max_retries": 1}
+				}
+				text := m.failed(http.StatusInternalServerError, operation, path, data)
+				require.Contains(t, text, "newer version of this plugin")
+				require.Contains(t, text, "upgrade")
+			}
+			for _, reader := range []string{"creds/myapi", "check/myapi"} {
+				require.Contains(t, m.failed(http.StatusInternalServerError, logical.ReadOperation, reader, nil), "newer version")
+			}
+			require.Equal(t, before, m.storage.entries(t))
+		})
+	}
+}
+
+func TestABrokenStoredEntryIsAnErrorThatQuotesNothing(t *testing.T) {
+	t.Parallel()
+	for path, storagePath := range map[string]string{"keys/myapi": "key/myapi", "roles/myapi": "role/myapi", "config": "config"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			m := newMount(t)
+			require.NoError(t, m.storage.Put(t.Context(), &logical.StorageEntry{Key: storagePath, Value: []byte(`{"format":"hunter2"`)}))
+			require.NotContains(t, m.failed(http.StatusInternalServerError, logical.ReadOperation, path, nil), "hunter2")
+		})
+	}
+}
+
+func TestANameIsChecked(t *testing.T) {
+	t.Parallel()
+	bad := []string{
+		"..", "a..b", "...", "-a", ".a", ".", "-", strings.Repeat("n", 129), "é", "a b", "a\tb", "a\n", "a:b", "a*b", "a%2Fb", "a\\b", "a\x00", "ключ", "a;b", "a=b",
+	}
+	good := []string{"a", "_", "0", "A.b_c-9", "a.", "a-", strings.Repeat("n", 128)}
+	for path, operations := range map[string][]logical.Operation{
+		"keys/":  {logical.ReadOperation, logical.UpdateOperation, logical.PatchOperation, logical.DeleteOperation},
+		"roles/": {logical.ReadOperation, logical.UpdateOperation, logical.PatchOperation, logical.DeleteOperation},
+		"creds/": {logical.ReadOperation},
+		"check/": {logical.ReadOperation},
+	} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			m := newMount(t)
+			for _, name := range bad {
+				for _, operation := range operations {
+					text := m.refused(operation, path+name, nil)
+					require.Contains(t, text, "must be 1 to 128 letters, digits", "%s %q", operation, name)
+					require.Less(t, len(text), 400)
+				}
+			}
+			m.write("keys/shared", map[string]any{"type": "ed25519"})
+			for _, name := range good {
+				switch path {
+				case "keys/":
+					m.write(path+name, map[string]any{"type": "ed25519"})
+				case "roles/":
+					m.write(path+name, map[string]any{"key": "shared"})
+				default:
+					require.Contains(t, m.refused(logical.ReadOperation, path+name, nil), "unknown role")
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,394 @@
+package backend
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+func roleSettingNames() []string { return namesOf(roleSettings()) }
+
+// newRoleMount has the keys a, b and myapi.
+func newRoleMount(t *testing.T) *mount {
+	t.Helper()
+	m := newMount(t)
+	for _, name := range []string{"a", "b", "myapi"} {
+		m.write("keys/"+name, map[string]any{"type": "ed25519", "deletion_allowed": true})
+	}
+	return m
+}
+
+func (m *mount) rolesOfKey(key string) []string {
+	m.tb.Helper()
+	return m.read("keys/" + key).Data["roles"].([]string)
+}
+
+func TestARoleHasDefaults(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	answer := m.write("roles/myapi", nil)
+	require.Equal(t, map[string]any{"key": "myapi", "scopes": []string{}, "parameters": []string{}}, answer.Data)
+	require.Empty(t, answer.Warnings)
+	require.Equal(t, answer, m.read("roles/myapi"), "a write answers with the same body as a read")
+	require.Equal(t, []string{"myapi"}, m.rolesOfKey("myapi"))
+}
+
+func TestEveryRoleSettingIsEchoedInTheOrderWritten(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	written := map[string]any{
+		"key":        "a",
+		"scopes":     []string{"z", "a", "urn:x:!#[]~"},
+		"parameters": []string{"resource=https://b.example/?a=b,c", "resource=https://a.example", "audience=", "acr_values=1 2"},
+	}
+	require.Len(t, written, len(roleSettings()), "the test names every setting")
+	m.write("roles/r", written)
+	require.Equal(t, overJSON(t, written), only(t, m.read("roles/r"), roleSettingNames()...))
+	restarted := mountOver(t, m.storage, m.clock)
+	require.Equal(t, overJSON(t, written), only(t, restarted.read("roles/r"), roleSettingNames()...))
+}
+
+func TestRoleWrittenBackAsReadIsEqualAndStoresNothing(t *testing.T) {
+	t.Parallel()
+	for name, written := range map[string]map[string]any{
+		"defaults":      {"key": "a"},
+		"every setting": {"key": "a", "scopes": "x,y", "parameters": []string{"resource=1", "resource=2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newRoleMount(t)
+			m.write("roles/r", written)
+			read := m.read("roles/r").Data
+			writes := m.storage.writes()
+			for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
+				require.Equal(t, read, m.do(operation, "roles/r", read).Data)
+				require.Equal(t, read, m.do(operation, "roles/r", nil).Data)
+			}
+			require.Equal(t, read, m.read("roles/r").Data)
+			require.Equal(t, writes, m.storage.writes(), "what changes nothing writes nothing")
+		})
+	}
+}
+
+func TestAnAbsentFieldOfARoleKeepsItsValueAndAnEmptyOneRestoresItsDefault(t *testing.T) {
+	t.Parallel()
+	for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
+		for _, empty := range []any{"", " ", nil, []string{}} {
+			t.Run(fmt.Sprintf("%s %#v", operation, empty), func(t *testing.T) {
+				t.Parallel()
+				m := newRoleMount(t)
+				m.write("roles/myapi", map[string]any{"key": "a", "scopes": "x,y", "parameters": "resource=1"})
+				answer := m.do(operation, "roles/myapi", map[string]any{"scopes": empty})
+				require.Equal(t, map[string]any{"key": "a", "scopes": []string{}, "parameters": []string{"resource=1"}}, answer.Data)
+				answer = m.do(operation, "roles/myapi", map[string]any{"parameters": empty})
+				require.Equal(t, []string{}, answer.Data["parameters"])
+				if _, isList := empty.([]string); !isList {
+					answer = m.do(operation, "roles/myapi", map[string]any{"key": empty})
+					require.Equal(t, "myapi", answer.Data["key"], "the role's own name")
+					require.Equal(t, []string{"myapi"}, m.rolesOfKey("myapi"))
+				}
+			})
+		}
+	}
+}
+
+func TestScopesMayBeGivenAsOneText(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	for _, given := range []any{"x,y", " x , y ", []string{"x", "y"}, []string{" x", "y "}} {
+		require.Equal(t, []string{"x", "y"}, m.write("roles/r", map[string]any{"key": "a", "scopes": given}).Data["scopes"], "%v", given)
+	}
+}
+
+func TestAnAbsentRole(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	require.Nil(t, m.read("roles/none"), "nil is a 404")
+	m.delete("roles/none")
+	require.Contains(t, m.failed(http.StatusNotFound, logical.PatchOperation, "roles/none", map[string]any{"key": "a"}), `no role "none"`)
+	for _, path := range []string{"creds/none", "check/none"} {
+		require.Equal(t, `unknown role "none"; to see which there are: vault list bcgov-jwt/roles`, m.refused(logical.ReadOperation, path, nil))
+	}
+}
+
+func TestRolesAreListed(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	for _, name := range []string{"z", "y"} {
+		m.write("roles/"+name, map[string]any{"key": "a"})
+	}
+	require.Equal(t, []string{"y", "z"}, m.list("roles/"))
+	require.Equal(t, []string{"y", "z"}, m.rolesOfKey("a"))
+}
+
+func TestARoleNeedsAnExistingKey(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	text := m.refused(logical.UpdateOperation, "roles/none", nil)
+	require.Equal(t, `key: there is no key "none"; make it with: vault write -f bcgov-jwt/keys/none`, text)
+	m.write("roles/r", map[string]any{"key": "a"})
+	for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
+		require.Contains(t, m.refused(operation, "roles/r", map[string]any{"key": "none"}), `key: there is no key "none"`)
+	}
+	require.Equal(t, "a", m.read("roles/r").Data["key"])
+}
+
+func TestARoleMovesBetweenKeys(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	m.write("roles/r", map[string]any{"key": "a"})
+	m.write("roles/other", map[string]any{"key": "a"})
+	m.patch("roles/r", map[string]any{"key": "b"})
+	require.Equal(t, []string{"other"}, m.rolesOfKey("a"))
+	require.Equal(t, []string{"r"}, m.rolesOfKey("b"))
+	require.Contains(t, m.refused(logical.DeleteOperation, "keys/b", nil), "in use, by r:")
+	m.delete("roles/other")
+	m.delete("keys/a")
+	m.delete("roles/r")
+	require.Empty(t, m.rolesOfKey("b"))
+	m.delete("keys/b")
+	for path := range m.storage.entries(t) {
+		require.NotContains(t, path, "role", "no index is left")
+	}
+}
+
+func TestBadRoleSettingsAreRefusedByName(t *testing.T) {
+	t.Parallel()
+	for field, values := range map[string][]any{
+		"key":        {"-a", "..", "a/b", "é"},
+		"scopes":     {"a b", "a,,b", "a,b,", ",", []string{"a", ""}, []string{"  "}, []string{"a\tb"}, `a"b`, `a\b`, "é", "a\x00", "\x7f", []string{"a", "b c"}},
+		"parameters": {"resource", "=x", "=", "a b=c", "é=c", "a\n=b", "a=b\nc", "a=\x00", []string{"resource=x", ""}, []string{" "}, []string{"a=b", "c"}},
+	} {
+		t.Run(field, func(t *testing.T) {
+			t.Parallel()
+			m := newRoleMount(t)
+			m.write("roles/old", map[string]any{"key": "a"})
+			for _, value := range values {
+				for path, operation := range map[string]logical.Operation{"roles/a": logical.UpdateOperation, "roles/old": logical.PatchOperation} {
+					text := m.refused(operation, path, map[string]any{field: value})
+					require.True(t, strings.HasPrefix(text, field+": "), "%v: %s", value, text)
+				}
+			}
+			require.Nil(t, m.read("roles/a"))
+		})
+	}
+}
+
+// reserved is the list of form parameters that belong to the grant, to client authentication or to another grant.
+const reserved = `grant_type client_id client_secret client_assertion client_assertion_type scope scopes assertion code code_verifier redirect_uri refresh_token
+	username password device_code auth_req_id subject_token subject_token_type actor_token actor_token_type requested_token_type requested_subject
+	requested_issuer subject_issuer requested_token_use request request_uri claims nonce state response_type response_mode login_hint token
+	token_type_hint dpop_jkt code_challenge code_challenge_method ticket rpt permission claim_token claim_token_format submit_request
+	client_session_state client_session_host`
+
+func TestReservedParametersAreRefusedInAnyLetterCase(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	for name := range strings.FieldsSeq(reserved) {
+		for _, spelled := range []string{name, strings.ToUpper(name), strings.ToUpper(name[:1]) + name[1:], " " + name} {
+			text := m.refused(logical.UpdateOperation, "roles/a", map[string]any{"parameters": []string{"resource=1", spelled + "=hunter2"}})
+			require.Contains(t, text, "parameters: ", spelled)
+			require.Contains(t, text, strings.TrimSpace(spelled))
+			require.NotContains(t, text, "hunter2")
+		}
+		m.write("roles/a", map[string]any{"parameters": "x_" + name + "=1"}) // only the whole name is reserved
+	}
+}
+
+func TestFieldsOfTheKeyAreRefusedOnARoleWithTheCommand(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	m.write("roles/myapi", nil)
+	for _, field := range namesOf(keySettings()) {
+		for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
+			text := m.refused(operation, "roles/myapi", map[string]any{field: "x"})
+			require.True(t, strings.HasPrefix(text, field+": belongs to the key"), text)
+			require.Contains(t, text, "vault write bcgov-jwt/keys/myapi "+field+"=")
+		}
+	}
+}
+
+// remakeKey deletes the key and makes it anew behind the roles' back, as nobody can through the API.
+func (m *mount) remakeKey(name string) {
+	m.tb.Helper()
+	spare := newMount(m.tb)
+	spare.write("keys/"+name, map[string]any{"type": "ed25519"})
+	entry, err := spare.storage.Get(m.tb.Context(), "key/"+name)
+	require.NoError(m.tb, err)
+	require.NoError(m.tb, m.storage.InmemStorage.Put(m.tb.Context(), entry))
+	m.InvalidateKey(m.tb.Context(), "key/"+name)
+}
+
+func TestARoleDoesNotPassToALaterKeyOfTheSameName(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	m.write("roles/r", map[string]any{"key": "a"})
+	m.remakeKey("a")
+
+	const command = "vault write bcgov-jwt/roles/r key=a"
+	text := m.refused(logical.ReadOperation, "creds/r", nil)
+	require.Contains(t, text, `earlier key "a"`)
+	require.Contains(t, text, command)
+	require.Contains(t, strings.Join(m.read("roles/r").Warnings, "\n"), command)
+	check := m.read("check/r").Data
+	require.Equal(t, false, check["ok"])
+	require.Equal(t, "key", check["failed_step"])
+	require.Contains(t, check["error"], command)
+
+	require.Contains(t, strings.Join(m.write("roles/r", map[string]any{"scopes": "x"}).Warnings, "\n"), command, "another change does not bind it")
+	require.Empty(t, m.write("roles/r", map[string]any{"key": "a"}).Warnings, "this does")
+	require.Contains(t, m.refused(logical.ReadOperation, "creds/r", nil), "client_id")
+}
+
+func TestARoleWhoseKeyIsGoneSaysSo(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	m.write("roles/r", map[string]any{"key": "a"})
+	require.NoError(t, m.storage.Delete(t.Context(), "key/a"))
+	m.InvalidateKey(t.Context(), "key/a")
+	require.Contains(t, m.refused(logical.ReadOperation, "creds/r", nil), `key "a", which does not exist`)
+	require.Contains(t, m.read("roles/r").Warnings[0], "does not exist")
+	require.Equal(t, "key", m.read("check/r").Data["failed_step"])
+	m.write("roles/r", map[string]any{"key": "b"})
+	require.Empty(t, m.read("roles/r").Warnings)
+	m.delete("roles/r")
+}
+
+func TestTheRolesEntryDecidesWhereItsIndexDiffers(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	m.write("roles/r", map[string]any{"key": "b"})
+	for _, stale := range []string{"key-role/a/r", "key-role/a/never"} {
+		require.NoError(t, m.storage.Put(t.Context(), &logical.StorageEntry{Key: stale, Value: []byte("{}")}))
+	}
+	require.Empty(t, m.rolesOfKey("a"))
+	m.delete("keys/a")
+}
+
+func TestAFaultAtAnyWriteLeavesTheRoleWhole(t *testing.T) {
+	t.Parallel()
+	keys := func(m *mount) {
+		for _, name := range []string{"a", "b"} {
+			m.write("keys/"+name, map[string]any{"type": "ed25519"})
+		}
+	}
+	withRole := func(m *mount) {
+		keys(m)
+		m.write("roles/r", map[string]any{"key": "a"})
+	}
+	for name, test := range map[string]faultTest{
+		"create": {writes: 2, prepare: keys, operation: logical.UpdateOperation, path: "roles/r", data: map[string]any{"key": "a"}},
+		"update": {writes: 2, prepare: withRole, operation: logical.UpdateOperation, path: "roles/r", data: map[string]any{"scopes": "x"}},
+		"patch":  {writes: 2, prepare: withRole, operation: logical.PatchOperation, path: "roles/r", data: map[string]any{"scopes": "x"}},
+		"move":   {writes: 3, prepare: withRole, operation: logical.UpdateOperation, path: "roles/r", data: map[string]any{"key": "b"}, doneAfter: 3},
+		"delete": {writes: 2, prepare: withRole, operation: logical.DeleteOperation, path: "roles/r", goneAfter: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test.run(t)
+		})
+	}
+}
+
+func TestAfterAFaultTheIndexNeverHidesARole(t *testing.T) {
+	t.Parallel()
+	for n := 1; n <= 3; n++ {
+		m := newRoleMount(t)
+		m.write("roles/r", map[string]any{"key": "a"})
+		m.storage.failNth(n, verb.writes)
+		m.failed(http.StatusInternalServerError, logical.UpdateOperation, "roles/r", map[string]any{"key": "b"})
+		m.storage.intercept(nil)
+		key := m.read("roles/r").Data["key"].(string)
+		require.Equal(t, []string{"r"}, m.rolesOfKey(key), "write %d", n)
+		require.Contains(t, m.refused(logical.DeleteOperation, "keys/"+key, nil), "in use")
+	}
+}
+
+func TestARolesKeyIsNeverDeletedUnderIt(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	m.write("roles/r", map[string]any{"key": "myapi"})
+	settings := map[string]any{"type": "ed25519", "deletion_allowed": true}
+	for range 100 {
+		var wg sync.WaitGroup
+		for _, key := range []string{"a", "b"} {
+			wg.Go(func() { // refused where the key is gone
+				_, err := m.send(logical.UpdateOperation, "roles/r", map[string]any{"key": key})
+				noServerError(t, err)
+			})
+			wg.Go(func() { // refused where the role is on it
+				_, err := m.send(logical.DeleteOperation, "keys/"+key, nil)
+				noServerError(t, err)
+			})
+		}
+		wg.Wait()
+		role := m.read("roles/r")
+		require.Empty(t, role.Warnings, "it has its key")
+		require.Equal(t, []string{"r"}, m.rolesOfKey(role.Data["key"].(string)))
+		for _, key := range []string{"a", "b"} {
+			m.write("keys/"+key, settings)
+		}
+	}
+}
+
+func TestAKeyIsNotDeletedWhileARoleIsBoundToIt(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	deleted := make(chan error, 1)
+	m.storage.intercept(func(v verb, path string) error {
+		if v == put && path == "role/r" { // the key was found, and the role is not stored yet
+			go func() {
+				_, err := m.send(logical.DeleteOperation, "keys/a", nil)
+				deleted <- err
+			}()
+			time.Sleep(20 * time.Millisecond)
+		}
+		return nil
+	})
+	m.write("roles/r", map[string]any{"key": "a"})
+	require.NoError(t, <-deleted)
+	require.NotNil(t, m.read("keys/a"), "the deletion waited, and found the role")
+}
+
+func TestARoleIsNotBoundToAKeyThatIsBeingDeleted(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	bound := make(chan *logical.Response, 1)
+	m.storage.intercept(func(v verb, path string) error {
+		if v == remove && path == "key/a" { // no role was found, and the key is not deleted yet
+			go func() {
+				resp, _ := m.send(logical.UpdateOperation, "roles/r", map[string]any{"key": "a"})
+				bound <- resp
+			}()
+			time.Sleep(20 * time.Millisecond)
+		}
+		return nil
+	})
+	m.delete("keys/a")
+	require.ErrorContains(t, (<-bound).Error(), `there is no key "a"`)
+	require.Nil(t, m.read("roles/r"))
+}
+
+func noServerError(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Errorf("unexpected error: %v", err)
+	}
+}
+
+func TestARoleIsStoredWithItsFormat(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	m.write("roles/r", map[string]any{"key": "a"})
+	var stored map[string]any
+	require.NoError(t, json.Unmarshal([]byte(m.storage.entries(t)["role/r"]), &stored))
+	require.InDelta(t, roleFormat, stored["format"], 0)
+	require.NotEmpty(t, stored["key_id"])
+}

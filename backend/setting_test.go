@@ -1,0 +1,186 @@
+package backend
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/stretchr/testify/require"
+)
+
+func TestConvertReadsWhatAClientSends(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		kind framework.FieldType
+		raw  any
+		want any
+	}{
+		{framework.TypeString, "a", "a"},
+		{framework.TypeString, " a ", " a "}, // trimming is the setting's
+		{framework.TypeString, "true", "true"},
+		{framework.TypeBool, true, true},
+		{framework.TypeBool, false, false},
+		{framework.TypeBool, "true", true},
+		{framework.TypeBool, "false", false},
+		{framework.TypeBool, "1", true},
+		{framework.TypeBool, "0", false},
+		{framework.TypeBool, "TRUE", true},
+		{framework.TypeInt, float64(5), 5},
+		{framework.TypeInt, float64(0), 0},
+		{framework.TypeInt, float64(-5), -5},
+		{framework.TypeInt, json.Number("5"), 5},
+		{framework.TypeInt, 5, 5},
+		{framework.TypeInt, int64(5), 5},
+		{framework.TypeInt, "5", 5},
+		{framework.TypeInt, "0", 0},
+		{framework.TypeDurationSecond, float64(90), 90 * time.Second},
+		{framework.TypeDurationSecond, float64(0), time.Duration(0)},
+		{framework.TypeDurationSecond, json.Number("90"), 90 * time.Second},
+		{framework.TypeDurationSecond, "90", 90 * time.Second},
+		{framework.TypeDurationSecond, "90s", 90 * time.Second},
+		{framework.TypeDurationSecond, "1m30s", 90 * time.Second},
+		{framework.TypeDurationSecond, "1000ms", time.Second},
+		{framework.TypeDurationSecond, "1d", 24 * time.Hour},
+		{framework.TypeDurationSecond, "0", time.Duration(0)},
+		{framework.TypeCommaStringSlice, "a,b", []string{"a", "b"}},
+		{framework.TypeCommaStringSlice, " a , b ", []string{"a", "b"}},
+		{framework.TypeCommaStringSlice, "a b", []string{"a b"}},
+		{framework.TypeCommaStringSlice, []any{"a", " b "}, []string{"a", "b"}},
+		{framework.TypeCommaStringSlice, []any{"a,b"}, []string{"a,b"}},
+		{framework.TypeCommaStringSlice, []string{"a"}, []string{"a"}},
+		{framework.TypeStringSlice, "a=b,c", []string{"a=b,c"}},
+		{framework.TypeStringSlice, []any{"a=b", "a=c"}, []string{"a=b", "a=c"}},
+	} {
+		t.Run(fmt.Sprintf("%s %#v", test.kind, test.raw), func(t *testing.T) {
+			t.Parallel()
+			value, err := convert(test.kind, test.raw)
+			require.NoError(t, err)
+			require.Equal(t, test.want, value)
+		})
+	}
+}
+
+func TestConvertTakesEmptyForTheDefault(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []framework.FieldType{
+		framework.TypeString, framework.TypeBool, framework.TypeInt, framework.TypeDurationSecond, framework.TypeCommaStringSlice, framework.TypeStringSlice,
+	} {
+		for _, empty := range []any{nil, "", " ", "\t\r\n"} {
+			value, err := convert(kind, empty)
+			require.NoError(t, err)
+			require.Nil(t, value, "%s %#v", kind, empty)
+		}
+	}
+	for _, kind := range []framework.FieldType{framework.TypeCommaStringSlice, framework.TypeStringSlice} {
+		for _, empty := range []any{[]any{}, []string{}} {
+			value, err := convert(kind, empty)
+			require.NoError(t, err)
+			require.Nil(t, value, "%s %#v", kind, empty)
+		}
+	}
+}
+
+func TestConvertRefusesWhatTheFrameworkWouldBend(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []framework.FieldType{
+		framework.TypeString, framework.TypeBool, framework.TypeInt, framework.TypeDurationSecond, framework.TypeCommaStringSlice, framework.TypeStringSlice,
+	} {
+		for _, raw := range wrongValues(kind) {
+			sent := overJSON(t, map[string]any{"v": raw})["v"]
+			value, err := convert(kind, sent)
+			require.Error(t, err, "%s %#v became %#v", kind, raw, value)
+			require.Nil(t, value)
+		}
+	}
+	for _, blank := range []any{"a,,b", "a,b,", ",", []any{"a", ""}, []any{" "}} {
+		_, err := convert(framework.TypeCommaStringSlice, blank)
+		require.ErrorContains(t, err, "of the list is blank", "%v", blank)
+	}
+	_, err := convert(framework.TypeCommaStringSlice, "a,b, ,c")
+	require.EqualError(t, err, "item 3 of the list is blank")
+	_, err = convert(framework.TypeKVPairs, "a=b")
+	require.Error(t, err, "a kind that no field has")
+}
+
+func TestConvertNamesTheWrongTypeAndNotTheValue(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		kind framework.FieldType
+		raw  any
+		want string
+	}{
+		{framework.TypeString, 5.0, "must be a string, not the number 5"},
+		{framework.TypeString, true, "must be a string, not a boolean"},
+		{framework.TypeString, []any{"secret"}, "must be a string, not a list"},
+		{framework.TypeString, map[string]any{"secret": 1}, "must be a string, not an object"},
+		{framework.TypeBool, "secret", "must be true or false"},
+		{framework.TypeInt, "secret", "must be a whole number, not other text"},
+		{framework.TypeInt, 5.7, "must be a whole number, not the number 5.7"},
+		{framework.TypeDurationSecond, "secret", "must be a duration in whole seconds, such as 90, 90s or 5m"},
+		{framework.TypeCommaStringSlice, []any{nil}, "must be a list of strings, but has null in it"},
+	} {
+		_, err := convert(test.kind, test.raw)
+		require.EqualError(t, err, test.want)
+	}
+}
+
+type sample struct {
+	Name  string
+	Count int
+	List  []string
+	Life  time.Duration
+}
+
+func sampleSettings() []setting[sample] {
+	return []setting[sample]{
+		newSetting("name", framework.TypeString, "n", func(s *sample) *string { return &s.Name }, trimmed),
+		newSetting("count", framework.TypeInt, "c", func(s *sample) *int { return &s.Count }, maxRetries),
+		newSetting("list", framework.TypeCommaStringSlice, "l", func(s *sample) *[]string { return &s.List }, anyValue),
+		newSetting("life", framework.TypeDurationSecond, "d", func(s *sample) *time.Duration { return &s.Life }, anyValue),
+	}
+}
+
+func TestApplyChangesWhatTheRequestNames(t *testing.T) {
+	t.Parallel()
+	defaults := sample{Name: "default", Count: 2, Life: time.Minute}
+	entry := sample{Name: "old", Count: 1, List: []string{"a"}, Life: time.Hour}
+	require.NoError(t, apply(sampleSettings(), &entry, &defaults, map[string]any{"name": " new ", "count": nil, "other": "ignored"}))
+	require.Equal(t, sample{Name: "new", Count: 2, List: []string{"a"}, Life: time.Hour}, entry)
+	require.NoError(t, apply(sampleSettings(), &entry, &defaults, map[string]any{"name": "", "list": []any{}, "life": ""}))
+	require.Equal(t, defaults, entry)
+}
+
+func TestApplyNamesTheFieldOfAnError(t *testing.T) {
+	t.Parallel()
+	for field, test := range map[string]struct {
+		value any
+		want  string
+	}{
+		"count": {7.0, "count: must be from 0 to 5, not 7"},
+		"name":  {7.0, "name: must be a string, not the number 7"},
+	} {
+		err := apply(sampleSettings(), &sample{}, &sample{}, map[string]any{field: test.value})
+		require.EqualError(t, err, test.want)
+		require.ErrorAs(t, err, &userError{})
+	}
+}
+
+func TestEchoIsOfStableType(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, map[string]any{"name": "", "count": 0, "list": []string{}, "life": int64(0)}, echoAll(sampleSettings(), &sample{}))
+	entry := &sample{Name: "n", Count: 3, List: []string{"b", "a"}, Life: 90 * time.Second}
+	data := echoAll(sampleSettings(), entry)
+	require.Equal(t, map[string]any{"name": "n", "count": 3, "list": []string{"b", "a"}, "life": int64(90)}, data)
+	data["list"].([]string)[0] = "changed"
+	require.Equal(t, []string{"b", "a"}, entry.List, "an answer does not share the entry's memory")
+}
+
+func TestAllowedValuesReachTheSchema(t *testing.T) {
+	t.Parallel()
+	fields := schemas(keySettings(), map[string]*framework.FieldSchema{"name": {Type: framework.TypeString}})
+	require.Len(t, fields, len(keySettings())+1)
+	require.Contains(t, fields["algorithm"].AllowedValues, any("ES256"))
+	require.Len(t, fields["algorithm"].AllowedValues, len(algorithms()))
+}

@@ -1,0 +1,91 @@
+package backend
+
+import (
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+// changingSystem gives the answers that a test sets.
+type changingSystem struct {
+	logical.SystemView
+	state atomic.Uint32
+	local atomic.Bool
+	asked atomic.Int64
+}
+
+func (s *changingSystem) ReplicationState() consts.ReplicationState {
+	s.asked.Add(1)
+	return consts.ReplicationState(s.state.Load())
+}
+
+func (s *changingSystem) LocalMount() bool {
+	s.asked.Add(1)
+	return s.local.Load()
+}
+
+func (s *changingSystem) GetConsumptionBillingManager() logical.ConsumptionBillingManager { return nil }
+
+func TestReplicationIsRememberedForASecondAtMost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		vault := &changingSystem{}
+		view := rememberReplication(vault)
+		primary, secondary := consts.ReplicationPerformancePrimary, consts.ReplicationPerformanceSecondary
+		vault.state.Store(uint32(primary))
+		for range 100 {
+			require.Equal(t, primary, view.ReplicationState())
+			require.False(t, view.LocalMount())
+		}
+		require.EqualValues(t, 2, vault.asked.Load(), "one question each")
+
+		vault.state.Store(uint32(secondary))
+		vault.local.Store(true)
+		time.Sleep(replicationMemory - time.Nanosecond)
+		require.Equal(t, primary, view.ReplicationState())
+		require.False(t, view.LocalMount())
+		time.Sleep(time.Nanosecond)
+		require.Equal(t, secondary, view.ReplicationState())
+		require.True(t, view.LocalMount())
+		require.EqualValues(t, 4, vault.asked.Load())
+	})
+}
+
+func TestASlowAnswerCountsFromWhenItWasAskedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var memory remembered[int]
+		asked := 0
+		slow := func() int {
+			asked++
+			time.Sleep(replicationMemory)
+			return asked
+		}
+		require.Equal(t, 1, memory.get(slow))
+		require.Equal(t, 2, memory.get(slow), "it was a second old when it came")
+	})
+}
+
+func TestAMountWithoutASystemHasNone(t *testing.T) {
+	t.Parallel()
+	require.Nil(t, rememberReplication(nil))
+}
+
+func TestWritesOnASecondaryAreForwarded(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	vault := &changingSystem{}
+	vault.state.Store(uint32(consts.ReplicationPerformanceSecondary))
+	require.NoError(t, m.Setup(t.Context(), &logical.BackendConfig{System: rememberReplication(vault)}))
+	for _, operation := range []logical.Operation{logical.CreateOperation, logical.UpdateOperation, logical.PatchOperation, logical.DeleteOperation} {
+		_, err := m.HandleRequest(t.Context(), &logical.Request{Operation: operation, Path: "keys/myapi", Storage: m.storage})
+		require.Equal(t, logical.ErrReadOnly, err, operation)
+	}
+	require.Nil(t, m.read("keys/myapi"))
+	require.Zero(t, m.storage.writes())
+}
