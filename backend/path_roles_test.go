@@ -392,3 +392,25 @@ func TestARoleIsStoredWithItsFormat(t *testing.T) {
 	require.InDelta(t, roleFormat, stored["format"], 0)
 	require.NotEmpty(t, stored["key_id"])
 }
+
+// FuzzParameters holds that what a role takes as parameters reaches the form as written, and never a parameter of the
+// grant or of the client's authentication.
+func FuzzParameters(f *testing.F) {
+	for _, seed := range []string{"resource=https://api.example", "CLIENT_ID=x", "a==b", "=", "noequals", " scope=x", "audience=a\x00b", "ſcope=x"} {
+		f.Add(seed, "x=y")
+	}
+	f.Fuzz(func(t *testing.T, first, second string) {
+		taken, err := formParameters([]string{first, second})
+		if err != nil {
+			require.NotContains(t, err.Error(), "\n")
+			return
+		}
+		form := (&role{Parameters: taken}).form()
+		for name, values := range form {
+			require.NotContains(t, reservedParameters(), strings.ToLower(name))
+			for _, value := range values {
+				require.Contains(t, []string{first, second}, name+"="+value)
+			}
+		}
+	})
+}
