@@ -20,7 +20,7 @@ import (
 // the request and not the process (which serves other mounts too), and errors get the status that they mean.
 func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp *logical.Response, err error) {
 	defer b.recoverPanic(req, &resp, &err)
-	if err := b.checkInput(req); err != nil {
+	if err := b.checkInput(ctx, req); err != nil {
 		return answer(nil, err)
 	}
 	return answer(b.Backend.HandleRequest(ctx, req))
@@ -115,7 +115,7 @@ func sentence(text string) string {
 
 // checkInput refuses fields that the operation does not take, and values of the wrong type: the framework drops the
 // former, with a warning at best, and converts the latter.
-func (b *backend) checkInput(req *logical.Request) error {
+func (b *backend) checkInput(ctx context.Context, req *logical.Request) error {
 	switch req.Operation {
 	case logical.CreateOperation, logical.UpdateOperation, logical.PatchOperation,
 		logical.ReadOperation, logical.ListOperation, logical.DeleteOperation:
@@ -128,7 +128,7 @@ func (b *backend) checkInput(req *logical.Request) error {
 	}
 	for _, name := range sortedKeys(req.Data) {
 		if !slices.Contains(takes(path, req.Operation), name) {
-			return userErrorf("%s", unknownField(path, req, name))
+			return userErrorf("%s", b.unknownField(ctx, path, req, name))
 		}
 		if err := checkType(path.Fields[name], req.Data, name); err != nil {
 			return userErrorf("%s: %w", name, err)
@@ -182,11 +182,11 @@ func inURL(path *framework.Path, field string) bool {
 	return strings.Contains(path.Pattern, "(?P<"+field+">")
 }
 
-func unknownField(path *framework.Path, req *logical.Request, name string) string {
+func (b *backend) unknownField(ctx context.Context, path *framework.Path, req *logical.Request, name string) string {
 	if inURL(path, name) {
 		return fmt.Sprintf("%s: is given by the path, not as a field", name)
 	}
-	if hint := misplacedOnRole(req, name); hint != "" {
+	if hint := b.misplacedOnRole(ctx, req, name); hint != "" {
 		return hint
 	}
 	known := slices.DeleteFunc(takes(path, req.Operation), func(name string) bool { return name == listParameter })
@@ -217,13 +217,15 @@ var validName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
 // nameIn returns the name in a request's URL.
 func nameIn(data *framework.FieldData, field string) (string, error) {
 	name, _ := data.Raw[field].(string)
-	return name, checkName(field, name)
+	if err := checkName(name); err != nil {
+		return "", userErrorf("%s: %w", field, err)
+	}
+	return name, nil
 }
 
-func checkName(field, name string) error {
+func checkName(name string) error {
 	if !validName.MatchString(name) || strings.Contains(name, "..") {
-		return userErrorf("%s: %q must be 1 to 128 letters, digits, '_', '-' and '.', begin with a letter, digit or '_', and not contain '..'",
-			field, shorten(name))
+		return fmt.Errorf("%q must be 1 to 128 letters, digits, '_', '-' and '.', begin with a letter, digit or '_', and not contain '..'", shorten(name))
 	}
 	return nil
 }

@@ -149,7 +149,7 @@ func (c *check) checkKey(ctx context.Context) error {
 func (c *check) checkRegistration(context.Context) error {
 	if !registered(c.key) {
 		return &stepFailure{
-			step: "registration", text: fmt.Sprintf("key %q has no client_id and issuer yet", c.key.Name()),
+			step: "registration", text: unregistered(c.key),
 			hint: registrationAdvice(c.req.MountPoint, c.key.Name()),
 		}
 	}

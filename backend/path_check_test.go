@@ -107,7 +107,7 @@ func TestEachStepOfACheckCanFail(t *testing.T) {
 				m.write("keys/fresh", map[string]any{"type": "ed25519"})
 				m.write("roles/myapi", map[string]any{"key": "fresh"})
 			},
-			step: "registration", error: `key "fresh" has no client_id and issuer yet`, hint: "vault write bcgov-jwt/keys/fresh client_id=",
+			step: "registration", error: `key "fresh" has no client_id and no issuer yet`, hint: "vault write bcgov-jwt/keys/fresh client_id=",
 		},
 		"host not allowed": {
 			fail: func(m *mount, _ *provider) { m.write("config", map[string]any{"allowed_hosts": "idp.example"}) },

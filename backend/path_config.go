@@ -183,6 +183,9 @@ func (b *backend) validateConfig(ctx context.Context, settings tokenendpoint.Con
 func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	b.configLock.Lock()
 	defer b.configLock.Unlock()
+	if _, err := readConfigEntry(ctx, req.Storage); err != nil { // a newer version's is not lost
+		return nil, err
+	}
 	defer b.config.drop(configStoragePath)
 	if err := req.Storage.Delete(ctx, configStoragePath); err != nil {
 		return nil, fmt.Errorf("delete the configuration: %w", err)

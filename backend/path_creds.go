@@ -89,9 +89,21 @@ func checkUsable(mount string, key *keyring.Key) error {
 	case key.Settings().Disabled:
 		return userErrorf("key %q is disabled; to enable it: vault write %skeys/%s disabled=false", key.Name(), mount, key.Name())
 	case !registered(key):
-		return userErrorf("key %q has no client_id and issuer yet. %s", key.Name(), registrationAdvice(mount, key.Name()))
+		return userErrorf("%s. %s", unregistered(key), registrationAdvice(mount, key.Name()))
 	}
 	return nil
+}
+
+// unregistered says what a key's registration lacks.
+func unregistered(key *keyring.Key) string {
+	var lacking []string
+	if key.Settings().ClientID == "" {
+		lacking = append(lacking, "client_id")
+	}
+	if key.Settings().Issuer == "" {
+		lacking = append(lacking, "issuer")
+	}
+	return fmt.Sprintf("key %q has no %s yet", key.Name(), strings.Join(lacking, " and no "))
 }
 
 func registrationAdvice(mount, keyName string) string {

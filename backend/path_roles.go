@@ -49,10 +49,7 @@ func roleSettings() []setting[role] {
 
 func keyName(name string) (string, error) {
 	name = strings.TrimSpace(name)
-	if err := checkName("name", name); err != nil {
-		return "", err
-	}
-	return name, nil
+	return name, checkName(name)
 }
 
 // scopeTokens holds each scope to the scope-token of RFC 6749 §3.3. Its errors quote none, as it may be a secret that was
@@ -342,12 +339,19 @@ func (b *backend) rolesOf(ctx context.Context, storage logical.Storage, key stri
 }
 
 // misplacedOnRole explains a field that belongs to the key: a role can never send a key's signature elsewhere.
-func misplacedOnRole(req *logical.Request, field string) string {
+func (b *backend) misplacedOnRole(ctx context.Context, req *logical.Request, field string) string {
 	name, isRole := strings.CutPrefix(req.Path, "roles/")
 	if !isRole || !slices.ContainsFunc(keySettings(), func(s setting[keyring.Settings]) bool { return s.name == field }) {
 		return ""
 	}
-	return fmt.Sprintf("%s: belongs to the key, not to the role; set it with: vault write %skeys/%s %s=…", field, req.MountPoint, name, field)
+	key := name
+	if found, err := b.roles.get(ctx, req.Storage, name); err == nil && found != nil {
+		key = found.Key
+	}
+	if named, ok := req.Data["key"].(string); ok && checkName(named) == nil {
+		key = named
+	}
+	return fmt.Sprintf("%s: belongs to the key, not to the role; set it with: vault write %skeys/%s %s=…", field, req.MountPoint, key, field)
 }
 
 const rolesHelp = `

@@ -31,12 +31,17 @@ func (s *snapshots[T]) get(ctx context.Context, storage logical.Storage, name st
 		if err != nil || value == nil {
 			return nil, err
 		}
-		if value, ok = s.keep(name, value, generation); ok {
-			return value, nil
+		kept, ok := s.keep(name, value, generation)
+		if kept != value && s.discard != nil {
+			s.discard(value)
+		}
+		if ok {
+			return kept, nil
 		}
 	}
 }
 
+// keep stores a loaded value and returns the one that is in place; false where a drop overtook the loading.
 func (s *snapshots[T]) keep(name string, value *T, generation uint64) (*T, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
