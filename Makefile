@@ -82,8 +82,9 @@ bench: ## Benchmarks, BENCHCOUNT (10) rounds, summed up by benchstat
 	@$(TOOL) benchstat bin/bench.txt
 
 .PHONY: soak
-soak: ## The tests' longer forms, for SOAKTIME (10m) each
-	@SOAKTIME='$(SOAKTIME)' go test -race -count=1 -timeout 4h ./backend/... ./integrationtest/...
+soak: ## Longer forms: each fuzz target for SOAKTIME (10m), and the integration tests with what is too long for make test
+	@$(MAKE) --no-print-directory fuzz FUZZTIME='$(SOAKTIME)'
+	@SOAKTIME='$(SOAKTIME)' scripts/integration.sh -race
 
 .PHONY: vuln
 vuln: ## Look for known vulnerabilities in what the plugin uses (needs the Go vulnerability database)

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -32,7 +34,11 @@ func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request
 	defer b.recoverPanic(req, nil, &err)
 	byPath := *req
 	byPath.Data = nil
-	return b.Backend.HandleExistenceCheck(ctx, &byPath)
+	found, exists, err = b.Backend.HandleExistenceCheck(ctx, &byPath)
+	if err != nil { // Vault would hide it from the user; the write meets it too, and says it
+		return true, true, nil
+	}
+	return found, exists, nil
 }
 
 func (b *backend) recoverPanic(req *logical.Request, resp **logical.Response, err *error) {
@@ -69,8 +75,8 @@ func answer(resp *logical.Response, err error) (*logical.Response, error) {
 		return logical.ErrorResponse(err.Error()), nil
 	case errors.As(err, &coded):
 		return nil, coded
-	case errors.Is(err, logical.ErrReadOnly):
-		return nil, logical.ErrReadOnly // Vault forwards the request
+	case strings.Contains(err.Error(), logical.ErrReadOnly.Error()): // over gRPC only its text is left
+		return nil, logical.ErrReadOnly
 	default:
 		return resp, err
 	}
@@ -126,8 +132,9 @@ func (b *backend) checkInput(ctx context.Context, req *logical.Request) error {
 	if path == nil || len(req.Data) == 0 {
 		return nil
 	}
-	for _, name := range sortedKeys(req.Data) {
-		if !slices.Contains(takes(path, req.Operation), name) {
+	known := takes(path, req.Operation)
+	for _, name := range slices.Sorted(maps.Keys(req.Data)) {
+		if !slices.Contains(known, name) {
 			return userErrorf("%s", b.unknownField(ctx, path, req, name))
 		}
 		if err := checkType(path.Fields[name], req.Data, name); err != nil {
@@ -201,14 +208,22 @@ func (b *backend) unknownField(ctx context.Context, path *framework.Path, req *l
 	return fmt.Sprintf("unknown field %q: this operation takes %s", shorten(name), strings.Join(known, ", "))
 }
 
-// shorten keeps an error short, and a private key that was pasted into the wrong field out of it: less of a value is
-// shown than comes before the secret in any PEM block.
-func shorten(value string) string {
+// shorten keeps a name in an error short.
+func shorten(name string) string {
 	const most = 32
-	if runes := []rune(value); len(runes) > most {
+	if runes := []rune(name); len(runes) > most {
 		return string(runes[:most]) + "…"
 	}
-	return value
+	return name
+}
+
+// quoted shows a bad value in an error, unless it is so long that it may be a secret in the wrong field.
+func quoted(value string) string {
+	const most = 20
+	if runes := []rune(value); len(runes) > most {
+		return fmt.Sprintf("a text of %d characters", len(runes))
+	}
+	return strconv.Quote(value)
 }
 
 // validName is what keys and roles may be called. Paths are routed wider, so that a bad name is a clear error.
@@ -228,13 +243,4 @@ func checkName(name string) error {
 		return fmt.Errorf("%q must be 1 to 128 letters, digits, '_', '-' and '.', begin with a letter, digit or '_', and not contain '..'", shorten(name))
 	}
 	return nil
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -105,7 +105,7 @@ func (c *check) passed(step, format string, args ...any) {
 
 func (c *check) walk(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		c.checkRole, c.checkKey, c.checkRegistration, c.checkConnection, c.checkDiscovery, c.checkToken,
+		c.checkRole, c.checkKey, c.checkRegistration, c.checkConnection, c.checkDiscovery, c.checkToken, c.checkIssuer,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -229,8 +229,7 @@ func (c *check) checkDiscovery(ctx context.Context) error {
 	}
 	c.endpoint = endpoint
 	if c.key.Settings().TokenEndpoint != "" {
-		c.line("discovery", "-", "not needed: the key names its token_endpoint")
-		return nil
+		return nil // checkIssuer looks at the document once the token is there, as tokens do not need it
 	}
 	c.passed("discovery", "the issuer is right, the token endpoint is %s", endpoint)
 	return nil
@@ -248,24 +247,49 @@ func (c *check) checkToken(ctx context.Context) error {
 		return c.failed("token", err)
 	}
 	c.passed(version, "active, and accepted by the provider")
-	c.passed("token", "%s", describeToken(token))
-	if len(token.MissingScopes) > 0 {
-		c.line("scope", "WARN", "not granted: "+strings.Join(token.MissingScopes, " ")+"; the API's owner grants scopes to the client")
-	}
+	c.describeToken(token)
 	c.discardToken(ctx, request, token)
 	return nil
 }
 
-func describeToken(token *exchange.Token) string {
+// checkIssuer looks at the discovery document of a key that names its token endpoint, and only warns.
+func (c *check) checkIssuer(ctx context.Context) error {
+	settings := c.key.Settings()
+	if settings.TokenEndpoint == "" {
+		return nil
+	}
+	metadata, err := c.client.Discover(ctx, settings.Issuer)
+	switch {
+	case err != nil:
+		c.line("discovery", "WARN", "tokens do not need it, as the key names its token_endpoint; but: "+err.Error())
+	case metadata.TokenEndpoint != settings.TokenEndpoint:
+		c.line("discovery", "WARN", "the issuer is right, but its document names another token endpoint: "+metadata.TokenEndpoint)
+	default:
+		c.passed("discovery", "the issuer is right, and its document names the same token endpoint")
+	}
+	return nil
+}
+
+// describeToken reports the token as its reader will have it, and what does not fit together in it.
+func (c *check) describeToken(token *exchange.Token) {
 	form := "opaque"
-	if token.JTI != "" {
+	if token.IsJWT {
 		form = "a JWT"
 	}
 	scope := "no scope"
 	if token.Scope != "" {
 		scope = "scope " + token.Scope
 	}
-	return fmt.Sprintf("%s, good for %s, leased for %s, %s", form, compact(token.Lifetime), compact(leaseTTL(token.Lifetime)), scope)
+	c.passed("token", "%s, good for %s, leased for %s (%s before its end), %s", form, compact(token.Lifetime), compact(leaseTTL(token.Lifetime)),
+		compact(refreshMargin(token.Lifetime)), scope)
+	ends := token.RequestedAt.Add(token.Lifetime)
+	if apart := ends.Sub(token.Expiry).Round(time.Second); !token.Expiry.IsZero() && apart.Abs() > clockTolerance {
+		c.line("expiry", "WARN", fmt.Sprintf("the token's own exp is %s, but by expires_in it ends at %s: the provider's clock differs, or expires_in is wrong",
+			timestamp(token.Expiry), timestamp(ends)))
+	}
+	if len(token.MissingScopes) > 0 {
+		c.line("scope", "WARN", missingScopes(c.req.MountPoint, c.roleName, token))
+	}
 }
 
 // discardToken revokes the check's token where that can be done. Nobody has it, and it ends by itself.

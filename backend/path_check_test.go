@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"encoding/base64"
 	"net/http"
 	"strings"
 	"testing"
@@ -33,7 +34,7 @@ func TestACheckOfAGoodRoleReportsEachStep(t *testing.T) {
 	require.Equal(t, []string{"role", "key", "registration", "host", "connect", "clock", "discovery", "version 1", "token", "revocation"}, stepsOf(report))
 	for _, part := range []string{
 		`"myapi" asks for no scopes with the key "myapi"`, "is ed25519, version 1 is active", m.read("keys/myapi").Data["key_id"].(string), "EdDSA",
-		`client "my-client"`, "is allowed", "HTTP/1.1", "accepted by the provider", "a JWT, good for 5m, leased for 4m, no scope", "was revoked",
+		`client "my-client"`, "is allowed", "HTTP/1.1", "accepted by the provider", "a JWT, good for 5m, leased for 4m (1m before its end), no scope", "was revoked",
 	} {
 		require.Contains(t, report, part)
 	}
@@ -216,14 +217,38 @@ func TestACheckTellsHowFarTheClocksAreApart(t *testing.T) {
 	}
 }
 
-func TestACheckNeedsNoDiscoveryForASetTokenEndpoint(t *testing.T) {
+func TestACheckOfASetTokenEndpointOnlyWarnsOfTheIssuer(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("keys/myapi", map[string]any{"token_endpoint": p.issuer() + tokenPath, "revocation_endpoint": p.issuer() + revocationPath})
 	data := m.read("check/myapi").Data
 	require.Equal(t, true, data["ok"])
-	require.Contains(t, data["report"], "not needed: the key names its token_endpoint")
-	require.Empty(t, p.requests(discoveryPath))
+	require.Contains(t, data["report"], "discovery    ok     the issuer is right, and its document names the same token endpoint")
+
+	p.answerWith(discoveryPath, http.StatusNotFound, "application/json", `{"error":"Realm does not exist"}`)
+	m.write("config", map[string]any{"max_retries": 1}) // another client, which has no document yet
+	data = m.read("check/myapi").Data
+	require.Equal(t, true, data["ok"], "a token needs no discovery")
+	require.Contains(t, data["report"], "discovery    WARN   tokens do not need it")
+}
+
+func TestACheckSeesATokenWhoseOwnExpiryIsAnother(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	payload := base64.RawURLEncoding.EncodeToString([]byte(`{"exp":1700000000}`))
+	p.answerWith(tokenPath, http.StatusOK, "application/json",
+		`{"access_token":"eyJhbGciOiJub25lIn0.`+payload+`.x","token_type":"Bearer","expires_in":300}`)
+	report := m.read("check/myapi").Data["report"]
+	require.Contains(t, report, "token        ok     a JWT, good for 5m", "also without a jti")
+	require.Contains(t, report, "expiry       WARN   the token's own exp is 2023-11-14T22:13:20Z")
+}
+
+func TestAClockThatWasSetBackDoesNotStopTheFirstVersion(t *testing.T) {
+	t.Parallel()
+	m, _ := newReadyMount(t)
+	m.clock.advance(-10 * time.Second)
+	require.NotEmpty(t, m.read("creds/myapi").Data["access_token"])
+	require.Equal(t, 1, m.read("keys/myapi").Data["active_version"])
 }
 
 func TestACheckShowsScopesThatWereNotGranted(t *testing.T) {
@@ -233,6 +258,6 @@ func TestACheckShowsScopesThatWereNotGranted(t *testing.T) {
 	p.answerWith(tokenPath, http.StatusOK, jsonType, `{"access_token":"opaque","token_type":"Bearer","expires_in":60,"scope":"read"}`)
 	data := m.read("check/myapi").Data
 	require.Equal(t, true, data["ok"])
-	require.Contains(t, data["report"], "not granted: write")
-	require.Contains(t, data["report"], "opaque, good for 1m, leased for 48s, scope read")
+	require.Contains(t, data["report"], "did not grant write")
+	require.Contains(t, data["report"], "opaque, good for 1m, leased for 48s (12s before its end), scope read")
 }

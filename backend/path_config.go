@@ -23,8 +23,7 @@ const (
 
 // configuration is the mount's configuration and the HTTP client that follows it.
 type configuration struct {
-	settings tokenendpoint.Config
-	client   *tokenendpoint.Client
+	client *tokenendpoint.Client
 }
 
 func (c *configuration) close() { c.client.Close() }
@@ -138,11 +137,11 @@ func (b *backend) pathConfig() *framework.Path {
 }
 
 func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	config, err := b.config.get(ctx, req.Storage, configStoragePath)
+	settings, err := readConfigEntry(ctx, req.Storage)
 	if err != nil {
 		return nil, err
 	}
-	return configAnswer(config.settings), nil
+	return configAnswer(settings), nil
 }
 
 func (b *backend) writeConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
@@ -183,7 +182,7 @@ func (b *backend) validateConfig(ctx context.Context, settings tokenendpoint.Con
 func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	b.configLock.Lock()
 	defer b.configLock.Unlock()
-	if _, err := readConfigEntry(ctx, req.Storage); err != nil { // a newer version's is not lost
+	if _, err := readConfigEntry(ctx, req.Storage); isNewerFormat(err) {
 		return nil, err
 	}
 	defer b.config.drop(configStoragePath)
@@ -210,7 +209,7 @@ func (b *backend) loadConfiguration(ctx context.Context, storage logical.Storage
 	if err != nil {
 		return nil, fmt.Errorf("the stored configuration: %w", err)
 	}
-	return &configuration{settings: settings, client: client}, nil
+	return &configuration{client: client}, nil
 }
 
 func (b *backend) newClient(ctx context.Context, settings tokenendpoint.Config) (*tokenendpoint.Client, error) {

@@ -67,7 +67,7 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, data *fra
 	if err != nil {
 		return nil, providerError(err, req.MountPoint, key.Name(), name)
 	}
-	return b.leasedAnswer(name, token), nil
+	return b.leasedAnswer(req, name, token), nil
 }
 
 // roleIn returns the role that the request names.
@@ -115,7 +115,7 @@ func (b *backend) exchangeRequest(key *keyring.Key, role *role) exchange.Request
 	return exchange.Request{Key: key, Version: key.Active(b.now()), Scopes: role.Scopes, Parameters: role.form()}
 }
 
-func (b *backend) leasedAnswer(roleName string, token *exchange.Token) *logical.Response {
+func (b *backend) leasedAnswer(req *logical.Request, roleName string, token *exchange.Token) *logical.Response {
 	resp := b.Secret(accessTokenType).Response(map[string]any{
 		"access_token": token.AccessToken,
 		"token_type":   token.Type,
@@ -126,12 +126,18 @@ func (b *backend) leasedAnswer(roleName string, token *exchange.Token) *logical.
 		"key_id":       token.KeyID,
 		"token_jti":    token.JTI,
 	}, map[string]any{"role": roleName})
-	resp.Secret.TTL = leaseTTL(token.Lifetime)
+	// The lease counts from now, the token's life from when it was asked for, which retries can put some time ago.
+	waited := b.now().Sub(token.RequestedAt).Truncate(time.Second)
+	resp.Secret.TTL = max(leaseTTL(token.Lifetime)-waited, time.Second)
 	if len(token.MissingScopes) > 0 {
-		resp.AddWarning(fmt.Sprintf("The provider did not grant the scopes %s: the API's owner grants scopes to the client.",
-			strings.Join(token.MissingScopes, ", ")))
+		resp.AddWarning(missingScopes(req.MountPoint, roleName, token))
 	}
 	return resp
+}
+
+func missingScopes(mount, roleName string, token *exchange.Token) string {
+	return fmt.Sprintf("The provider did not grant %s. Ask the API's owner to grant it to the client, or ask for less: vault write %sroles/%s scopes=…",
+		strings.Join(token.MissingScopes, ", "), mount, roleName)
 }
 
 const credsHelp = `

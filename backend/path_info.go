@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
-	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -59,7 +58,7 @@ func (b *backend) readInfo(ctx context.Context, req *logical.Request, _ *framewo
 		"commit":            b.build.Commit,
 		"go_version":        runtime.Version(),
 		"sdk_version":       moduleVersion(sdkModule),
-		"key_types":         strings.Split(join(keyring.Types()), ", "),
+		"key_types":         texts(keyring.Types()),
 		"algorithms":        algorithms(),
 		"keys":              len(keys),
 		"roles":             len(roles),

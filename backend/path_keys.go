@@ -37,7 +37,7 @@ func keySettings() []setting[keyring.Settings] {
 	return []setting[settings]{
 		newSetting("common_name", framework.TypeString,
 			"Subject of the certificate: at most 64 characters. It is made with the key and does not change. Default: the key's name.",
-			func(s *settings) *string { return &s.CommonName }, commonName),
+			func(s *settings) *string { return &s.CommonName }, printable(maxCommonName)),
 		newSetting("deletion_allowed", framework.TypeBool,
 			"Whether the key may be deleted. Default: false.",
 			func(s *settings) *bool { return &s.DeletionAllowed }, anyValue),
@@ -46,7 +46,7 @@ func keySettings() []setting[keyring.Settings] {
 			func(s *settings) *bool { return &s.Disabled }, anyValue),
 		newSetting("client_id", framework.TypeString,
 			"The Client ID that the API Services Portal shows.",
-			func(s *settings) *string { return &s.ClientID }, clientID),
+			func(s *settings) *string { return &s.ClientID }, printable(256)),
 		newSetting("issuer", framework.TypeString,
 			"The Issuer that the portal shows: an https URL, kept to the letter.",
 			func(s *settings) *string { return &s.Issuer }, trimmed),
@@ -73,18 +73,6 @@ func keySettings() []setting[keyring.Settings] {
 
 // maxCommonName is RFC 5280's ub-common-name.
 const maxCommonName = 64
-
-func commonName(name string) (string, error) {
-	name, err := printable(maxCommonName)(name)
-	if err != nil {
-		return "", err
-	}
-	return name, nil
-}
-
-func clientID(id string) (string, error) {
-	return printable(256)(id)
-}
 
 // audience is one value: Keycloak refuses more.
 func audience(value string) (string, error) {
@@ -320,7 +308,7 @@ func keyTypeIn(data map[string]any, absent keyring.Type) (keyring.Type, error) {
 		return absent, nil
 	}
 	if !keyType.Valid() {
-		return "", userErrorf("type: %q is not a key type; the types are %s", shorten(string(keyType)), join(keyring.Types()))
+		return "", userErrorf("type: %s is not a key type; the types are %s", quoted(string(keyType)), join(keyring.Types()))
 	}
 	return keyType, nil
 }
@@ -333,13 +321,13 @@ func (b *backend) newKeySettings(ctx context.Context, req *logical.Request, keyT
 		return after, err
 	}
 	if !slices.Contains(keyType.Algorithms(), after.Algorithm) {
-		return after, userErrorf("algorithm: %q does not fit the key type %s, which signs with %s",
-			shorten(string(after.Algorithm)), keyType, join(keyType.Algorithms()))
+		return after, userErrorf("algorithm: %s does not fit the key type %s, which signs with %s",
+			quoted(string(after.Algorithm)), keyType, join(keyType.Algorithms()))
 	}
 	if err := checkNotEmptied(before, after); err != nil {
 		return after, err
 	}
-	return after, b.checkURLs(ctx, req.Storage, before, after)
+	return after, b.checkURLs(ctx, req, before, after)
 }
 
 func checkNotEmptied(before, after keyring.Settings) error {
@@ -354,27 +342,33 @@ func checkNotEmptied(before, after keyring.Settings) error {
 	return nil
 }
 
-func (b *backend) checkURLs(ctx context.Context, storage logical.Storage, before, after keyring.Settings) error {
-	config, err := b.config.get(ctx, storage, configStoragePath)
+func (b *backend) checkURLs(ctx context.Context, req *logical.Request, before, after keyring.Settings) error {
+	mount := req.MountPoint
+	config, err := b.config.get(ctx, req.Storage, configStoragePath)
 	if err != nil {
 		return err
 	}
-	for _, endpoint := range []struct {
-		field, before, after string
-		check                func(string) error
-	}{
-		{"issuer", before.Issuer, after.Issuer, config.client.CheckIssuer},
-		{"token_endpoint", before.TokenEndpoint, after.TokenEndpoint, config.client.CheckEndpoint},
-		{"revocation_endpoint", before.RevocationEndpoint, after.RevocationEndpoint, config.client.CheckEndpoint},
+	for _, endpoint := range []struct{ field, before, after string }{
+		{"issuer", before.Issuer, after.Issuer},
+		{"token_endpoint", before.TokenEndpoint, after.TokenEndpoint},
+		{"revocation_endpoint", before.RevocationEndpoint, after.RevocationEndpoint},
 	} {
 		if endpoint.after == "" || endpoint.after == endpoint.before {
 			continue
 		}
-		if err := endpoint.check(endpoint.after); err != nil {
-			return userErrorf("%s: %w", endpoint.field, err)
+		if err := config.client.CheckURL(endpoint.after); err != nil {
+			return userErrorf("%s: %w%s", endpoint.field, err, listingAdvice(mount, err))
 		}
 	}
 	return nil
+}
+
+// listingAdvice is how to allow a host, where that can be done.
+func listingAdvice(mount string, err error) string {
+	if !strings.Contains(err.Error(), "allowed_hosts") {
+		return ""
+	}
+	return fmt.Sprintf("; to list it together with those that are: vault write %sconfig allowed_hosts=…", mount)
 }
 
 func (b *backend) deleteKey(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
@@ -396,7 +390,7 @@ func (b *backend) deleteKey(ctx context.Context, req *logical.Request, data *fra
 		return nil, err
 	}
 	if len(roles) > 0 {
-		return nil, userErrorf("key %q is in use, by %s: delete these roles, or give them another key, first", name, abbreviate(roles, 10))
+		return nil, userErrorf("key %q is used by the roles %s: delete them, or give them another key, first", name, abbreviate(roles, 10))
 	}
 	defer b.keys.drop(name)
 	return nil, keyring.Delete(ctx, req.Storage, key)
@@ -463,13 +457,15 @@ func timestamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-func join[S ~string](items []S) string {
+func texts[S ~string](items []S) []string {
 	texts := make([]string, len(items))
 	for i, item := range items {
 		texts[i] = string(item)
 	}
-	return strings.Join(texts, ", ")
+	return texts
 }
+
+func join[S ~string](items []S) string { return strings.Join(texts(items), ", ") }
 
 func abbreviate(names []string, most int) string {
 	if len(names) <= most {

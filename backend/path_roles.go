@@ -341,7 +341,7 @@ func (b *backend) rolesOf(ctx context.Context, storage logical.Storage, key stri
 // misplacedOnRole explains a field that belongs to the key: a role can never send a key's signature elsewhere.
 func (b *backend) misplacedOnRole(ctx context.Context, req *logical.Request, field string) string {
 	name, isRole := strings.CutPrefix(req.Path, "roles/")
-	if !isRole || !slices.ContainsFunc(keySettings(), func(s setting[keyring.Settings]) bool { return s.name == field }) {
+	if !isRole || field != "type" && !slices.ContainsFunc(keySettings(), func(s setting[keyring.Settings]) bool { return s.name == field }) {
 		return ""
 	}
 	key := name

@@ -148,7 +148,7 @@ func TestARoleMovesBetweenKeys(t *testing.T) {
 	m.patch("roles/r", map[string]any{"key": "b"})
 	require.Equal(t, []string{"other"}, m.rolesOfKey("a"))
 	require.Equal(t, []string{"r"}, m.rolesOfKey("b"))
-	require.Contains(t, m.refused(logical.DeleteOperation, "keys/b", nil), "in use, by r:")
+	require.Contains(t, m.refused(logical.DeleteOperation, "keys/b", nil), "used by the roles r:")
 	m.delete("roles/other")
 	m.delete("keys/a")
 	m.delete("roles/r")
@@ -307,7 +307,7 @@ func TestAfterAFaultTheIndexNeverHidesARole(t *testing.T) {
 		m.storage.intercept(nil)
 		key := m.read("roles/r").Data["key"].(string)
 		require.Equal(t, []string{"r"}, m.rolesOfKey(key), "write %d", n)
-		require.Contains(t, m.refused(logical.DeleteOperation, "keys/"+key, nil), "in use")
+		require.Contains(t, m.refused(logical.DeleteOperation, "keys/"+key, nil), "used by")
 	}
 }
 

@@ -161,26 +161,34 @@ func convertBool(raw any) (any, error) {
 
 func convertInt(raw any) (any, error) {
 	number, ok := wholeNumber(raw)
-	if !ok || number > math.MaxInt32 || number < math.MinInt32 {
+	switch {
+	case !ok:
 		return nil, fmt.Errorf("must be a whole number, not %s", jsonKind(raw))
+	case number > math.MaxInt32 || number < math.MinInt32:
+		return nil, errors.New("is out of range")
 	}
 	return int(number), nil
 }
 
 func convertDuration(raw any) (any, error) {
 	const right = "must be a duration in whole seconds, such as 90, 90s or 5m"
+	var duration time.Duration
 	if text, ok := raw.(string); ok {
-		duration, err := parseutil.ParseDurationSecond(strings.TrimSpace(text))
-		if err != nil || duration%time.Second != 0 || duration < 0 {
+		var err error
+		if duration, err = parseutil.ParseDurationSecond(strings.TrimSpace(text)); err != nil || duration%time.Second != 0 {
 			return nil, errors.New(right)
 		}
-		return duration, nil
+	} else {
+		seconds, ok := wholeNumber(raw)
+		if !ok {
+			return nil, fmt.Errorf("%s, not %s", right, jsonKind(raw))
+		}
+		duration = time.Duration(max(-1, min(seconds, math.MaxInt32))) * time.Second
 	}
-	seconds, ok := wholeNumber(raw)
-	if !ok || seconds > math.MaxInt32 || seconds < 0 {
-		return nil, fmt.Errorf("%s, not %s", right, jsonKind(raw))
+	if duration < 0 { // which the framework would refuse in words of its own
+		return nil, errors.New("must not be negative")
 	}
-	return time.Duration(seconds) * time.Second, nil
+	return duration, nil
 }
 
 // wholeNumber reads a JSON number, or a string of one, that has no fraction.

@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -17,7 +18,7 @@ func getEntry(ctx context.Context, storage logical.Storage, path string, value a
 		return false, nil
 	}
 	if err := raw.DecodeJSON(value); err != nil {
-		return false, fmt.Errorf("read %s: the stored entry is not as expected: %w", path, err)
+		return false, fmt.Errorf("read %s: the stored entry is damaged; to be rid of it, delete it", path)
 	}
 	return true, nil
 }
@@ -33,8 +34,17 @@ func putEntry(ctx context.Context, storage logical.Storage, path string, value a
 	return nil
 }
 
-// newerFormat is the error for an entry that newer code wrote. It is never overwritten.
+// newerFormatError refuses an entry that newer code wrote. Such an entry is never overwritten.
+type newerFormatError struct{ text string }
+
+func (e *newerFormatError) Error() string { return e.text }
+
 func newerFormat(what string, stored, known int) error {
-	return fmt.Errorf("%s was stored by a newer version of this plugin (format %d; this version reads up to %d): upgrade the plugin",
-		what, stored, known)
+	return &newerFormatError{fmt.Sprintf("%s was stored by a newer version of this plugin (format %d; this version reads up to %d): upgrade the plugin",
+		what, stored, known)}
+}
+
+func isNewerFormat(err error) bool {
+	_, newer := errors.AsType[*newerFormatError](err)
+	return newer
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // replicationMemory is how long the answers about replication are remembered. A change of them (a promotion, a step-down)
-// is seen this much later; a write in between fails with Vault's own read-only error and is forwarded.
+// is seen this much later; a write in between fails with Vault's own read-only error.
 const replicationMemory = time.Second
 
 // rememberedSystem spares two calls to Vault on every request: framework.Backend asks for the replication state, and on

@@ -43,9 +43,10 @@ listens() { (: <>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 # at its holder's process id; that of a dead one is taken over.
 lock() {
   local holder told=
-  mkdir -p "$(dirname "$1")"
+  mkdir -p "$(dirname "$1")" && [ -w "$(dirname "$1")" ] ||
+    die "$(dirname "$1") cannot be written to." "Set XDG_CACHE_HOME to a folder that can."
   until ln -s $$ "$1.lock" 2>/dev/null; do
-    holder=$(readlink "$1.lock") || continue
+    holder=$(readlink "$1.lock") || { sleep 0.1; continue; }
     if ! kill -0 "$holder" 2>/dev/null; then
       rm -f "$1.lock"
       continue

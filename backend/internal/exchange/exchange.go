@@ -113,15 +113,17 @@ func (e *Exchanger) Revoke(ctx context.Context, client *tokenendpoint.Client, re
 }
 
 func (e *Exchanger) tokenForm(request Request) (url.Values, error) {
-	form, err := e.authentication(request)
+	authentication, err := e.authentication(request)
 	if err != nil {
 		return nil, err
 	}
+	form := url.Values{}
+	maps.Copy(form, request.Parameters)
+	maps.Copy(form, authentication) // later, so that no parameter can take its place
 	form.Set("grant_type", "client_credentials")
 	if len(request.Scopes) > 0 {
 		form.Set("scope", strings.Join(request.Scopes, " "))
 	}
-	maps.Copy(form, request.Parameters)
 	return form, nil
 }
 

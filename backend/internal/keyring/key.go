@@ -116,19 +116,20 @@ func (k *Key) Versions() []*Version {
 	return newestFirst
 }
 
-// Active returns the version that signs at this instant: the newest whose activation time has come.
+// Active returns the version that signs at this instant: the newest whose activation time has come. Where the clock was
+// set back to before all of them it is the oldest one, so that there always is one.
 func (k *Key) Active(now time.Time) *Version {
 	for _, v := range slices.Backward(k.versions) {
 		if v.activatedAt(now) {
 			return v
 		}
 	}
-	return nil
+	return k.versions[0]
 }
 
 // Staged returns the newest version that is to become active; nil when there is none.
 func (k *Key) Staged(now time.Time) *Version {
-	if newest := k.versions[len(k.versions)-1]; !newest.activatedAt(now) {
+	if newest := k.versions[len(k.versions)-1]; newest.number > k.Active(now).number {
 		return newest
 	}
 	return nil
@@ -139,7 +140,7 @@ func (k *Key) Staged(now time.Time) *Version {
 func (k *Key) State(v *Version, now time.Time) State {
 	active := k.Active(now)
 	switch {
-	case active == nil || v.number > active.number:
+	case v.number > active.number:
 		return Staged
 	case v.number == active.number:
 		return Active

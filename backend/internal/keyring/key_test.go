@@ -115,7 +115,7 @@ func TestStateFollowsStoredInstants(t *testing.T) {
 		"a newer one whose time has come is it":    {[]time.Time{at(-time.Hour), at(-time.Second)}, []State{Retired, Active}},
 		"the newest whose time has come is active": {[]time.Time{at(-time.Hour), at(-time.Minute), never}, []State{Retired, Active, Staged}},
 		"the older one again":                      {[]time.Time{at(-time.Hour), never, never}, []State{Active, Staged, Staged}},
-		"none yet":                                 {[]time.Time{at(time.Hour)}, []State{Staged}},
+		"a clock that was set back":                {[]time.Time{at(time.Hour), at(2 * time.Hour)}, []State{Active, Staged}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

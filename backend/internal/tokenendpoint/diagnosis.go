@@ -17,6 +17,7 @@ type diagnosis struct {
 	code   string // the answer's `error`
 	text   string // part of the answer's `error_description`, in any letter case
 	op     Operation
+	detail string // part of the Error's Detail
 
 	meaning, remedy string
 }
@@ -28,7 +29,7 @@ const (
 	compareClient = "Compare client_id, issuer and token_endpoint in `vault read {mount}keys/{key}` with what the portal shows."
 	reportBug     = "If nothing between Vault and the provider changes requests, report this line to the plugin's maintainers."
 	checkURLs     = "Compare issuer and token_endpoint in `vault read {mount}keys/{key}` with what the portal shows, then run `vault read {mount}check/{role}`."
-	syncClock     = "Synchronise the clock of every Vault node (NTP): Keycloak takes an assertion that is up to 15 s ahead of its own time, and until assertion_ttl is over, 60 s at most."
+	syncClock     = "Synchronise the clock of every Vault node (NTP): Keycloak takes an assertion from 15 s before its own time until assertion_ttl is over, at most 60 s."
 	tryLater      = "Read again in a minute; if it lasts, ask the provider's operators."
 	checkNetwork  = "Check from the Vault node that the host and port can be reached (firewall, DNS, proxy_url in `vault read {mount}config`), then run `vault read {mount}check/{role}`."
 )
@@ -212,8 +213,14 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 		// The network.
 		{
 			fault:   faultGuard,
+			detail:  "allowed_hosts",
 			meaning: "Nothing was sent: config does not let Vault connect there.",
-			remedy:  "Correct the URL in `vault read {mount}keys/{key}`; or, if the host is to be trusted, list it with those that are: `vault write {mount}config allowed_hosts=<host>,…` (a port other than 443 as host:port).",
+			remedy:  "If the host is to be trusted, list it together with those that are: `vault write {mount}config allowed_hosts=<host>,…` (a port other than 443 as host:port); otherwise correct the URL in `vault read {mount}keys/{key}`.",
+		},
+		{
+			fault:   faultGuard,
+			meaning: "Nothing was sent.",
+			remedy:  "Correct the URL in `vault read {mount}keys/{key}`.",
 		},
 		{
 			fault:   faultNoSuchHost,
@@ -407,6 +414,7 @@ func (d *diagnosis) fits(f fault, e *Error) bool {
 		(d.status == 0 || d.status == e.Status) &&
 		(d.code == "" || d.code == e.Code) &&
 		(d.op == "" || d.op == e.Operation) &&
+		strings.Contains(e.Detail, d.detail) &&
 		(d.text == "" || containsFold(e.Description, d.text))
 }
 
@@ -510,7 +518,7 @@ func describeRedirect(a *answer) string {
 		return string(faultRedirect)
 	}
 	to, err := parseTarget(location)
-	if err != nil { // a relative one, or junk
+	if err != nil || len(to.host) > maxCode || sanitise(to.host) != to.host { // a relative one, or junk
 		return string(faultRedirect)
 	}
 	return string(faultRedirect) + " (it leads to " + to.host + ")"

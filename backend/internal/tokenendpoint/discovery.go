@@ -3,6 +3,7 @@ package tokenendpoint
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -79,7 +80,12 @@ func (c *Client) known(issuer string) *document {
 
 // refresh fetches a document for all who wait for it, under none of their contexts, and keeps it. If it fails an old one is
 // kept for the next minute.
-func (c *Client) refresh(issuer string) (any, error) {
+func (c *Client) refresh(issuer string) (metadata any, err error) {
+	defer func() {
+		if value := recover(); value != nil { // here it would end the process, and with it every mount
+			metadata, err = nil, fmt.Errorf("internal error in OpenID discovery (%T): please report it", value)
+		}
+	}()
 	if !c.beginBackground() {
 		return nil, errClosed
 	}
@@ -87,15 +93,15 @@ func (c *Client) refresh(issuer string) (any, error) {
 	ctx, cancel := c.WithTimeout(c.life)
 	defer cancel()
 
-	metadata, err := c.fetch(ctx, issuer)
+	fetched, err := c.fetch(ctx, issuer)
 	if err != nil && c.life.Err() != nil {
 		return nil, errClosed
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil {
-		c.documents[issuer] = &document{metadata, metadata.FetchedAt.Add(documentLife)}
-		return metadata, nil
+		c.documents[issuer] = &document{fetched, fetched.FetchedAt.Add(documentLife)}
+		return fetched, nil
 	}
 	if old := c.documents[issuer]; old != nil {
 		c.documents[issuer] = &document{old.metadata, c.now().Add(refreshPause)}
@@ -133,7 +139,7 @@ func (c *Client) fetch(ctx context.Context, issuer string) (Metadata, error) {
 	if err != nil {
 		return Metadata{}, v.invalid(ctx, a, err)
 	}
-	if err := c.CheckEndpoint(metadata.TokenEndpoint); err != nil {
+	if err := c.CheckURL(metadata.TokenEndpoint); err != nil {
 		return Metadata{}, v.blockedByAnswer(a, err)
 	}
 	metadata.FetchedAt = a.receivedAt

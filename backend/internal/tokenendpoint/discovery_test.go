@@ -350,7 +350,7 @@ func FuzzDiscovery(f *testing.F) {
 			if metadata, err = parseMetadata(members, issuer); err == nil {
 				require.Equal(t, issuer, members.text("issuer"))
 				require.NotEmpty(t, metadata.TokenEndpoint)
-				if err = client.CheckEndpoint(metadata.TokenEndpoint); err == nil {
+				if err = client.CheckURL(metadata.TokenEndpoint); err == nil {
 					u, parseErr := url.Parse(metadata.TokenEndpoint)
 					require.NoError(t, parseErr)
 					require.Equal(t, "https", u.Scheme)

@@ -25,20 +25,16 @@ func newGuard(cfg Config) (*guard, error) {
 	return g, err
 }
 
-// CheckIssuer says whether raw may be an issuer (RFC 8414 §2): https, no query, fragment or userinfo, at a host that the
-// guard lets through as far as it can tell without the network. The error says what is wrong and what is right, and leaves
-// naming the field to the caller.
-func (c *Client) CheckIssuer(raw string) error {
+// CheckURL says whether raw may be an issuer (RFC 8414 §2) or an endpoint: https, no query, fragment or userinfo, at a host
+// that the guard lets through as far as it can tell without the network. RFC 6749 §3.2 allows an endpoint a query, but none
+// is known that needs it. The error says what is wrong and what is right, and leaves naming the field to the caller.
+func (c *Client) CheckURL(raw string) error {
 	_, err := c.guard.checkURL(raw)
 	return err
 }
 
-// CheckEndpoint is CheckIssuer for a token or revocation endpoint. A query, which RFC 6749 §3.2 allows there, is refused
-// too.
-func (c *Client) CheckEndpoint(raw string) error {
-	_, err := c.guard.checkURL(raw)
-	return err
-}
+// maxURL keeps errors and logs short, also where the URL comes from a discovery document.
+const maxURL = 2048
 
 // checkURL parses raw and refuses what no endpoint may look like or where none may be. Its errors do not quote raw, which
 // may hold a password.
@@ -47,6 +43,8 @@ func (g *guard) checkURL(raw string) (*url.URL, error) {
 	switch {
 	case raw == "":
 		return nil, refuse("is empty; give a URL such as https://host/path")
+	case len(raw) > maxURL:
+		return nil, refuse("is longer than %d characters", maxURL)
 	case strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		return nil, refuse("holds white space or a control character; remove it")
 	case strings.Contains(authority(raw), "%"):

@@ -39,12 +39,12 @@ func serveProxy(t *testing.T, to string) *connectProxy {
 			w.WriteHeader(http.StatusBadGateway)
 			return
 		}
-		w.WriteHeader(http.StatusOK)
-		here, _, err := http.NewResponseController(w).Hijack()
+		here, buffered, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			return
 		}
-		go func() { defer there.Close(); _, _ = io.Copy(there, here) }()
+		_, _ = io.WriteString(here, "HTTP/1.1 200 Connection established\r\n\r\n")
+		go func() { defer there.Close(); _, _ = io.Copy(there, buffered) }() // what came early is buffered
 		go func() { defer here.Close(); _, _ = io.Copy(here, there) }()
 	}))
 	t.Cleanup(p.Close)
@@ -97,7 +97,7 @@ func TestOnlyListedNamesGoThroughTheProxy(t *testing.T) {
 		"https://8.8.8.8/", "https://[2606:4700::1111]/", "https://10.0.0.1/", "https://127.0.0.1/", "https://169.254.169.254/",
 		"https://other.example.com/", "https://example.com:8443/", "https://metadata.google.internal/", "https://134744072/",
 	} {
-		require.Error(t, client.CheckEndpoint(raw), raw)
+		require.Error(t, client.CheckURL(raw), raw)
 		_, err := client.RequestToken(t.Context(), raw, emptyForm)
 		_ = requireError(t, err, Blocked)
 	}

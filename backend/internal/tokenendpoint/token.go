@@ -25,6 +25,8 @@ type Token struct {
 
 	RequestedAt time.Time     // start of the attempt that succeeded
 	Lifetime    time.Duration // counts from RequestedAt; whole seconds, from 1 s to 24 h
+	IsJWT       bool          // whether the token is a JWT (RFC 7519), by its form alone
+	Expiry      time.Time     // a JWT's own `exp`, zero without one
 	JTI         string        // a JWT's own `jti`, otherwise empty
 	ServerTime  time.Time     // the answer's Date header, zero without one
 }
@@ -106,6 +108,10 @@ func parseToken(members object, a *answer) (*Token, error) {
 		return nil, breaks("`scope` holds what looks like a JWT")
 	}
 	claims := unverifiedClaims(t.AccessToken)
+	t.IsJWT = claims != nil
+	if expiry, ok := claims.number("exp"); ok && math.Abs(expiry) < 1<<40 {
+		t.Expiry = time.Unix(int64(expiry), 0)
+	}
 	if jti := claims.text("jti"); len(jti) <= 256 && printable(jti, "") {
 		t.JTI = jti
 	}
