@@ -38,12 +38,17 @@ type backend struct {
 	config snapshots[configuration]
 	keys   snapshots[keyring.Key]
 	roles  snapshots[role]
+	// wrappingKey is read where keys are imported.
+	wrappingKey snapshots[keyring.WrappingKey]
+	// schedule knows which keys have background work to do, and when.
+	schedule schedule
 
 	// Writers take, in this order: configLock, or the lock of a role's name, then those of key names. A key's lock covers
 	// its entry and the roles that name it. No lock is held across the network.
-	configLock sync.Mutex
-	roleLocks  []*locksutil.LockEntry
-	keyLocks   []*locksutil.LockEntry
+	configLock   sync.Mutex
+	wrappingLock sync.Mutex
+	roleLocks    []*locksutil.LockEntry
+	keyLocks     []*locksutil.LockEntry
 }
 
 // Factory returns the engine's factory, which Vault calls for each mount.
@@ -60,22 +65,27 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, build Build, n
 	b := &backend{
 		build:     build,
 		now:       now,
-		exchanger: exchange.New(now),
+		exchanger: exchange.New(now, conf.Logger),
 		roleLocks: locksutil.CreateLocks(),
 		keyLocks:  locksutil.CreateLocks(),
 	}
 	b.config = snapshots[configuration]{load: b.loadConfiguration, discard: (*configuration).close}
 	b.keys = snapshots[keyring.Key]{load: keyring.Load}
 	b.roles = snapshots[role]{load: loadRole}
+	b.wrappingKey = snapshots[keyring.WrappingKey]{load: keyring.LoadWrappingKey}
 	b.Backend = &framework.Backend{
 		Help:           strings.TrimSpace(backendHelp),
 		BackendType:    logical.TypeLogical,
 		RunningVersion: build.Version,
-		PathsSpecial:   &logical.Paths{SealWrapStorage: []string{keyring.StoragePrefix}},
-		Paths:          b.paths(),
-		Secrets:        []*framework.Secret{b.accessTokenSecret()},
-		Invalidate:     b.invalidate,
-		Clean:          b.clean,
+		PathsSpecial: &logical.Paths{
+			SealWrapStorage: []string{keyring.StoragePrefix, keyring.WrappingKeyStoragePath},
+			Unauthenticated: []string{"jwks/+"}, // the provider has no Vault token
+		},
+		Paths:        b.paths(),
+		Secrets:      []*framework.Secret{b.accessTokenSecret()},
+		PeriodicFunc: b.periodic,
+		Invalidate:   b.invalidate,
+		Clean:        b.clean,
 	}
 	remembering := *conf
 	remembering.System = rememberReplication(conf.System)
@@ -89,7 +99,13 @@ func (b *backend) paths() []*framework.Path {
 	return []*framework.Path{
 		b.pathConfig(),
 		b.pathKeysList(),
+		b.pathKeysImport(),
+		b.pathKeysRotate(),
+		b.pathKeysActivate(),
+		b.pathKeysDestroy(),
 		b.pathKeys(),
+		b.pathWrappingKey(),
+		b.pathJWKS(),
 		b.pathRolesList(),
 		b.pathRoles(),
 		b.pathCreds(),
@@ -104,7 +120,10 @@ func (b *backend) invalidate(_ context.Context, storagePath string) {
 		b.config.drop(configStoragePath)
 	}
 	if name, ok := keyring.NameOf(storagePath); ok {
-		b.keys.drop(name)
+		b.keyChanged(name)
+	}
+	if storagePath == keyring.WrappingKeyStoragePath {
+		b.wrappingKey.drop(storagePath)
 	}
 	if name, ok := strings.CutPrefix(storagePath, roleStoragePrefix); ok {
 		b.roles.drop(name)
@@ -115,6 +134,7 @@ func (b *backend) clean(context.Context) {
 	b.config.clear()
 	b.keys.clear()
 	b.roles.clear()
+	b.wrappingKey.clear()
 }
 
 // lock takes the locks of these names and returns what releases them. Several are taken in one fixed order.
@@ -144,4 +164,7 @@ token.
     vault write -f bcgov-jwt/roles/myapi       a role, guarded by policy
     vault read bcgov-jwt/check/myapi           tries each step and says what is missing
     vault read bcgov-jwt/creds/myapi           a fresh access token
+    vault write -f bcgov-jwt/keys/myapi/rotate the key's next version, when it is time
+
+A private key that was made elsewhere can be brought in with keys/<name>/import.
 `

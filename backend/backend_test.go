@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -162,11 +163,12 @@ func (s *countingStorage) entries(tb testing.TB) map[string]string {
 type countingSystem struct {
 	logical.SystemView
 	calls atomic.Int64
+	state consts.ReplicationState
 }
 
 func (s *countingSystem) ReplicationState() consts.ReplicationState {
 	s.calls.Add(1)
-	return consts.ReplicationUnknown
+	return s.state
 }
 
 func (s *countingSystem) LocalMount() bool {
@@ -220,7 +222,13 @@ func newMount(tb testing.TB) *mount {
 // mountOver is a mount over storage that may have entries: another node, or the same after a restart.
 func mountOver(tb testing.TB, storage *countingStorage, clock *clock) *mount {
 	tb.Helper()
-	m := &mount{tb: tb, storage: storage, system: &countingSystem{}, clock: clock, log: &syncBuffer{}}
+	return nodeOver(tb, storage, clock, consts.ReplicationUnknown)
+}
+
+// nodeOver is mountOver for a node with this part in replication.
+func nodeOver(tb testing.TB, storage *countingStorage, clock *clock, state consts.ReplicationState) *mount {
+	tb.Helper()
+	m := &mount{tb: tb, storage: storage, system: &countingSystem{state: state}, clock: clock, log: &syncBuffer{}}
 	var err error
 	m.backend, err = newBackend(context.Background(), &logical.BackendConfig{
 		StorageView: storage,
@@ -492,6 +500,28 @@ func (p *provider) register(m *mount, key, clientID string, changes ...func(*key
 	require.NoError(p.tb, p.idp.PutClient("apigw", client))
 }
 
+// registerVersion registers one version of the key "myapi", as the portal does when its public key is pasted.
+func (p *provider) registerVersion(m *mount, version int) {
+	p.tb.Helper()
+	publicKey := m.publicKey("myapi", version)
+	require.NoError(p.tb, p.idp.PutClient("apigw", keycloak.PortalClient("my-client", publicKey)))
+}
+
+// holdToken holds the n-th token request from now on, until release is called.
+func (p *provider) holdToken(n int64) (arrived <-chan struct{}, release func()) {
+	came, released := make(chan struct{}), make(chan struct{})
+	var seen atomic.Int64
+	p.interceptWith(func(_ http.ResponseWriter, r *http.Request) {
+		if strings.TrimPrefix(r.URL.Path, realmPath) == tokenPath && seen.Add(1) == n {
+			close(came)
+			<-released
+		}
+	})
+	release = sync.OnceFunc(func() { close(released) })
+	p.tb.Cleanup(release)
+	return came, release
+}
+
 // active asks the provider whether a token is good.
 func (p *provider) active(token string) bool {
 	p.tb.Helper()
@@ -521,14 +551,83 @@ func newReadyMount(tb testing.TB) (*mount, *provider) {
 	return m, p
 }
 
+// pass lets time go by, here and at the provider.
+func pass(m *mount, p *provider, d time.Duration) {
+	m.clock.advance(d)
+	p.clock.advance(d)
+}
+
+// publicKey is that of one version, as PEM.
+func (m *mount) publicKey(key string, version int) string {
+	m.tb.Helper()
+	return m.do(logical.ReadOperation, "keys/"+key, map[string]any{"version": version}).Data["public_key"].(string)
+}
+
+// version is what a read of the key "myapi" tells of one version; nil when there is none.
+func (m *mount) version(number int) map[string]any {
+	m.tb.Helper()
+	found, _ := m.read("keys/myapi").Data["versions"].(map[string]any)[strconv.Itoa(number)].(map[string]any)
+	return found
+}
+
+// states are those of the versions of the key "myapi".
+func (m *mount) states() map[string]string {
+	m.tb.Helper()
+	states := map[string]string{}
+	for number, version := range m.read("keys/myapi").Data["versions"].(map[string]any) {
+		states[number] = version.(map[string]any)["state"].(string)
+	}
+	return states
+}
+
+// signedBy reads a token and says which version of the key "myapi" signed for it.
+func (m *mount) signedBy() int {
+	m.tb.Helper()
+	keyID := m.read("creds/myapi").Data["key_id"]
+	for number, version := range m.read("keys/myapi").Data["versions"].(map[string]any) {
+		if version.(map[string]any)["key_id"] == keyID {
+			n, err := strconv.Atoi(number)
+			require.NoError(m.tb, err)
+			return n
+		}
+	}
+	require.Fail(m.tb, "an unknown key signed")
+	return 0
+}
+
+// runPeriodic is what Vault does about once a minute.
+func (m *mount) runPeriodic() {
+	m.tb.Helper()
+	_, err := m.HandleRequest(context.Background(), &logical.Request{Operation: logical.RollbackOperation, Storage: m.storage})
+	require.NoError(m.tb, err)
+}
+
+// privateKeys are those in the stored entry of the key "myapi", by version, as they stand there.
+func (m *mount) privateKeys() map[int]string {
+	m.tb.Helper()
+	var entry struct {
+		Versions []struct {
+			Number     int    `json:"number"`
+			PrivateKey string `json:"private_key"`
+		} `json:"versions"`
+	}
+	require.NoError(m.tb, json.Unmarshal([]byte(m.storage.entries(m.tb)["key/myapi"]), &entry))
+	found := map[int]string{}
+	for _, version := range entry.Versions {
+		require.NotEmpty(m.tb, version.PrivateKey)
+		found[version.Number] = version.PrivateKey
+	}
+	return found
+}
+
 func TestFactoryMakesAMount(t *testing.T) {
 	t.Parallel()
 	made, err := Factory(Build{Version: "v9.8.7"})(t.Context(), &logical.BackendConfig{System: &countingSystem{}, Logger: hclog.NewNullLogger()})
 	require.NoError(t, err)
 	require.Equal(t, logical.TypeLogical, made.Type())
 	require.Equal(t, "v9.8.7", made.(logical.PluginVersioner).PluginVersion().Version)
-	require.Equal(t, []string{"key/"}, made.SpecialPaths().SealWrapStorage, "a pattern without the slash would match nothing")
-	require.Empty(t, made.SpecialPaths().Unauthenticated)
+	require.Equal(t, []string{"key/", "wrapping-key"}, made.SpecialPaths().SealWrapStorage, "a prefix without its slash would match nothing below")
+	require.Equal(t, []string{"jwks/+"}, made.SpecialPaths().Unauthenticated)
 	made.Cleanup(t.Context())
 
 	_, err = Factory(Build{})(t.Context(), nil)
@@ -585,11 +684,12 @@ func TestEveryPathDocumentsItself(t *testing.T) {
 			properties := route.Operations[operation].Properties()
 			require.NotEmpty(t, properties.Summary, "%s %s", operation, concrete)
 			require.NotEmpty(t, properties.Responses, "%s %s", operation, concrete)
-			require.Equal(t, operation == logical.CreateOperation || operation == logical.UpdateOperation ||
-				operation == logical.PatchOperation || operation == logical.DeleteOperation, properties.ForwardPerformanceStandby, "%s %s", operation, concrete)
+			// The first read of the wrapping key makes it.
+			writes := isWrite(operation) || operation == logical.DeleteOperation || concrete == "wrapping_key"
+			require.Equal(t, writes, properties.ForwardPerformanceStandby, "%s %s", operation, concrete)
 			require.Equal(t, properties.ForwardPerformanceStandby, properties.ForwardPerformanceSecondary, "%s %s", operation, concrete)
-			if operation == logical.CreateOperation {
-				continue // one operation with update in OpenAPI
+			if operation == logical.CreateOperation || properties.Unpublished {
+				continue // one operation with update in OpenAPI, or none
 			}
 			id := string(operation) + " " + properties.DisplayAttrs.OperationVerb + " " + properties.DisplayAttrs.OperationSuffix
 			require.Empty(t, ids[id], "%s has the OpenAPI name of %s", concrete, ids[id])

@@ -15,6 +15,8 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
@@ -84,12 +86,18 @@ func answer(resp *logical.Response, err error) (*logical.Response, error) {
 
 // providerError says what the provider's error means and what to do next, with the status that tells the reader who can
 // mend it. Other errors pass unchanged.
-func providerError(err error, mount, keyName, roleName string) error {
-	var failure *tokenendpoint.Error
-	if !errors.As(err, &failure) {
+func providerError(err error, mount string, key *keyring.Key, roleName string) error {
+	failure, ok := errors.AsType[*tokenendpoint.Error](err)
+	if !ok {
 		return err
 	}
-	text := strings.Join(append([]string{sentence(failure.Error())}, advice(failure, mount, keyName, roleName)...), " ")
+	tried := err.Error()
+	var others []string
+	if round, ok := errors.AsType[*exchange.RoundError](err); ok {
+		tried, others = failure.Error(), round.Others()
+	}
+	text := strings.Join(append([]string{sentence(tried)}, advice(failure, mount, key, roleName)...), " ")
+	text = strings.Join(append([]string{text}, others...), "\n")
 	switch failure.Kind {
 	case tokenendpoint.Refused, tokenendpoint.Blocked:
 		return userError{errors.New(text)}
@@ -101,8 +109,8 @@ func providerError(err error, mount, keyName, roleName string) error {
 }
 
 // advice is what a failure means and its remedy, each a sentence, with the names that the user knows filled in.
-func advice(failure *tokenendpoint.Error, mount, keyName, roleName string) []string {
-	names := strings.NewReplacer("{mount}", mount, "{key}", keyName, "{role}", roleName)
+func advice(failure *tokenendpoint.Error, mount string, key *keyring.Key, roleName string) []string {
+	names := strings.NewReplacer("{mount}", mount, "{key}", key.Name(), "{role}", roleName, "{register}", registering(mount, key))
 	var sentences []string
 	for _, text := range []string{failure.Meaning, names.Replace(failure.Remedy)} {
 		if text != "" {
@@ -110,6 +118,14 @@ func advice(failure *tokenendpoint.Error, mount, keyName, roleName string) []str
 		}
 	}
 	return sentences
+}
+
+// registering is how the provider gets to know the key.
+func registering(mount string, key *keyring.Key) string {
+	if key.Settings().Registration == keyring.ByJWKS {
+		return fmt.Sprintf("Give the API Services Portal the JWKS URL: Vault's address, as the provider reaches it, and %s", jwksPath(mount, key))
+	}
+	return fmt.Sprintf("Paste into the API Services Portal what `vault read -field=public_key %skeys/%s` prints (the public key, not the certificate, although the portal calls it one in places)", mount, key.Name())
 }
 
 func sentence(text string) string {
@@ -124,7 +140,7 @@ func sentence(text string) string {
 func (b *backend) checkInput(ctx context.Context, req *logical.Request) error {
 	switch req.Operation {
 	case logical.CreateOperation, logical.UpdateOperation, logical.PatchOperation,
-		logical.ReadOperation, logical.ListOperation, logical.DeleteOperation:
+		logical.ReadOperation, logical.ListOperation, logical.DeleteOperation, logical.HeaderOperation:
 	default:
 		return nil
 	}
@@ -161,12 +177,14 @@ func checkType(schema *framework.FieldSchema, data map[string]any, name string) 
 // listParameter is how a client that cannot send LIST asks for one.
 const listParameter = "list"
 
-// takes lists the fields that a request may send for an operation: for a write all but those that the URL holds, for the
-// others those that are declared as query parameters.
+// takes lists the fields that a request may send for an operation: for a write all but those that the URL holds, for a read
+// those that are declared as query parameters.
 func takes(path *framework.Path, operation logical.Operation) []string {
 	var names []string
 	for name, schema := range path.Fields {
-		if !inURL(path, name) && schema.Query == !isWrite(operation) {
+		switch {
+		case inURL(path, name):
+		case isWrite(operation) && !schema.Query, operation == logical.ReadOperation && schema.Query:
 			names = append(names, name)
 		}
 	}

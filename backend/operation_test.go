@@ -7,18 +7,20 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
 func TestFieldsThatAnOperationDoesNotTakeAreRefused(t *testing.T) {
 	t.Parallel()
 	served := newMount(t).operations()
-	require.Len(t, served, 8, "paths")
+	require.Len(t, served, 14, "paths")
 	for path, operations := range served {
 		for _, operation := range operations {
 			t.Run(string(operation)+" "+path, func(t *testing.T) {
@@ -57,16 +59,17 @@ func foreignFields(path *framework.Path, operation logical.Operation) map[string
 	if operation != logical.ListOperation {
 		fields["list"] = `unknown field "list"`
 	}
-	for name := range path.Fields {
+	for name, schema := range path.Fields {
 		switch {
+		case schema.Query && operation == logical.ReadOperation: // its own
 		case inURL(path, name):
 			fields[name] = name + ": is given by the path"
 			fields[strings.ToUpper(name)] = `unknown field "` + strings.ToUpper(name)
-		case isWrite(operation):
+		case isWrite(operation) && !schema.Query:
 			fields[strings.ToUpper(name)] = fmt.Sprintf("did you mean %q?", name)
 			fields[strings.ToUpper(name[:1])+name[1:]] = fmt.Sprintf("did you mean %q?", name)
 		default:
-			fields[name] = name // a setting is no query parameter
+			fields[name] = name // a setting is no query parameter, and a query parameter no setting
 		}
 	}
 	return fields
@@ -102,7 +105,7 @@ func TestValuesOfTheWrongTypeAreRefusedByField(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"config", "keys/myapi", "roles/myapi"} {
 		for name, field := range newMount(t).Route(path).Fields {
-			if name == "name" {
+			if name == "name" || field.Query {
 				continue
 			}
 			t.Run(path+" "+name, func(t *testing.T) {
@@ -241,6 +244,7 @@ func TestAnswerMapsErrorsToWhatVaultPassesOn(t *testing.T) {
 
 func TestReadOnlyStorageIsPassedOnBareByEveryWrite(t *testing.T) {
 	t.Parallel()
+	private, _ := newPEM(t)
 	for _, test := range []struct {
 		operation logical.Operation
 		path      string
@@ -257,11 +261,18 @@ func TestReadOnlyStorageIsPassedOnBareByEveryWrite(t *testing.T) {
 		{logical.UpdateOperation, "roles/myapi", map[string]any{"scopes": "x"}},
 		{logical.PatchOperation, "roles/myapi", map[string]any{"key": "unused"}},
 		{logical.DeleteOperation, "roles/myapi", nil},
+		{logical.UpdateOperation, "keys/myapi/rotate", nil},
+		{logical.UpdateOperation, "keys/staged/activate", map[string]any{"force": true}},
+		{logical.UpdateOperation, "keys/staged/destroy", map[string]any{"version": 2}},
+		{logical.UpdateOperation, "keys/new/import", map[string]any{"private_key": private}},
+		{logical.ReadOperation, "wrapping_key", nil},
 	} {
 		t.Run(string(test.operation)+" "+test.path, func(t *testing.T) {
 			t.Parallel()
 			m, _ := newReadyMount(t)
 			m.write("keys/unused", map[string]any{"type": "ed25519", "deletion_allowed": true})
+			m.write("keys/staged", map[string]any{"type": "ed25519"})
+			m.write("keys/staged/rotate", nil)
 			m.storage.intercept(func(v verb, _ string) error {
 				if v.writes() {
 					return logical.ErrReadOnly
@@ -275,6 +286,13 @@ func TestReadOnlyStorageIsPassedOnBareByEveryWrite(t *testing.T) {
 	}
 }
 
+func keyNamedK(t *testing.T) *keyring.Key {
+	t.Helper()
+	key, err := keyring.New("k", keyring.ED25519, defaultKeySettings("k", keyring.ED25519), time.Now())
+	require.NoError(t, err)
+	return key
+}
+
 func TestProviderErrorSaysWhoCanMendIt(t *testing.T) {
 	t.Parallel()
 	for kind, status := range map[tokenendpoint.Kind]int{
@@ -284,8 +302,8 @@ func TestProviderErrorSaysWhoCanMendIt(t *testing.T) {
 		err := providerError(fmt.Errorf("wrapped: %w", &tokenendpoint.Error{
 			Kind: kind, Operation: tokenendpoint.OpToken, URL: "https://idp.example/token", Detail: "went wrong",
 			Meaning: "Approved yet?", Remedy: "run `vault read {mount}keys/{key}` and `{mount}check/{role}`",
-		}), "m/", "k", "r")
-		const want = "token request at https://idp.example/token: went wrong. Approved yet? run `vault read m/keys/k` and `m/check/r`."
+		}), "m/", keyNamedK(t), "r")
+		const want = "wrapped: token request at https://idp.example/token: went wrong. Approved yet? run `vault read m/keys/k` and `m/check/r`."
 		require.Equal(t, want, err.Error())
 		resp, mapped := answer(nil, err)
 		if status == http.StatusBadRequest {
@@ -296,12 +314,12 @@ func TestProviderErrorSaysWhoCanMendIt(t *testing.T) {
 		require.Equal(t, status, mapped.(logical.HTTPCodedError).Code(), "%s", kind) //nolint:errorlint,forcetypeassert // only a bare one keeps its code
 	}
 	plain := errors.New("plain")
-	require.Equal(t, plain, providerError(plain, "m/", "k", "r"))
+	require.Equal(t, plain, providerError(plain, "m/", keyNamedK(t), "r"))
 }
 
 func TestAProviderErrorWithoutAdviceIsOneSentence(t *testing.T) {
 	t.Parallel()
-	err := providerError(&tokenendpoint.Error{Kind: tokenendpoint.Malformed, Operation: tokenendpoint.OpToken, URL: "https://idp.example/", Detail: "x"}, "m/", "k", "r")
+	err := providerError(&tokenendpoint.Error{Kind: tokenendpoint.Malformed, Operation: tokenendpoint.OpToken, URL: "https://idp.example/", Detail: "x"}, "m/", keyNamedK(t), "r")
 	require.EqualError(t, err, "token request at https://idp.example/: x.")
 }
 
@@ -310,8 +328,8 @@ func TestTakesNamesWhatAnOperationMaySend(t *testing.T) {
 	m := newMount(t)
 	require.True(t, slices.Contains(takes(m.Route("keys/a"), logical.UpdateOperation), "type"))
 	require.NotContains(t, takes(m.Route("keys/a"), logical.UpdateOperation), "name")
-	for _, operation := range []logical.Operation{logical.ReadOperation, logical.DeleteOperation} {
-		require.Empty(t, takes(m.Route("keys/a"), operation))
-	}
+	require.NotContains(t, takes(m.Route("keys/a"), logical.UpdateOperation), "version")
+	require.Equal(t, []string{"version"}, takes(m.Route("keys/a"), logical.ReadOperation))
+	require.Equal(t, []string{"force"}, takes(m.Route("keys/a/activate"), logical.UpdateOperation))
 	require.Equal(t, []string{"list"}, takes(m.Route("keys/"), logical.ListOperation))
 }

@@ -150,7 +150,7 @@ func (c *check) checkRegistration(context.Context) error {
 	if !registered(c.key) {
 		return &stepFailure{
 			step: "registration", text: unregistered(c.key),
-			hint: registrationAdvice(c.req.MountPoint, c.key.Name()),
+			hint: registrationAdvice(c.req.MountPoint, c.key),
 		}
 	}
 	c.passed("registration", "client %q at %s", c.key.Settings().ClientID, c.key.Settings().Issuer)
@@ -235,21 +235,58 @@ func (c *check) checkDiscovery(ctx context.Context) error {
 	return nil
 }
 
+// checkToken tries every live version, newest first, so that a person sees what a rotation has come to. A read of creds
+// needs one of them.
 func (c *check) checkToken(ctx context.Context) error {
-	request := c.backend.exchangeRequest(c.key, c.role)
-	version := fmt.Sprintf("version %d", request.Version.Number())
-	token, err := c.backend.exchanger.Token(ctx, c.client, request)
-	var failure *tokenendpoint.Error
-	if errors.As(err, &failure) && failure.KeyRefused {
-		return c.failed(version, err)
+	request := c.backend.exchangeRequest(c.req, c.key, c.roleName, c.role)
+	now := c.backend.now()
+	var refusal *attempt // of the version that was to sign
+	var accepted []*attempt
+	for _, version := range c.key.Live(now) {
+		tried := &attempt{version: version, state: c.key.State(version, now)}
+		tried.token, tried.err = c.backend.exchanger.Try(ctx, c.client, request, version)
+		switch {
+		case tried.err == nil:
+			accepted = append(accepted, tried)
+			c.passed(tried.step(), "%s, and accepted by the provider%s", tried.state, tried.consequence())
+		case !exchange.KeyRefused(tried.err):
+			return c.failed("token", tried.err)
+		case tried.state == keyring.Active:
+			refusal = tried
+		default:
+			c.line(tried.step(), "-", tried.refusal())
+		}
 	}
-	if err != nil {
-		return c.failed("token", err)
+	if len(accepted) == 0 {
+		return c.failed(refusal.step(), refusal.err)
 	}
-	c.passed(version, "active, and accepted by the provider")
-	c.describeToken(token)
-	c.discardToken(ctx, request, token)
+	if refusal != nil {
+		c.line(refusal.step(), "WARN", refusal.refusal())
+	}
+	c.describeToken(accepted[0].token)
+	c.discardTokens(ctx, request, accepted)
 	return nil
+}
+
+// attempt is what came of a token request with one version.
+type attempt struct {
+	version *keyring.Version
+	state   keyring.State
+	token   *exchange.Token
+	err     error
+}
+
+func (a *attempt) step() string { return fmt.Sprintf("version %d", a.version.Number()) }
+
+func (a *attempt) refusal() string {
+	return fmt.Sprintf("%s, and not accepted: %s", a.state, exchange.Said(a.err))
+}
+
+func (a *attempt) consequence() string {
+	if a.state == keyring.Staged {
+		return "; it becomes the active one when the active one is refused, or at its time"
+	}
+	return ""
 }
 
 // checkIssuer looks at the discovery document of a key that names its token endpoint, and only warns.
@@ -292,17 +329,20 @@ func (c *check) describeToken(token *exchange.Token) {
 	}
 }
 
-// discardToken revokes the check's token where that can be done. Nobody has it, and it ends by itself.
-func (c *check) discardToken(ctx context.Context, request exchange.Request, token *exchange.Token) {
-	revoked, err := c.backend.exchanger.Revoke(ctx, c.client, request, token.AccessToken)
-	switch {
-	case err != nil:
-		c.line("revocation", "-", "the check's token was not revoked and ends by itself: "+err.Error())
-	case revoked:
-		c.passed("revocation", "the check's token was revoked")
-	default:
-		c.line("revocation", "-", "the provider names no revocation endpoint; the check's token ends by itself")
+// discardTokens revokes the check's tokens where that can be done. Nobody has them, and they end by themselves.
+func (c *check) discardTokens(ctx context.Context, request exchange.Request, accepted []*attempt) {
+	for _, tried := range accepted {
+		revoked, err := c.backend.exchanger.Revoke(ctx, c.client, request, tried.version, tried.token.AccessToken)
+		switch {
+		case err != nil:
+			c.line("revocation", "-", "what the check got was not revoked and ends by itself: "+err.Error())
+			return
+		case !revoked:
+			c.line("revocation", "-", "the provider names no revocation endpoint; what the check got ends by itself")
+			return
+		}
 	}
+	c.passed("revocation", "what the check got was revoked")
 }
 
 // failed turns a provider's error into the end of the check; any other error stays what it is.
@@ -313,7 +353,7 @@ func (c *check) failed(step string, err error) error {
 	}
 	return &stepFailure{
 		step: step, text: failure.Error(),
-		hint: strings.Join(advice(failure, c.req.MountPoint, c.key.Name(), c.roleName), " "),
+		hint: strings.Join(advice(failure, c.req.MountPoint, c.key, c.roleName), " "),
 	}
 }
 

@@ -63,9 +63,9 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, data *fra
 	}
 	ctx, cancel := config.client.WithTimeout(ctx)
 	defer cancel()
-	token, err := b.exchanger.Token(ctx, config.client, b.exchangeRequest(key, role))
+	token, err := b.exchanger.Token(ctx, config.client, b.exchangeRequest(req, key, name, role))
 	if err != nil {
-		return nil, providerError(err, req.MountPoint, key.Name(), name)
+		return nil, providerError(err, req.MountPoint, key, name)
 	}
 	return b.leasedAnswer(req, name, token), nil
 }
@@ -89,7 +89,7 @@ func checkUsable(mount string, key *keyring.Key) error {
 	case key.Settings().Disabled:
 		return userErrorf("key %q is disabled; to enable it: vault write %skeys/%s disabled=false", key.Name(), mount, key.Name())
 	case !registered(key):
-		return userErrorf("%s. %s", unregistered(key), registrationAdvice(mount, key.Name()))
+		return userErrorf("%s. %s", unregistered(key), registrationAdvice(mount, key))
 	}
 	return nil
 }
@@ -106,13 +106,41 @@ func unregistered(key *keyring.Key) string {
 	return fmt.Sprintf("key %q has no %s yet", key.Name(), strings.Join(lacking, " and no "))
 }
 
-func registrationAdvice(mount, keyName string) string {
-	return fmt.Sprintf("Paste its public key (vault read -field=public_key %skeys/%s) into the API Services Portal, where access to the API is requested; "+
-		"then write what the portal shows: vault write %skeys/%s client_id=… issuer=… token_endpoint=…", mount, keyName, mount, keyName)
+func registrationAdvice(mount string, key *keyring.Key) string {
+	return fmt.Sprintf("%s, where access to the API is requested; then write what the portal shows: vault write %skeys/%s client_id=… issuer=… token_endpoint=…",
+		registering(mount, key), mount, key.Name())
 }
 
-func (b *backend) exchangeRequest(key *keyring.Key, role *role) exchange.Request {
-	return exchange.Request{Key: key, Version: key.Active(b.now()), Scopes: role.Scopes, Parameters: role.form()}
+func (b *backend) exchangeRequest(req *logical.Request, key *keyring.Key, roleName string, role *role) exchange.Request {
+	return exchange.Request{
+		Key:        key,
+		Scopes:     role.Scopes,
+		Parameters: role.form(),
+		Current:    func(ctx context.Context) (*keyring.Key, error) { return b.keys.get(ctx, req.Storage, key.Name()) },
+		Change:     b.keyChanger(req.Storage, key.Name()),
+		Role:       roleName,
+		RequestID:  req.ID,
+	}
+}
+
+// keyChanger stores what an exchange learned of a key. A node that cannot write stores nothing: it keeps what it learned
+// in memory.
+func (b *backend) keyChanger(storage logical.Storage, name string) exchange.ChangeFunc {
+	return func(ctx context.Context, edit func(*keyring.Key) *keyring.Key) error {
+		if !b.WriteSafeReplicationState() {
+			return nil
+		}
+		defer lock(b.keyLocks, name)()
+		before, err := keyring.Load(ctx, storage, name)
+		if err != nil {
+			return err
+		}
+		after := edit(before)
+		if after == nil {
+			return nil
+		}
+		return b.storeKey(ctx, storage, before, after)
+	}
 }
 
 func (b *backend) leasedAnswer(req *logical.Request, roleName string, token *exchange.Token) *logical.Response {
@@ -123,7 +151,7 @@ func (b *backend) leasedAnswer(req *logical.Request, roleName string, token *exc
 		"issued_at":    timestamp(token.RequestedAt),
 		"expires_at":   timestamp(token.RequestedAt.Add(token.Lifetime)),
 		"expires_in":   int64(token.Lifetime / time.Second),
-		"key_id":       token.KeyID,
+		"key_id":       token.Version.KeyID(),
 		"token_jti":    token.JTI,
 	}, map[string]any{"role": roleName})
 	// The lease counts from now, the token's life from when it was asked for, which retries can put some time ago.

@@ -27,8 +27,11 @@ func defaultKeySettings(name string, keyType keyring.Type) keyring.Settings {
 		Algorithm:  keyType.DefaultAlgorithm(),
 		// Keycloak remembers a jti for at most 60 s but takes assertions for 60 s from iat: above 45 s a captured one can
 		// work twice when this clock is ahead.
-		AssertionTTL: 45 * time.Second,
-		SendKeyID:    true,
+		AssertionTTL:    45 * time.Second,
+		SendKeyID:       true,
+		Registration:    keyring.Manual,
+		ActivationDelay: 5 * time.Minute,
+		RetireAfter:     24 * time.Hour,
 	}
 }
 
@@ -36,7 +39,7 @@ func keySettings() []setting[keyring.Settings] {
 	type settings = keyring.Settings
 	return []setting[settings]{
 		newSetting("common_name", framework.TypeString,
-			"Subject of the certificate: at most 64 characters. It is made with the key and does not change. Default: the key's name.",
+			"Subject of the next version's certificate: at most 64 characters. Default: the key's name.",
 			func(s *settings) *string { return &s.CommonName }, printable(maxCommonName)),
 		newSetting("deletion_allowed", framework.TypeBool,
 			"Whether the key may be deleted. Default: false.",
@@ -68,7 +71,58 @@ func keySettings() []setting[keyring.Settings] {
 		newSetting("send_key_id", framework.TypeBool,
 			"Whether assertions name their key in the kid header, which Keycloak needs for all but RS256. Default: true.",
 			func(s *settings) *bool { return &s.SendKeyID }, anyValue),
+		newSetting("registration", framework.TypeString,
+			"How the provider gets to know a new version. manual: a person registers each public key, and the provider's acceptance decides which "+
+				"version signs. jwks: the provider fetches it from jwks_path of this mount, and a schedule decides. Default: manual.",
+			func(s *settings) *string { return (*string)(&s.Registration) }, registration).allowing(string(keyring.Manual), string(keyring.ByJWKS)),
+		newSetting("auto_rotate_period", framework.TypeDurationSecond,
+			"With registration=jwks: the age at which the newest version gets a successor by itself: at least 1h. Default: 0, never.",
+			func(s *settings) *time.Duration { return &s.AutoRotatePeriod }, autoRotatePeriod),
+		newSetting("activation_delay", framework.TypeDurationSecond,
+			"With registration=jwks: how long a new version is published before it signs: 0 to 24h. Default: 5m.",
+			func(s *settings) *time.Duration { return &s.ActivationDelay }, between(0, 24*time.Hour)),
+		newSetting("retire_after", framework.TypeDurationSecond,
+			"How long a version stays usable and published after its successor was first accepted: at least assertion_ttl and 75s, at most 90d. Default: 24h.",
+			func(s *settings) *time.Duration { return &s.RetireAfter }, retireAfter),
 	}
+}
+
+func registration(value string) (string, error) {
+	value = strings.TrimSpace(value)
+	if value != string(keyring.Manual) && value != string(keyring.ByJWKS) {
+		return "", fmt.Errorf("%s is neither manual nor jwks", quoted(value))
+	}
+	return value, nil
+}
+
+func autoRotatePeriod(value time.Duration) (time.Duration, error) {
+	if value != 0 && value < time.Hour {
+		return 0, fmt.Errorf("must be at least 1h, or 0 for never, not %s", compact(value))
+	}
+	return value, nil
+}
+
+func retireAfter(value time.Duration) (time.Duration, error) {
+	if value > 90*24*time.Hour {
+		return 0, errors.New("must be at most 90d")
+	}
+	return value, nil
+}
+
+// retirementSlack is what retire_after must be longer than an assertion: the provider forgives 15 s of clock difference
+// and may cache a document for 60 s.
+const retirementSlack = 75 * time.Second
+
+// checkRotation holds the settings of rotation to each other, whichever of them changes.
+func checkRotation(s keyring.Settings) error {
+	switch {
+	case s.AutoRotatePeriod > 0 && s.Registration != keyring.ByJWKS:
+		return userErrorf("auto_rotate_period: needs registration=jwks: with manual, a person has to register each new public key")
+	case s.RetireAfter < s.AssertionTTL+retirementSlack:
+		return userErrorf("retire_after: %s is too short for assertion_ttl %s: it must be at least %s",
+			compact(s.RetireAfter), compact(s.AssertionTTL), compact(s.AssertionTTL+retirementSlack))
+	}
+	return nil
 }
 
 // maxCommonName is RFC 5280's ub-common-name.
@@ -122,7 +176,8 @@ func keyAnswerFields() map[string]*framework.FieldSchema {
 		{name: "staged_version", kind: framework.TypeInt, description: "The version that is to become active; 0 if there is none."},
 		{name: "versions", kind: framework.TypeMap, description: "All versions by number."},
 		{name: "roles", kind: framework.TypeStringSlice, description: "The roles that name this key."},
-		{name: "jwks", kind: framework.TypeString, description: "The JSON Web Key Set of all versions, for hosting elsewhere."},
+		{name: "jwks", kind: framework.TypeString, description: "The JSON Web Key Set of all live versions, for hosting elsewhere."},
+		{name: "jwks_path", kind: framework.TypeString, description: "With registration=jwks: where the provider fetches the key set, below Vault's address. Needs no Vault token."},
 	})
 }
 
@@ -153,7 +208,8 @@ func (b *backend) pathKeys() *framework.Path {
 		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		ExistenceCheck: b.keyExists,
 		Fields: schemas(keySettings(), map[string]*framework.FieldSchema{
-			"name": {Type: framework.TypeString, Description: "The key's name.", Required: true},
+			"name":    {Type: framework.TypeString, Description: "The key's name.", Required: true},
+			"version": {Type: framework.TypeInt, Description: "The version to show the public material of. Default: the one to register now.", Query: true},
 			"type": {
 				Type:          framework.TypeString,
 				Description:   "The kind of key pair, fixed once made: " + join(keyring.Types()) + ". Default: " + string(keyring.Types()[0]) + ".",
@@ -217,7 +273,35 @@ func (b *backend) readKey(ctx context.Context, req *logical.Request, data *frame
 	if err != nil || key == nil {
 		return nil, err
 	}
-	return b.keyAnswer(ctx, req.Storage, key)
+	number, given, err := versionIn(req.Data)
+	if err != nil {
+		return nil, err
+	}
+	if !given {
+		return b.keyAnswer(ctx, req, key)
+	}
+	version := key.Version(number)
+	if version == nil {
+		return nil, noSuchVersion(key, number)
+	}
+	return b.versionAnswer(ctx, req, key, version)
+}
+
+// versionIn returns the version number that the request names, if it does.
+func versionIn(data map[string]any) (number int, given bool, err error) {
+	value, err := convert(framework.TypeInt, data["version"])
+	if err != nil || value == nil {
+		return 0, false, err
+	}
+	return value.(int), true, nil
+}
+
+func noSuchVersion(key *keyring.Key, number int) error {
+	var numbers []string
+	for _, v := range slices.Backward(key.Versions()) {
+		numbers = append(numbers, strconv.Itoa(v.Number()))
+	}
+	return userErrorf("version: key %q has no version %d; it has %s", key.Name(), number, strings.Join(numbers, ", "))
 }
 
 func (b *backend) writeKey(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
@@ -253,24 +337,23 @@ func (b *backend) createKey(ctx context.Context, req *logical.Request, name stri
 	if err != nil {
 		return nil, err
 	}
-	defer b.keys.drop(name)
-	if err := keyring.Create(ctx, req.Storage, key); err != nil {
+	if err := b.storeNewKey(ctx, req.Storage, key); err != nil {
 		return nil, err
 	}
-	resp, err := b.keyAnswer(ctx, req.Storage, key)
-	if err == nil {
-		resp.AddWarning(nextAfterCreation(req.MountPoint, key))
-	}
-	return resp, err
+	return b.keyAnswer(ctx, req, key, nextAfterCreation(req.MountPoint, key))
+}
+
+func (b *backend) storeNewKey(ctx context.Context, storage logical.Storage, key *keyring.Key) error {
+	defer b.keyChanged(key.Name())
+	return keyring.Create(ctx, storage, key)
 }
 
 // nextAfterCreation tells a newcomer the order of things at the portal: public key first, then the credentials.
 func nextAfterCreation(mount string, key *keyring.Key) string {
-	const notTheCertificate = "The portal wants public_key, not certificate, although it calls it a certificate in places."
 	if registered(key) {
-		return notTheCertificate
+		return registering(mount, key) + "."
 	}
-	return notTheCertificate + " " + registrationAdvice(mount, key.Name())
+	return registrationAdvice(mount, key)
 }
 
 // registered says whether the key's client is known, so that tokens can be asked for.
@@ -289,16 +372,33 @@ func (b *backend) updateKey(ctx context.Context, req *logical.Request, key *keyr
 	if err != nil {
 		return nil, err
 	}
-	if after != before {
-		if key, err = key.WithSettings(after); err != nil {
-			return nil, err
-		}
-		defer b.keys.drop(key.Name())
-		if err := keyring.Update(ctx, req.Storage, key); err != nil {
-			return nil, err
-		}
+	if staged := key.Staged(b.now()); staged != nil && after.Registration != before.Registration {
+		return nil, userErrorf("registration: cannot change while version %d is staged; activate it (vault write -f %skeys/%s/activate) or destroy it (vault write %skeys/%s/destroy version=%d) first",
+			staged.Number(), req.MountPoint, key.Name(), req.MountPoint, key.Name(), staged.Number())
 	}
-	return b.keyAnswer(ctx, req.Storage, key)
+	if after == before {
+		return b.keyAnswer(ctx, req, key)
+	}
+	changed, err := key.WithSettings(after)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.storeKey(ctx, req.Storage, key, changed); err != nil {
+		return nil, err
+	}
+	return b.keyAnswer(ctx, req, changed)
+}
+
+// storeKey writes a changed key over the one before. It is called under the key's lock.
+func (b *backend) storeKey(ctx context.Context, storage logical.Storage, before, after *keyring.Key) error {
+	defer b.keyChanged(after.Name())
+	return keyring.Update(ctx, storage, before, after)
+}
+
+// keyChanged forgets what this node holds of a key, whether or not the write of it succeeded.
+func (b *backend) keyChanged(name string) {
+	b.keys.drop(name)
+	b.schedule.check(name)
 }
 
 func keyTypeIn(data map[string]any, absent keyring.Type) (keyring.Type, error) {
@@ -325,6 +425,9 @@ func (b *backend) newKeySettings(ctx context.Context, req *logical.Request, keyT
 			quoted(string(after.Algorithm)), keyType, join(keyType.Algorithms()))
 	}
 	if err := checkNotEmptied(before, after); err != nil {
+		return after, err
+	}
+	if err := checkRotation(after); err != nil {
 		return after, err
 	}
 	return after, b.checkURLs(ctx, req, before, after)
@@ -390,27 +493,33 @@ func (b *backend) deleteKey(ctx context.Context, req *logical.Request, data *fra
 		return nil, err
 	}
 	if len(roles) > 0 {
-		return nil, userErrorf("key %q is used by the roles %s: delete them, or give them another key, first", name, abbreviate(roles, 10))
+		return nil, userErrorf("key %q is used by %s %s: delete what uses it, or give it another key, first", name, plural(len(roles), "role"), abbreviate(roles, 10))
 	}
-	defer b.keys.drop(name)
+	defer b.exchanger.Forget(key.ID())
+	defer b.keyChanged(name)
 	return nil, keyring.Delete(ctx, req.Storage, key)
 }
 
-// keyAnswer shows a key's settings and the public material of the version to register now.
-func (b *backend) keyAnswer(ctx context.Context, storage logical.Storage, key *keyring.Key) (*logical.Response, error) {
-	roles, err := b.rolesOf(ctx, storage, key.Name())
-	if err != nil {
-		return nil, err
+// keyAnswer shows a key's settings and the public material of the version to register now: the staged one, if there is
+// one.
+func (b *backend) keyAnswer(ctx context.Context, req *logical.Request, key *keyring.Key, warnings ...string) (*logical.Response, error) {
+	now := b.now()
+	shown := key.Staged(now)
+	if shown == nil {
+		shown = key.Active(now)
 	}
-	jwks, err := key.JWKS()
+	return b.versionAnswer(ctx, req, key, shown, warnings...)
+}
+
+func (b *backend) versionAnswer(ctx context.Context, req *logical.Request, key *keyring.Key, shown *keyring.Version, warnings ...string) (*logical.Response, error) {
+	roles, err := b.rolesOf(ctx, req.Storage, key.Name())
 	if err != nil {
 		return nil, err
 	}
 	now := b.now()
-	active, staged := key.Active(now), key.Staged(now)
-	shown := active
-	if staged != nil {
-		shown = staged
+	jwks, err := key.JWKS(now)
+	if err != nil {
+		return nil, err
 	}
 	settings := key.Settings()
 	data := echoAll(keySettings(), &settings)
@@ -420,12 +529,30 @@ func (b *backend) keyAnswer(ctx context.Context, storage logical.Storage, key *k
 	data["certificate_sha256"] = shown.CertificateSHA256()
 	data["key_id"] = shown.KeyID()
 	data["public_key_version"] = shown.Number()
-	data["active_version"] = number(active)
-	data["staged_version"] = number(staged)
+	data["active_version"] = number(key.Active(now))
+	data["staged_version"] = number(key.Staged(now))
 	data["versions"] = versionsOf(key, now)
 	data["roles"] = roles
 	data["jwks"] = jwks
-	return &logical.Response{Data: data}, nil
+	data["jwks_path"] = jwksPath(req.MountPoint, key)
+	return &logical.Response{Data: data, Warnings: append(warnings, keyWarnings(key, now)...)}, nil
+}
+
+// keyWarnings tell what an operator should know of a key, whenever it is looked at.
+func keyWarnings(key *keyring.Key, now time.Time) []string {
+	var warnings []string
+	settings := key.Settings()
+	if settings.Registration == keyring.ByJWKS && settings.ActivationDelay < jwksMaxAge {
+		warnings = append(warnings, fmt.Sprintf("activation_delay is %s, but the provider may cache the key set for %s: it may refuse a new version at first, which is then signed for by its predecessor.",
+			compact(settings.ActivationDelay), compact(jwksMaxAge)))
+	}
+	if key.RotationWaitsForRoom(now) {
+		warnings = append(warnings, fmt.Sprintf("The key keeps %d versions, the most it can: the automatic rotation waits until one expires. A longer auto_rotate_period or a shorter retire_after makes room.", keyring.MaxVersions))
+	}
+	if key.RotationWaitsForAcceptance(now) {
+		warnings = append(warnings, "The automatic rotation is due, and waits: the provider has not accepted the newest version yet. Can it reach the key set? Read check/<role>.")
+	}
+	return warnings
 }
 
 func number(v *keyring.Version) int {
@@ -444,6 +571,9 @@ func versionsOf(key *keyring.Key, now time.Time) map[string]any {
 			"origin":          string(v.Origin()),
 			"creation_time":   timestamp(v.CreationTime()),
 			"activation_time": timestamp(v.ActivationTime()),
+			"activated_by":    string(v.ActivatedBy()),
+			"accepted_time":   timestamp(v.AcceptedTime()),
+			"expire_time":     timestamp(key.ExpireTime(v, now)),
 		}
 	}
 	return versions
@@ -466,6 +596,13 @@ func texts[S ~string](items []S) []string {
 }
 
 func join[S ~string](items []S) string { return strings.Join(texts(items), ", ") }
+
+func plural(count int, noun string) string {
+	if count == 1 {
+		return "the " + noun
+	}
+	return "the " + noun + "s"
+}
 
 func abbreviate(names []string, most int) string {
 	if len(names) <= most {

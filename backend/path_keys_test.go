@@ -49,6 +49,7 @@ func everyKeySetting() map[string]any {
 		"client_id": "my-client", "issuer": "https://idp.example/realms/apigw",
 		"token_endpoint": "https://token.example:8443/token", "revocation_endpoint": "https://idp.example/revoke",
 		"audience": "https://token.example/", "algorithm": "PS512", "assertion_ttl": 120, "send_key_id": false,
+		"registration": "jwks", "auto_rotate_period": 7200, "activation_delay": 60, "retire_after": 3600,
 	}
 }
 
@@ -68,6 +69,7 @@ func TestEveryKeyTypeIsMadeWithItsDefaults(t *testing.T) {
 				"type": keyType, "algorithm": algorithm, "common_name": "myapi", "deletion_allowed": false, "disabled": false,
 				"client_id": "", "issuer": "", "token_endpoint": "", "revocation_endpoint": "", "audience": "",
 				"assertion_ttl": 45, "send_key_id": true,
+				"registration": "manual", "auto_rotate_period": 0, "activation_delay": 300, "retire_after": 86400,
 			}), only(t, made, keySettingNames()...))
 			require.Equal(t, made.Data, m.read("keys/myapi").Data, "a write answers with the same body as a read")
 			requirePublicMaterial(t, made.Data, m.clock.now())
@@ -127,13 +129,17 @@ func TestCreationSaysWhatToDoNext(t *testing.T) {
 	warnings := strings.Join(m.write("keys/myapi", map[string]any{"type": "ed25519"}).Warnings, "\n")
 	require.Contains(t, warnings, "vault read -field=public_key bcgov-jwt/keys/myapi")
 	require.Contains(t, warnings, "vault write bcgov-jwt/keys/myapi client_id=… issuer=… token_endpoint=…")
-	require.Contains(t, warnings, "public_key, not certificate")
+	require.Contains(t, warnings, "not the certificate")
 	require.Empty(t, m.read("keys/myapi").Warnings)
 	require.Empty(t, m.write("keys/myapi", map[string]any{"client_id": "c", "issuer": "https://idp.example"}).Warnings)
 
 	warnings = strings.Join(m.write("keys/second", map[string]any{"type": "ed25519", "client_id": "c", "issuer": "https://idp.example"}).Warnings, "\n")
 	require.NotContains(t, warnings, "client_id=")
-	require.Contains(t, warnings, "public_key, not certificate")
+	require.Contains(t, warnings, "not the certificate")
+
+	warnings = strings.Join(m.write("keys/third", map[string]any{"type": "ed25519", "registration": "jwks"}).Warnings, "\n")
+	require.NotContains(t, warnings, "certificate", "there is nothing to paste")
+	require.Contains(t, warnings, m.read("keys/third").Data["jwks_path"])
 }
 
 func TestADefaultCommonNameIsCutToWhatACertificateTakes(t *testing.T) {
@@ -202,6 +208,7 @@ func TestAnEmptyValueRestoresAKeysDefault(t *testing.T) {
 	defaults := map[string]any{
 		"common_name": "myapi", "deletion_allowed": false, "disabled": false, "token_endpoint": "", "revocation_endpoint": "",
 		"audience": "", "algorithm": "RS256", "assertion_ttl": float64(45), "send_key_id": true,
+		"auto_rotate_period": float64(0), "activation_delay": float64(300), "retire_after": float64(86400),
 	}
 	for _, empty := range []any{"", nil} {
 		for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
@@ -319,6 +326,12 @@ func TestBadKeySettingsAreRefusedByName(t *testing.T) {
 		"client_id":     {strings.Repeat("c", 257), "a\nb", "a\x00b", "clïent", "a\u200bb"},
 		"audience":      {strings.Repeat("a", 513), "é", "a\tb", "https://a.example https://b.example"},
 		"common_name":   {strings.Repeat("n", 65), "a\nb", "é"},
+		"registration":  {"auto", "JWKS", "manual,jwks", "x"},
+		// Below 1h, or with registration=manual.
+		"auto_rotate_period": {1, "59m59s", 3599, 3600, "24h", -1},
+		"activation_delay":   {-1, "24h1s", 86401, "1.5s"},
+		// Shorter than assertion_ttl + 75 s, or over 90 days.
+		"retire_after": {0, 1, 119, "119s", "2160h1s", 7776001, -1},
 	} {
 		t.Run(field, func(t *testing.T) {
 			t.Parallel()
@@ -342,10 +355,13 @@ func TestBoundsAreInclusive(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	for field, values := range map[string][]any{
-		"assertion_ttl": {30, 3600, "30s", "1h", "60m"},
-		"client_id":     {strings.Repeat("c", 256), "!\"#~ x"},
-		"audience":      {strings.Repeat("a", 512)},
-		"common_name":   {strings.Repeat("n", 64)},
+		"assertion_ttl":    {30, 3600, "30s", "1h", "60m", 45},
+		"activation_delay": {0, 86400, "24h", "5m"},
+		"retire_after":     {120, 7776000, "2160h"},
+		"registration":     {"manual", "jwks", " manual "},
+		"client_id":        {strings.Repeat("c", 256), "!\"#~ x"},
+		"audience":         {strings.Repeat("a", 512)},
+		"common_name":      {strings.Repeat("n", 64)},
 	} {
 		for _, value := range values {
 			m.write("keys/myapi", map[string]any{"type": "ed25519", field: value})
@@ -663,6 +679,11 @@ func TestAStoredEntryOfANewerFormatIsRefusedAndKept(t *testing.T) {
 				text := m.failed(http.StatusInternalServerError, operation, path, data)
 				require.Contains(t, text, "newer version of this plugin")
 				require.Contains(t, text, "upgrade")
+			}
+			if path == "keys/myapi" {
+				for action, data := range map[string]map[string]any{"rotate": nil, "activate": {"force": true}, "destroy": {"version": 1}} {
+					require.Contains(t, m.failed(http.StatusInternalServerError, logical.UpdateOperation, path+"/"+action, data), "newer version", action)
+				}
 			}
 			for _, reader := range []string{"creds/myapi", "check/myapi"} {
 				require.Contains(t, m.failed(http.StatusInternalServerError, logical.ReadOperation, reader, nil), "newer version")

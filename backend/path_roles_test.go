@@ -148,7 +148,7 @@ func TestARoleMovesBetweenKeys(t *testing.T) {
 	m.patch("roles/r", map[string]any{"key": "b"})
 	require.Equal(t, []string{"other"}, m.rolesOfKey("a"))
 	require.Equal(t, []string{"r"}, m.rolesOfKey("b"))
-	require.Contains(t, m.refused(logical.DeleteOperation, "keys/b", nil), "used by the roles r:")
+	require.Contains(t, m.refused(logical.DeleteOperation, "keys/b", nil), "used by the role r:")
 	m.delete("roles/other")
 	m.delete("keys/a")
 	m.delete("roles/r")

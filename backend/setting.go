@@ -161,7 +161,9 @@ func convertBool(raw any) (any, error) {
 
 func convertInt(raw any) (any, error) {
 	number, ok := wholeNumber(raw)
-	switch {
+	switch _, isText := raw.(string); {
+	case !ok && isText: // not quoted: it may be a secret that was pasted into the wrong field
+		return nil, errors.New("must be a whole number")
 	case !ok:
 		return nil, fmt.Errorf("must be a whole number, not %s", jsonKind(raw))
 	case number > math.MaxInt32 || number < math.MinInt32:
@@ -247,7 +249,7 @@ func jsonKind(value any) string {
 	case bool:
 		return "a boolean"
 	case string:
-		return "other text" // never quoted: it may be a secret that was pasted into the wrong field
+		return "a string"
 	case float64, json.Number, int, int64:
 		return fmt.Sprintf("the number %v", v)
 	case []any, []string:

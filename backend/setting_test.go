@@ -116,7 +116,7 @@ func TestConvertNamesTheWrongTypeAndNotTheValue(t *testing.T) {
 		{framework.TypeString, []any{"secret"}, "must be a string, not a list"},
 		{framework.TypeString, map[string]any{"secret": 1}, "must be a string, not an object"},
 		{framework.TypeBool, "secret", "must be true or false"},
-		{framework.TypeInt, "secret", "must be a whole number, not other text"},
+		{framework.TypeInt, "secret", "must be a whole number"},
 		{framework.TypeInt, 5.7, "must be a whole number, not the number 5.7"},
 		{framework.TypeDurationSecond, "secret", "must be a duration in whole seconds, such as 90, 90s or 5m"},
 		{framework.TypeCommaStringSlice, []any{nil}, "must be a list of strings, but has null in it"},

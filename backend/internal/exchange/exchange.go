@@ -1,44 +1,55 @@
 // Package exchange obtains access tokens: one client-credentials request (RFC 6749 §4.4), authenticated by a signed
-// assertion (RFC 7523 §2.2), for one key.
+// assertion (RFC 7523 §2.2), for one key. It chooses the version that signs, tries the others where the provider refuses
+// it, and learns from what the provider accepts.
 package exchange
 
 import (
 	"context"
 	"errors"
-	"maps"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/clientauth"
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
-// Exchanger obtains tokens and counts what came of it. It is safe for concurrent use.
+// Exchanger obtains tokens, and remembers for this node which version of a key the provider accepts. It is safe for
+// concurrent use.
 type Exchanger struct {
-	now func() time.Time
-
-	mu         sync.Mutex
-	statistics Statistics
+	now        func() time.Time
+	logger     hclog.Logger
+	memories   memories
+	statistics counter
 }
 
 // New makes an Exchanger that signs by this clock.
-func New(now func() time.Time) *Exchanger {
-	return &Exchanger{now: now}
+func New(now func() time.Time, logger hclog.Logger) *Exchanger {
+	return &Exchanger{now: now, logger: logger}
 }
 
 // Request is what to ask of the token endpoint.
 type Request struct {
-	Key     *keyring.Key
-	Version *keyring.Version // signs the assertion
+	Key *keyring.Key
 	// Scopes are sent as the scope parameter (RFC 6749 §3.3); none: the parameter is left out.
 	Scopes []string
 	// Parameters are further form parameters.
 	Parameters url.Values
+	// Current reads the key as it is now; nil if it was deleted. A read that a rotation overtook looks again before it fails.
+	Current func(context.Context) (*keyring.Key, error)
+	// Change stores what is learned of the key; nil where this node cannot write. See ChangeFunc.
+	Change ChangeFunc
+	// Role and RequestID go into the log line about a stored switch.
+	Role, RequestID string
 }
+
+// ChangeFunc reads the key again under its lock, passes it to edit, and stores what that returns unless it is nil. The
+// key is nil where it was deleted.
+type ChangeFunc func(ctx context.Context, edit func(current *keyring.Key) *keyring.Key) error
 
 // Token is an access token and what is known of it.
 type Token struct {
@@ -47,29 +58,78 @@ type Token struct {
 	Scope string
 	// MissingScopes were asked for and not granted.
 	MissingScopes []string
-	// KeyID is the id of the key that signed the assertion.
-	KeyID string
-	// Endpoint is the token endpoint that answered.
-	Endpoint string
+	// Version is the one that signed the assertion.
+	Version *keyring.Version
 }
 
-// Token obtains an access token. Its error is a *tokenendpoint.Error, but for faults of this program.
+// Token obtains an access token. Where the provider refuses the key itself, the other versions are tried within the same
+// call, and what worked is learned. Its error is, or wraps, a *tokenendpoint.Error, but for faults of this program.
 func (e *Exchanger) Token(ctx context.Context, client *tokenendpoint.Client, request Request) (*Token, error) {
-	token, err := e.requestToken(ctx, client, request)
-	e.count(err)
+	token, err := e.token(ctx, client, request)
+	e.statistics.count(err, e.now())
 	return token, err
 }
 
-func (e *Exchanger) requestToken(ctx context.Context, client *tokenendpoint.Client, request Request) (*Token, error) {
+func (e *Exchanger) token(ctx context.Context, client *tokenendpoint.Client, request Request) (*Token, error) {
+	memory := e.memories.of(request.Key.ID())
+	for {
+		version := memory.choose(request.Key, e.now())
+		token, err := e.Try(ctx, client, request, version)
+		if err == nil {
+			e.learn(ctx, memory, request, version, asChosen)
+			return token, nil
+		}
+		if !KeyRefused(err) {
+			return nil, err
+		}
+		if current := e.changed(ctx, request); current != nil {
+			request.Key = current
+			continue
+		}
+		if len(request.Key.Live(e.now())) == 1 {
+			return nil, err
+		}
+		verdict, leads := memory.enterRound(e.now())
+		switch {
+		case leads:
+			token, err := e.round(ctx, client, request, memory, version, err)
+			memory.leaveRound(inVain(err), e.now())
+			return token, err
+		case verdict == nil: // a round was in vain just now
+			return nil, err
+		}
+		select {
+		case <-verdict:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// changed returns the key as it is now, if it is another than the request began with. Snapshots of a key that did not change
+// are one and the same.
+func (e *Exchanger) changed(ctx context.Context, request Request) *keyring.Key {
+	if request.Current == nil {
+		return nil
+	}
+	current, err := request.Current(ctx)
+	if err != nil || current == nil || current == request.Key || current.ID() != request.Key.ID() || current.Settings() != request.Key.Settings() {
+		return nil
+	}
+	return current
+}
+
+// Try obtains an access token with this version and no other, and learns nothing.
+func (e *Exchanger) Try(ctx context.Context, client *tokenendpoint.Client, request Request, version *keyring.Version) (*Token, error) {
 	endpoint, err := TokenEndpoint(ctx, client, request.Key)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := client.RequestToken(ctx, endpoint, func() (url.Values, error) { return e.tokenForm(request) })
+	answer, err := client.RequestToken(ctx, endpoint, func() (url.Values, error) { return e.tokenForm(request, version) })
 	if err != nil {
 		return nil, err
 	}
-	token := &Token{Token: answer, Scope: answer.Scope, KeyID: request.Version.KeyID(), Endpoint: endpoint}
+	token := &Token{Token: answer, Scope: answer.Scope, Version: version}
 	if !answer.HasScope {
 		token.Scope = strings.Join(request.Scopes, " ")
 	}
@@ -77,69 +137,104 @@ func (e *Exchanger) requestToken(ctx context.Context, client *tokenendpoint.Clie
 	return token, nil
 }
 
-// TokenEndpoint is where the key's assertions go: its own setting, or what the issuer's discovery document names.
-func TokenEndpoint(ctx context.Context, client *tokenendpoint.Client, key *keyring.Key) (string, error) {
-	if endpoint := key.Settings().TokenEndpoint; endpoint != "" {
-		return endpoint, nil
+// maxPasses bounds how often a round goes over all versions.
+const maxPasses = 10
+
+// round tries the versions other than the refused one. Where this key worked a short while ago, so that some node of the
+// provider must know a version of it, it goes over all of them again, in the other order each time: nodes that a load
+// balancer takes in turns would otherwise each be asked for the version that only the other one knows.
+func (e *Exchanger) round(ctx context.Context, client *tokenendpoint.Client, request Request, memory *memory, refused *keyring.Version, refusal error) (*Token, error) {
+	versions := alternatives(request.Key, refused, e.now())
+	token, err := e.pass(ctx, client, request, memory, versions, refusal)
+	first := err
+	versions = append([]*keyring.Version{refused}, versions...)
+	for passes := 1; inVain(err) && passes < maxPasses && memory.workedLately(e.now()); passes++ {
+		slices.Reverse(versions)
+		token, err = e.pass(ctx, client, request, memory, versions, refusal)
 	}
-	metadata, err := client.Discover(ctx, key.Settings().Issuer)
-	return metadata.TokenEndpoint, err
+	if inVain(err) {
+		return nil, first
+	}
+	return token, err
 }
 
-// Revoke asks the provider to end a token (RFC 7009). It says false, and no error, when the provider has no revocation
-// endpoint.
-func (e *Exchanger) Revoke(ctx context.Context, client *tokenendpoint.Client, request Request, accessToken string) (bool, error) {
-	endpoint := request.Key.Settings().RevocationEndpoint
-	if endpoint == "" {
-		metadata, err := client.Discover(ctx, request.Key.Settings().Issuer)
-		if err != nil {
-			return false, err
+// pass tries versions in order. It ends with the first that works, or with the first error that is not about the key.
+func (e *Exchanger) pass(ctx context.Context, client *tokenendpoint.Client, request Request, memory *memory, versions []*keyring.Version, refusal error) (*Token, error) {
+	failures := &RoundError{refusal: refusal}
+	for _, version := range versions {
+		token, err := e.Try(ctx, client, request, version)
+		if err == nil {
+			e.learn(ctx, memory, request, version, afterRefusal)
+			return token, nil
 		}
-		endpoint = metadata.RevocationEndpoint
-	}
-	if endpoint == "" {
-		return false, nil
-	}
-	err := client.Revoke(ctx, endpoint, func() (url.Values, error) {
-		form, err := e.authentication(request)
-		if err != nil {
+		if !KeyRefused(err) {
 			return nil, err
 		}
-		form.Set("token", accessToken)
-		form.Set("token_type_hint", "access_token")
-		return form, nil
-	})
-	return err == nil, err
+		failures.add(request.Key, version, err, e.now())
+	}
+	return nil, failures
 }
 
-func (e *Exchanger) tokenForm(request Request) (url.Values, error) {
-	authentication, err := e.authentication(request)
-	if err != nil {
-		return nil, err
+// alternatives are what to try in place of a refused version: the newer ones, which may have been registered by now,
+// newest first, then the newest of the older ones.
+func alternatives(key *keyring.Key, refused *keyring.Version, now time.Time) []*keyring.Version {
+	var others []*keyring.Version
+	older := false
+	for _, v := range key.Live(now) {
+		switch {
+		case v.Number() > refused.Number():
+			others = append(others, v)
+		case v.Number() < refused.Number() && !older:
+			others, older = append(others, v), true
+		}
 	}
-	form := url.Values{}
-	maps.Copy(form, request.Parameters)
-	maps.Copy(form, authentication) // later, so that no parameter can take its place
-	form.Set("grant_type", "client_credentials")
-	if len(request.Scopes) > 0 {
-		form.Set("scope", strings.Join(request.Scopes, " "))
-	}
-	return form, nil
+	return others
 }
 
-// authentication is the part of a form that says who the client is, with a new assertion (RFC 7523 §2.2).
-func (e *Exchanger) authentication(request Request) (url.Values, error) {
-	settings := request.Key.Settings()
-	assertion, err := clientauth.NewAssertion(request.Version.Signer(), settings.ClientID, request.Key.Audience(), e.now(), settings.AssertionTTL)
-	if err != nil {
-		return nil, err
-	}
-	return url.Values{
-		"client_id":             {settings.ClientID},
-		"client_assertion_type": {clientauth.AssertionType},
-		"client_assertion":      {assertion.Compact()},
-	}, nil
+// KeyRefused says whether the provider refused the key itself, so that another version may work.
+func KeyRefused(err error) bool {
+	var failure *tokenendpoint.Error
+	return errors.As(err, &failure) && failure.KeyRefused
 }
+
+func inVain(err error) bool {
+	var round *RoundError
+	return errors.As(err, &round)
+}
+
+// RoundError says that the provider refused every version: the error of the one that was to sign, and what was said of
+// each other one.
+type RoundError struct {
+	refusal error
+	others  []string
+}
+
+func (e *RoundError) add(key *keyring.Key, version *keyring.Version, err error, now time.Time) {
+	e.others = append(e.others, fmt.Sprintf("version %d (%s) was refused too: %s", version.Number(), key.State(version, now), Said(err)))
+}
+
+// Said is what the provider said, without what was tried and where.
+func Said(err error) string {
+	failure, ok := errors.AsType[*tokenendpoint.Error](err)
+	switch {
+	case ok && failure.Description != "":
+		return failure.Description
+	case ok && failure.Code != "":
+		return failure.Code
+	}
+	return err.Error()
+}
+
+// Others has a line for each version but the one that was to sign.
+func (e *RoundError) Others() []string { return e.others }
+
+// Error is the refusal of the version that was to sign, then a line for each other one.
+func (e *RoundError) Error() string {
+	return strings.Join(append([]string{e.refusal.Error()}, e.others...), "\n")
+}
+
+// Unwrap returns the refusal of the version that was to sign.
+func (e *RoundError) Unwrap() error { return e.refusal }
 
 func missing(asked, granted []string) []string {
 	var absent []string
@@ -149,38 +244,4 @@ func missing(asked, granted []string) []string {
 		}
 	}
 	return absent
-}
-
-// Statistics count what this node's exchanges came to.
-type Statistics struct {
-	Exchanges       int64
-	Failures        int64
-	LastFailureTime time.Time // zero: none yet
-	LastFailureKind string    // a tokenendpoint.Kind's name, or "internal"
-}
-
-// Statistics returns the counts so far.
-func (e *Exchanger) Statistics() Statistics {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.statistics
-}
-
-func (e *Exchanger) count(err error) {
-	var failure *tokenendpoint.Error
-	if errors.As(err, &failure) && failure.Kind == tokenendpoint.Canceled {
-		return // the reader went away: that says nothing of the provider
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.statistics.Exchanges++
-	if err == nil {
-		return
-	}
-	e.statistics.Failures++
-	e.statistics.LastFailureTime = e.now()
-	e.statistics.LastFailureKind = "internal"
-	if failure != nil {
-		e.statistics.LastFailureKind = failure.Kind.String()
-	}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -126,7 +127,7 @@ func newFixture(t *testing.T, changes ...func(*keyring.Settings)) *fixture {
 	client := keycloak.PortalClient("my-client", key.Active(time.Now()).PublicKeyPEM())
 	client.OptionalClientScopes = []string{"read", "write"}
 	require.NoError(t, p.idp.PutClient("apigw", client))
-	return &fixture{New(time.Now), p, newClient(t, 1), key}
+	return &fixture{New(time.Now, hclog.NewNullLogger()), p, newClient(t, 1), key}
 }
 
 func newClient(t *testing.T, retries int) *tokenendpoint.Client {
@@ -139,7 +140,7 @@ func newClient(t *testing.T, retries int) *tokenendpoint.Client {
 }
 
 func (f *fixture) request(scopes ...string) Request {
-	return Request{Key: f.key, Version: f.key.Active(time.Now()), Scopes: scopes}
+	return Request{Key: f.key, Scopes: scopes}
 }
 
 func (f *fixture) token(t *testing.T, request Request) *Token {
@@ -157,8 +158,7 @@ func TestTheFormHoldsWhatWasAskedForAndNothingElse(t *testing.T) {
 	token := f.token(t, request)
 	require.Equal(t, "read write", token.Scope)
 	require.Empty(t, token.MissingScopes)
-	require.Equal(t, f.key.Active(time.Now()).KeyID(), token.KeyID)
-	require.Equal(t, f.provider.URL+tokenPath, token.Endpoint)
+	require.Equal(t, f.key.Active(time.Now()).KeyID(), token.Version.KeyID())
 	require.Equal(t, 300*time.Second, token.Lifetime)
 
 	form := f.provider.received(tokenPath)[0]
@@ -266,10 +266,10 @@ func TestTheAssertionFollowsTheKeysSettings(t *testing.T) {
 func TestStatisticsCountWhatExchangesCameTo(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	e := New(func() time.Time { return at })
+	e := New(func() time.Time { return at }, hclog.NewNullLogger())
 	require.Equal(t, Statistics{}, e.Statistics())
 
-	e.count(nil)
+	e.statistics.count(nil, at)
 	require.Equal(t, Statistics{Exchanges: 1}, e.Statistics())
 	for kind, name := range map[tokenendpoint.Kind]string{
 		tokenendpoint.Refused: "refused", tokenendpoint.Blocked: "blocked", tokenendpoint.Unavailable: "unavailable",
@@ -277,13 +277,13 @@ func TestStatisticsCountWhatExchangesCameTo(t *testing.T) {
 	} {
 		before := e.Statistics()
 		at = at.Add(time.Second)
-		e.count(&tokenendpoint.Error{Kind: kind})
+		e.statistics.count(&tokenendpoint.Error{Kind: kind}, at)
 		require.Equal(t, Statistics{before.Exchanges + 1, before.Failures + 1, at, name}, e.Statistics())
 	}
 	before := e.Statistics()
-	e.count(&tokenendpoint.Error{Kind: tokenendpoint.Canceled})
+	e.statistics.count(&tokenendpoint.Error{Kind: tokenendpoint.Canceled}, at)
 	require.Equal(t, before, e.Statistics(), "a reader that went away says nothing of the provider")
-	e.count(errors.New("a fault of this program"))
+	e.statistics.count(errors.New("a fault of this program"), at)
 	require.Equal(t, "internal", e.Statistics().LastFailureKind)
 }
 
@@ -311,7 +311,7 @@ func TestADiscoveryFailureSendsNoAssertion(t *testing.T) {
 	_, err := f.Token(t.Context(), f.client, f.request())
 	require.ErrorContains(t, err, "another issuer")
 	require.Empty(t, f.provider.received(tokenPath))
-	_, err = f.Revoke(t.Context(), f.client, f.request(), "token")
+	_, err = f.Revoke(t.Context(), f.client, f.request(), f.key.Active(time.Now()), "token")
 	require.ErrorContains(t, err, "another issuer")
 	require.Empty(t, f.provider.received(revocationPath))
 }
@@ -332,7 +332,7 @@ func TestRevoke(t *testing.T) {
 			})
 			token := f.token(t, f.request())
 			for range 2 { // a revoked token may be revoked again
-				revoked, err := f.Revoke(t.Context(), f.client, f.request(), token.AccessToken)
+				revoked, err := f.Revoke(t.Context(), f.client, f.request(), f.key.Active(time.Now()), token.AccessToken)
 				require.NoError(t, err)
 				require.True(t, revoked)
 			}
@@ -350,7 +350,7 @@ func TestRevokeWithoutAnEndpointDoesNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.provider.responses[discoveryPath] = `{"issuer":"` + f.provider.issuer() + `","token_endpoint":"` + f.provider.URL + tokenPath + `"}`
-	revoked, err := f.Revoke(t.Context(), f.client, f.request(), "token")
+	revoked, err := f.Revoke(t.Context(), f.client, f.request(), f.key.Active(time.Now()), "token")
 	require.NoError(t, err)
 	require.False(t, revoked)
 	require.Empty(t, f.provider.received(revocationPath))
@@ -359,7 +359,7 @@ func TestRevokeWithoutAnEndpointDoesNothing(t *testing.T) {
 func TestRevokeReportsARefusal(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(s *keyring.Settings) { s.ClientID = "unknown" })
-	revoked, err := f.Revoke(t.Context(), f.client, f.request(), "hunter2")
+	revoked, err := f.Revoke(t.Context(), f.client, f.request(), f.key.Active(time.Now()), "hunter2")
 	require.ErrorContains(t, err, "HTTP 401")
 	require.NotContains(t, err.Error(), "hunter2")
 	require.False(t, revoked)

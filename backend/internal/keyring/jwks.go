@@ -3,14 +3,15 @@ package keyring
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 )
 
-// JWKS is the JSON Web Key Set (RFC 7517 §5) of all versions, newest first.
-func (k *Key) JWKS() (string, error) {
+// JWKS is the JSON Web Key Set (RFC 7517 §5) of the versions that are live at this instant, newest first.
+func (k *Key) JWKS(now time.Time) (string, error) {
 	var set jose.JSONWebKeySet
-	for _, v := range k.Versions() {
+	for _, v := range k.Live(now) {
 		set.Keys = append(set.Keys, k.publicJWK(v))
 	}
 	document, err := json.Marshal(set)

@@ -4,6 +4,7 @@
 package keyring
 
 import (
+	"crypto"
 	"crypto/rand"
 	"fmt"
 	"slices"
@@ -20,6 +21,8 @@ type Key struct {
 	keyType  Type
 	settings Settings
 	versions []*Version // ascending by number
+	// lastNumber is the highest version number ever given: numbers are not reused.
+	lastNumber int
 }
 
 // Settings are what an operator may change on a key.
@@ -46,16 +49,42 @@ type Settings struct {
 	AssertionTTL time.Duration
 	// SendKeyID puts the kid header into assertions.
 	SendKeyID bool
+	// Registration is how the provider gets to know a new version.
+	Registration Registration
+	// AutoRotatePeriod is the age of the newest version at which another one is made; 0: never. Only with ByJWKS.
+	AutoRotatePeriod time.Duration
+	// ActivationDelay is how long a version is published before it signs. Only with ByJWKS.
+	ActivationDelay time.Duration
+	// RetireAfter is how long a version stays usable and published after its successor was first accepted.
+	RetireAfter time.Duration
 }
+
+// Registration is how the provider gets to know a new version.
+type Registration string
+
+// With Manual a person registers each new public key, and the provider's acceptance decides which version signs. With
+// ByJWKS the provider fetches the keys from this mount, and a schedule decides.
+const (
+	Manual Registration = "manual"
+	ByJWKS Registration = "jwks"
+)
 
 // New makes a key with a first version, active from now on.
 func New(name string, keyType Type, settings Settings, now time.Time) (*Key, error) {
-	first, err := newVersion(1, keyType, settings.CommonName, now)
+	private, err := keyType.generate()
 	if err != nil {
 		return nil, fmt.Errorf("make key %q: %w", name, err)
 	}
-	first.activationTime = first.creationTime
-	key := &Key{name: name, id: rand.Text(), keyType: keyType, versions: []*Version{first}}
+	return newKey(name, keyType, private, Generated, settings, now)
+}
+
+func newKey(name string, keyType Type, private crypto.Signer, origin Origin, settings Settings, now time.Time) (*Key, error) {
+	first, err := newVersion(1, private, origin, settings.CommonName, now)
+	if err != nil {
+		return nil, fmt.Errorf("make key %q: %w", name, err)
+	}
+	first.activationTime, first.activatedBy = first.creationTime, ByCreation
+	key := &Key{name: name, id: rand.Text(), keyType: keyType, versions: []*Version{first}, lastNumber: first.number}
 	return key.WithSettings(settings)
 }
 
@@ -96,57 +125,6 @@ func (k *Key) Audience() string {
 		return k.settings.Audience
 	}
 	return k.settings.Issuer
-}
-
-// State is where a version is in its life.
-type State string
-
-// A version is staged until its activation time has come, active while it is the newest such version, and retired once
-// a newer one is active.
-const (
-	Staged  State = "staged"
-	Active  State = "active"
-	Retired State = "retired"
-)
-
-// Versions returns all versions, newest first.
-func (k *Key) Versions() []*Version {
-	newestFirst := slices.Clone(k.versions)
-	slices.Reverse(newestFirst)
-	return newestFirst
-}
-
-// Active returns the version that signs at this instant: the newest whose activation time has come. Where the clock was
-// set back to before all of them it is the oldest one, so that there always is one.
-func (k *Key) Active(now time.Time) *Version {
-	for _, v := range slices.Backward(k.versions) {
-		if v.activatedAt(now) {
-			return v
-		}
-	}
-	return k.versions[0]
-}
-
-// Staged returns the newest version that is to become active; nil when there is none.
-func (k *Key) Staged(now time.Time) *Version {
-	if newest := k.versions[len(k.versions)-1]; newest.number > k.Active(now).number {
-		return newest
-	}
-	return nil
-}
-
-// State computes where a version is in its life at this instant. It follows from stored instants alone, so that no
-// background work has to run for it to be right.
-func (k *Key) State(v *Version, now time.Time) State {
-	active := k.Active(now)
-	switch {
-	case v.number > active.number:
-		return Staged
-	case v.number == active.number:
-		return Active
-	default:
-		return Retired
-	}
 }
 
 // Format prints nothing of a key, whatever the verb: fmt would reach the private key through the unexported fields.

@@ -16,7 +16,7 @@ import (
 
 func start() time.Time { return time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC) }
 
-func newKey(t *testing.T, keyType Type) *Key {
+func testKey(t *testing.T, keyType Type) *Key {
 	t.Helper()
 	key, err := New("myapi", keyType, Settings{CommonName: "myapi", Algorithm: keyType.DefaultAlgorithm(), SendKeyID: true}, start())
 	require.NoError(t, err)
@@ -31,7 +31,7 @@ func TestNewKeyIsActiveAtOnceWithOneVersion(t *testing.T) {
 	for _, keyType := range Types() {
 		t.Run(string(keyType), func(t *testing.T) {
 			t.Parallel()
-			key := newKey(t, keyType)
+			key := testKey(t, keyType)
 			require.Equal(t, "myapi", key.Name())
 			require.Equal(t, keyType, key.Type())
 			require.GreaterOrEqual(t, len(key.ID()), 26, "128 random bits in base32")
@@ -45,7 +45,7 @@ func TestNewKeyIsActiveAtOnceWithOneVersion(t *testing.T) {
 
 func TestTwoKeysOfOneNameHaveDifferentIDs(t *testing.T) {
 	t.Parallel()
-	first, second := newKey(t, ED25519), newKey(t, ED25519)
+	first, second := testKey(t, ED25519), testKey(t, ED25519)
 	require.NotEqual(t, first.ID(), second.ID())
 }
 
@@ -60,7 +60,7 @@ func TestUnknownTypeMakesNoKey(t *testing.T) {
 func TestAlgorithmMustFitTheType(t *testing.T) {
 	t.Parallel()
 	for _, keyType := range quickTypes() {
-		key := newKey(t, keyType)
+		key := testKey(t, keyType)
 		for _, other := range Types() {
 			for _, algorithm := range append(other.Algorithms(), jose.HS256, "none") {
 				fits := false
@@ -76,7 +76,7 @@ func TestAlgorithmMustFitTheType(t *testing.T) {
 
 func TestWithSettingsLeavesTheOldSnapshotAlone(t *testing.T) {
 	t.Parallel()
-	before := newKey(t, ECDSAP256)
+	before := testKey(t, ECDSAP256)
 	after, err := before.WithSettings(Settings{ClientID: "a", Algorithm: jose.ES256, SendKeyID: false})
 	require.NoError(t, err)
 	require.Empty(t, before.Settings().ClientID)
@@ -92,7 +92,7 @@ func TestWithSettingsLeavesTheOldSnapshotAlone(t *testing.T) {
 
 func TestAudienceIsTheIssuerUnlessSet(t *testing.T) {
 	t.Parallel()
-	key, err := newKey(t, ED25519).WithSettings(Settings{Issuer: "https://idp.example/realm", Algorithm: jose.EdDSA})
+	key, err := testKey(t, ED25519).WithSettings(Settings{Issuer: "https://idp.example/realm", Algorithm: jose.EdDSA})
 	require.NoError(t, err)
 	require.Equal(t, "https://idp.example/realm", key.Audience())
 	key, err = key.WithSettings(Settings{Issuer: "https://idp.example/realm", Audience: "https://idp.example/token", Algorithm: jose.EdDSA})
@@ -139,7 +139,7 @@ func TestStateFollowsStoredInstants(t *testing.T) {
 func TestPrintingShowsNothingOfAKey(t *testing.T) {
 	t.Parallel()
 	for _, keyType := range quickTypes() {
-		key := newKey(t, keyType)
+		key := testKey(t, keyType)
 		version := key.Active(start())
 		for _, value := range []any{key, *key, version, *version, version.Signer(), *version.Signer()} {
 			for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
@@ -159,7 +159,7 @@ func TestPublicMaterial(t *testing.T) {
 	for _, keyType := range Types() {
 		t.Run(string(keyType), func(t *testing.T) {
 			t.Parallel()
-			key := newKey(t, keyType)
+			key := testKey(t, keyType)
 			v := key.Active(start())
 			require.True(t, strings.HasPrefix(v.PublicKeyPEM(), "-----BEGIN PUBLIC KEY-----\n"))
 			require.True(t, strings.HasSuffix(v.PublicKeyPEM(), "-----END PUBLIC KEY-----\n"))
@@ -182,7 +182,7 @@ func TestPublicMaterial(t *testing.T) {
 			require.False(t, certificate.IsCA)
 			require.Len(t, v.CertificateSHA256(), 64)
 
-			document, err := key.JWKS()
+			document, err := key.JWKS(start())
 			require.NoError(t, err)
 			var set jose.JSONWebKeySet
 			require.NoError(t, json.Unmarshal([]byte(document), &set))
@@ -228,7 +228,7 @@ func TestEveryAlgorithmOfEveryTypeVerifies(t *testing.T) {
 	for _, keyType := range Types() {
 		t.Run(string(keyType), func(t *testing.T) {
 			t.Parallel()
-			key := newKey(t, keyType)
+			key := testKey(t, keyType)
 			for _, algorithm := range keyType.Algorithms() {
 				key, err := key.WithSettings(Settings{Algorithm: algorithm, SendKeyID: true})
 				require.NoError(t, err)

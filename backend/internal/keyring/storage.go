@@ -31,6 +31,8 @@ type keyEntry struct {
 	Type     Type           `json:"type"`
 	Settings settingsEntry  `json:"settings"`
 	Versions []versionEntry `json:"versions"`
+	// LastNumber is the highest version number ever given.
+	LastNumber int `json:"last_number"`
 }
 
 type settingsEntry struct {
@@ -45,6 +47,10 @@ type settingsEntry struct {
 	Algorithm          jose.SignatureAlgorithm `json:"algorithm"`
 	AssertionTTL       time.Duration           `json:"assertion_ttl"`
 	SendKeyID          bool                    `json:"send_key_id"`
+	Registration       Registration            `json:"registration"`
+	AutoRotatePeriod   time.Duration           `json:"auto_rotate_period"`
+	ActivationDelay    time.Duration           `json:"activation_delay"`
+	RetireAfter        time.Duration           `json:"retire_after"`
 }
 
 type versionEntry struct {
@@ -52,6 +58,8 @@ type versionEntry struct {
 	Origin         Origin    `json:"origin"`
 	CreationTime   time.Time `json:"creation_time"`
 	ActivationTime time.Time `json:"activation_time"`
+	ActivatedBy    Activator `json:"activated_by"`
+	AcceptedTime   time.Time `json:"accepted_time"`
 	Certificate    []byte    `json:"certificate"`
 	PrivateKey     []byte    `json:"private_key"` // PKCS#8 (RFC 5208)
 }
@@ -81,7 +89,7 @@ func Load(ctx context.Context, storage logical.Storage, name string) (*Key, erro
 }
 
 func (e *keyEntry) key(name string) (*Key, error) {
-	key := &Key{name: name, id: e.ID, keyType: e.Type}
+	key := &Key{name: name, id: e.ID, keyType: e.Type, lastNumber: e.LastNumber}
 	for _, stored := range e.Versions {
 		version, err := stored.version()
 		if err != nil {
@@ -109,6 +117,8 @@ func (e *versionEntry) version() (*Version, error) {
 		origin:         e.Origin,
 		creationTime:   e.CreationTime,
 		activationTime: e.ActivationTime,
+		activatedBy:    e.ActivatedBy,
+		acceptedTime:   e.AcceptedTime,
 		certificate:    e.Certificate,
 	}
 	return v, v.setPrivateKey(private)
@@ -119,25 +129,53 @@ func Create(ctx context.Context, storage logical.Storage, key *Key) error {
 	if err := putJSON(ctx, storage, idPrefix+key.id, indexEntry{Name: key.name}); err != nil {
 		return err
 	}
-	for _, v := range key.versions {
-		if err := putJSON(ctx, storage, spkiPrefix+v.keyID, indexEntry{Name: key.name}); err != nil {
+	return Update(ctx, storage, &Key{}, key)
+}
+
+// Update stores a changed key over the one before, in one write, and follows up the indexes of versions that came and
+// went.
+func Update(ctx context.Context, storage logical.Storage, before, after *Key) error {
+	for _, v := range before.without(after) {
+		if err := putJSON(ctx, storage, spkiPrefix+v.keyID, indexEntry{Name: after.name}); err != nil {
 			return err
 		}
 	}
-	return Update(ctx, storage, key)
+	entry, err := after.entry()
+	if err != nil {
+		return err
+	}
+	if err := putJSON(ctx, storage, StoragePrefix+after.name, entry); err != nil {
+		return err
+	}
+	for _, v := range after.without(before) {
+		if err := storage.Delete(ctx, spkiPrefix+v.keyID); err != nil {
+			return fmt.Errorf("delete the index of key %q version %d: %w", after.name, v.number, err)
+		}
+	}
+	return nil
 }
 
-// Update stores a changed key over the old one, in one write.
-func Update(ctx context.Context, storage logical.Storage, key *Key) error {
-	entry := keyEntry{Format: entryFormat, ID: key.id, Type: key.keyType, Settings: settingsEntry(key.settings)}
-	for _, v := range key.versions {
+// without lists the versions of other that k does not have.
+func (k *Key) without(other *Key) []*Version {
+	var absent []*Version
+	for _, v := range other.versions {
+		if k.Version(v.number) == nil {
+			absent = append(absent, v)
+		}
+	}
+	return absent
+}
+
+func (k *Key) entry() (*keyEntry, error) {
+	entry := &keyEntry{Format: entryFormat, ID: k.id, Type: k.keyType, Settings: settingsEntry(k.settings), LastNumber: k.lastNumber}
+	for _, v := range k.versions {
 		stored, err := v.entry()
 		if err != nil {
-			return fmt.Errorf("key %q version %d: %w", key.name, v.number, err)
+			return nil, fmt.Errorf("key %q version %d: %w", k.name, v.number, err)
 		}
 		entry.Versions = append(entry.Versions, stored)
 	}
-	return putJSON(ctx, storage, StoragePrefix+key.name, entry)
+	return entry, nil
 }
 
 func (v *Version) entry() (versionEntry, error) {
@@ -150,6 +188,8 @@ func (v *Version) entry() (versionEntry, error) {
 		Origin:         v.origin,
 		CreationTime:   v.creationTime,
 		ActivationTime: v.activationTime,
+		ActivatedBy:    v.activatedBy,
+		AcceptedTime:   v.acceptedTime,
 		Certificate:    v.certificate,
 		PrivateKey:     pkcs8,
 	}, nil
@@ -167,6 +207,41 @@ func Delete(ctx context.Context, storage logical.Storage, key *Key) error {
 		}
 	}
 	return nil
+}
+
+// NameByID returns the name of the key with this id, empty if there is none.
+func NameByID(ctx context.Context, storage logical.Storage, id string) (string, error) {
+	return indexed(ctx, storage, idPrefix+id)
+}
+
+// NameByKeyID returns the name of the key that has a version with this kid, empty if there is none.
+func NameByKeyID(ctx context.Context, storage logical.Storage, keyID string) (string, error) {
+	name, err := indexed(ctx, storage, spkiPrefix+keyID)
+	if err != nil || name == "" {
+		return "", err
+	}
+	key, err := Load(ctx, storage, name)
+	if err != nil || key == nil {
+		return "", err
+	}
+	for _, v := range key.versions {
+		if v.keyID == keyID {
+			return name, nil
+		}
+	}
+	return "", nil // an index that a failed write left behind
+}
+
+func indexed(ctx context.Context, storage logical.Storage, path string) (string, error) {
+	raw, err := storage.Get(ctx, path)
+	if err != nil || raw == nil {
+		return "", err
+	}
+	var entry indexEntry
+	if err := raw.DecodeJSON(&entry); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	return entry.Name, nil
 }
 
 // List returns the names of all keys.

@@ -52,7 +52,7 @@ func TestStoredKeyReadsBackTheSame(t *testing.T) {
 	t.Parallel()
 	for _, keyType := range quickTypes() {
 		storage := &logical.InmemStorage{}
-		key := newKey(t, keyType)
+		key := testKey(t, keyType)
 		require.NoError(t, Create(t.Context(), storage, key))
 		loaded, err := Load(t.Context(), storage, "myapi")
 		require.NoError(t, err)
@@ -87,12 +87,12 @@ func TestLoadOfAnAbsentKeyIsNil(t *testing.T) {
 func TestUpdateWritesOneEntry(t *testing.T) {
 	t.Parallel()
 	storage := &faultyStorage{Storage: &logical.InmemStorage{}}
-	key := newKey(t, ED25519)
+	key := testKey(t, ED25519)
 	require.NoError(t, Create(t.Context(), storage, key))
 	storage.writes = 0
 	changed, err := key.WithSettings(Settings{ClientID: "a", Algorithm: jose.EdDSA})
 	require.NoError(t, err)
-	require.NoError(t, Update(t.Context(), storage, changed))
+	require.NoError(t, Update(t.Context(), storage, key, changed))
 	require.Equal(t, 1, storage.writes)
 	loaded, err := Load(t.Context(), storage, "myapi")
 	require.NoError(t, err)
@@ -102,7 +102,7 @@ func TestUpdateWritesOneEntry(t *testing.T) {
 func TestIndexesPointAtTheKey(t *testing.T) {
 	t.Parallel()
 	storage := &logical.InmemStorage{}
-	key := newKey(t, ED25519)
+	key := testKey(t, ED25519)
 	require.NoError(t, Create(t.Context(), storage, key))
 	for _, path := range []string{"key-id/" + key.ID(), "spki/" + key.Active(start()).KeyID()} {
 		entry, err := storage.Get(t.Context(), path)
@@ -118,7 +118,7 @@ func TestFailedCreationLeavesNoKey(t *testing.T) {
 	t.Parallel()
 	for failAt := 1; failAt <= 3; failAt++ {
 		storage := &faultyStorage{Storage: &logical.InmemStorage{}, failAt: failAt}
-		require.ErrorIs(t, Create(t.Context(), storage, newKey(t, ED25519)), errStorage)
+		require.ErrorIs(t, Create(t.Context(), storage, testKey(t, ED25519)), errStorage)
 		key, err := Load(t.Context(), storage, "myapi")
 		require.NoError(t, err)
 		require.Nil(t, key, "the entry is written last")
@@ -129,7 +129,7 @@ func TestFailedDeletionLeavesTheKeyWholeOrGone(t *testing.T) {
 	t.Parallel()
 	for failAt := 1; failAt <= 3; failAt++ {
 		inner := &logical.InmemStorage{}
-		key := newKey(t, ED25519)
+		key := testKey(t, ED25519)
 		require.NoError(t, Create(t.Context(), inner, key))
 		storage := &faultyStorage{Storage: inner, failAt: failAt}
 		require.ErrorIs(t, Delete(t.Context(), storage, key), errStorage)
@@ -152,7 +152,7 @@ func TestEntryOfANewerFormatIsRefused(t *testing.T) {
 
 func TestDamagedEntriesAreErrorsThatQuoteNothing(t *testing.T) {
 	t.Parallel()
-	good := newKey(t, ED25519)
+	good := testKey(t, ED25519)
 	storage := &logical.InmemStorage{}
 	require.NoError(t, Create(t.Context(), storage, good))
 	raw, err := storage.Get(t.Context(), "key/myapi")

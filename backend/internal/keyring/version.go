@@ -23,8 +23,23 @@ const (
 // Origin says where a version's private key was made.
 type Origin string
 
-// Generated keys were made inside Vault.
-const Generated Origin = "generated"
+// Generated keys were made inside Vault, imported ones elsewhere: someone else may know them.
+const (
+	Generated Origin = "generated"
+	Imported  Origin = "imported"
+)
+
+// Activator says what made a version the active one.
+type Activator string
+
+// A first version is active from its creation, a version of a scheduled rotation from its time, one that an operator
+// activated from then, and one that the provider accepted in place of the active one from then.
+const (
+	ByCreation Activator = "creation"
+	BySchedule Activator = "schedule"
+	ByOperator Activator = "operator"
+	ByProvider Activator = "provider"
+)
 
 // Version is one key pair of a key.
 type Version struct {
@@ -32,6 +47,8 @@ type Version struct {
 	origin         Origin
 	creationTime   time.Time
 	activationTime time.Time // zero: not scheduled
+	activatedBy    Activator
+	acceptedTime   time.Time // zero: not accepted by the provider since it was last staged or refused
 	certificate    []byte    // DER
 	spki           []byte    // DER of the SubjectPublicKeyInfo (RFC 5280 §4.1.2.7)
 	keyID          string
@@ -39,19 +56,15 @@ type Version struct {
 	signer         *Signer
 }
 
-func newVersion(number int, keyType Type, commonName string, now time.Time) (*Version, error) {
-	private, err := keyType.generate()
-	if err != nil {
-		return nil, fmt.Errorf("generate a key pair: %w", err)
-	}
+func newVersion(number int, private crypto.Signer, origin Origin, commonName string, now time.Time) (*Version, error) {
 	certificate, err := selfSign(private, commonName, now)
 	if err != nil {
 		return nil, fmt.Errorf("issue the certificate: %w", err)
 	}
 	v := &Version{
 		number:       number,
-		origin:       Generated,
-		creationTime: now.UTC().Truncate(time.Second),
+		origin:       origin,
+		creationTime: stored(now),
 		certificate:  certificate,
 	}
 	return v, v.setPrivateKey(private)
@@ -98,6 +111,12 @@ func (v *Version) CreationTime() time.Time { return v.creationTime }
 
 // ActivationTime is when the version becomes the one that signs; zero when that is not scheduled.
 func (v *Version) ActivationTime() time.Time { return v.activationTime }
+
+// ActivatedBy says what gave the version its activation time.
+func (v *Version) ActivatedBy() Activator { return v.activatedBy }
+
+// AcceptedTime is when the provider first gave a token for this version; zero when it has not, or has refused it since.
+func (v *Version) AcceptedTime() time.Time { return v.acceptedTime }
 
 func (v *Version) activatedAt(now time.Time) bool {
 	return !v.activationTime.IsZero() && !v.activationTime.After(now)

@@ -24,7 +24,7 @@ type diagnosis struct {
 
 // Remedies that more than one row gives.
 const (
-	pasteKey      = "Paste the key that `vault read -field=public_key {mount}keys/{key}` prints into the portal as the public key (not the certificate), then read again."
+	register      = "{register}, then read again."
 	askOwner      = "Ask the API's owner to enable the client's service account (client credentials grant)."
 	compareClient = "Compare client_id, issuer and token_endpoint in `vault read {mount}keys/{key}` with what the portal shows."
 	reportBug     = "If nothing between Vault and the provider changes requests, report this line to the plugin's maintainers."
@@ -41,17 +41,17 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 		{
 			text:    "Unable to load public key",
 			meaning: "The provider knows no public key with this key's id: it is not registered yet, another one is, or a certificate was pasted in its place.",
-			remedy:  pasteKey,
+			remedy:  register,
 		},
 		{
 			text:    "Error when loading public keys",
 			meaning: "What is registered as the client's key cannot be used: a certificate, a private key or a damaged PEM was pasted, or the provider cannot fetch the registered JWKS URL.",
-			remedy:  "Paste the key that `vault read -field=public_key {mount}keys/{key}` prints into the portal, or make the registered JWKS URL answer the provider within 2 s.",
+			remedy:  "{register}, and see that the provider can fetch a registered JWKS URL within 2 s.",
 		},
 		{
 			text:    "Signature on JWT token failed validation",
 			meaning: "The provider checked the signature with another public key, or its JWKS entry has another `alg` or curve.",
-			remedy:  pasteKey,
+			remedy:  register,
 		},
 		{
 			text:    "Invalid signature algorithm",
@@ -541,6 +541,7 @@ func keyRefused(e *Error, members object) bool {
 	}
 	return !members.has("error_description") ||
 		containsFold(e.Description, "Unable to load public key") ||
+		containsFold(e.Description, "Error when loading public keys") || // its JWKS URL does not answer; it may know another key
 		containsFold(e.Description, "Signature on JWT token failed validation")
 }
 

@@ -34,11 +34,11 @@ func TestProviderErrorsAreExplained(t *testing.T) {
 		meaning     string
 		remedy      string
 	}{
-		{400, "invalid_client", signed + "Unable to load public key", true, "knows no public key", "-field=public_key {mount}keys/{key}"},
-		{401, "invalid_client", "unable to load PUBLIC key", true, "knows no public key", "-field=public_key"},
-		{400, "invalid_client", signed + "Signature on JWT token failed validation", true, "another public key", "-field=public_key"},
+		{400, "invalid_client", signed + "Unable to load public key", true, "knows no public key", "{register}"},
+		{401, "invalid_client", "unable to load PUBLIC key", true, "knows no public key", "{register}"},
+		{400, "invalid_client", signed + "Signature on JWT token failed validation", true, "another public key", "{register}"},
 		{400, "invalid_client", "", true, "did not accept the client's authentication", "public_key"},
-		{400, "invalid_client", signed + "Error when loading public keys: Bad sequence size: 3", false, "a certificate, a private key or a damaged PEM", "JWKS URL"},
+		{400, "invalid_client", signed + "Error when loading public keys: Bad sequence size: 3", true, "a certificate, a private key or a damaged PEM", "JWKS URL"},
 		{400, "invalid_client", "Parameter client_assertion_type is missing", false, "a proxy changed the form", "maintainers"},
 		{400, "invalid_client", "Parameter client_assertion_type has value 'x' but expected is 'y'", false, "a proxy changed the form", "maintainers"},
 		{400, "invalid_client", "client_assertion parameter missing", false, "a proxy changed the form", "maintainers"},
@@ -320,7 +320,7 @@ func TestTheTableIsWellFormed(t *testing.T) {
 			require.True(t, strings.HasSuffix(text, ".") || strings.HasSuffix(text, ")."), text)
 			require.NotContains(t, text, "\n")
 			for _, name := range placeholder.FindAllString(text, -1) {
-				require.Contains(t, []string{"{mount}", "{key}", "{role}", "{clock}"}, name)
+				require.Contains(t, []string{"{mount}", "{key}", "{role}", "{register}", "{clock}"}, name)
 			}
 		}
 		e := &Error{Status: d.status, Code: d.code, Description: d.text, Operation: d.op}

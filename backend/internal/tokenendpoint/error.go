@@ -69,12 +69,14 @@ type Error struct {
 	Detail      string // what went wrong where Code does not say it
 
 	// Meaning is what the failure most likely means and Remedy the next step, each one sentence. Remedy may hold the
-	// placeholders {mount} (with a final slash), {key} and {role}. Both may be empty.
+	// placeholders {mount} (with a final slash), {key}, {role}, and {register} for how the key gets to be known to the
+	// provider, as an imperative. Both may be empty.
 	Meaning string
 	Remedy  string
 
 	// KeyRefused: the provider did not accept the signing key, and nothing but the key (400 or 401, `invalid_client`,
-	// and the description absent, "Unable to load public key" or a failed signature). Another version may succeed.
+	// and the description absent, "Unable to load public key", "Error when loading public keys" or a failed signature).
+	// Another version may succeed.
 	KeyRefused bool
 
 	Attempts   int           // requests sent or tried

@@ -1,0 +1,188 @@
+package backend
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+// lifeFault is a change of the key "myapi" that is tried with each of its storage calls failing.
+type lifeFault struct {
+	prepare func(m *mount, p *provider)
+	act     func(m *mount) error
+	// writes is how many the change makes. A read may fail too.
+	writes int
+	// before and after are the versions' states on either side of the change.
+	before, after map[string]string
+	// harmless says that a fault does not fail the action.
+	harmless bool
+}
+
+// sent is a request as an action, whose error is the first of what went wrong.
+func sent(operation logical.Operation, path string, data map[string]any) func(*mount) error {
+	return func(m *mount) error {
+		resp, err := m.send(operation, path, data)
+		if err == nil && resp.IsError() {
+			err = resp.Error()
+		}
+		return err
+	}
+}
+
+func periodically(m *mount) error {
+	_, err := m.HandleRequest(context.Background(), &logical.Request{Operation: logical.RollbackOperation, Storage: m.storage})
+	return err
+}
+
+func lifeFaults() map[string]lifeFault {
+	staged := func(m *mount, _ *provider) {
+		m.read("creds/myapi")
+		m.write("keys/myapi/rotate", nil)
+	}
+	retired := func(m *mount, p *provider) {
+		staged(m, p)
+		p.registerVersion(m, 2)
+		m.read("creds/myapi")
+	}
+	forced := map[string]any{"force": true}
+	return map[string]lifeFault{
+		"rotate": {
+			prepare: func(m *mount, _ *provider) { m.read("creds/myapi") }, act: sent(logical.UpdateOperation, "keys/myapi/rotate", nil), writes: 2,
+			before: map[string]string{"1": "active"}, after: map[string]string{"1": "active", "2": "staged"},
+		},
+		"activate": {
+			prepare: staged, act: sent(logical.UpdateOperation, "keys/myapi/activate", forced), writes: 1,
+			before: map[string]string{"1": "active", "2": "staged"}, after: map[string]string{"1": "retired", "2": "active"},
+		},
+		"activate after a try": {
+			prepare: func(m *mount, p *provider) { staged(m, p); p.registerVersion(m, 2) },
+			act:     sent(logical.UpdateOperation, "keys/myapi/activate", nil), writes: 1,
+			before: map[string]string{"1": "active", "2": "staged"}, after: map[string]string{"1": "retired", "2": "active"},
+		},
+		"destroy a staged one": {
+			prepare: staged, act: sent(logical.UpdateOperation, "keys/myapi/destroy", map[string]any{"version": 2}), writes: 2,
+			before: map[string]string{"1": "active", "2": "staged"}, after: map[string]string{"1": "active"},
+		},
+		"destroy a retired one": {
+			prepare: retired, act: sent(logical.UpdateOperation, "keys/myapi/destroy", map[string]any{"version": 1}), writes: 2,
+			before: map[string]string{"1": "retired", "2": "active"}, after: map[string]string{"2": "active"},
+		},
+		"a read's switch": {
+			prepare: func(m *mount, p *provider) { staged(m, p); m.read("creds/myapi"); p.registerVersion(m, 2) },
+			act:     sent(logical.ReadOperation, "creds/myapi", nil), writes: 1, harmless: true,
+			before: map[string]string{"1": "active", "2": "staged"}, after: map[string]string{"1": "retired", "2": "active"},
+		},
+		"expiry": {
+			prepare: func(m *mount, p *provider) {
+				m.write("keys/myapi", map[string]any{"retire_after": 120})
+				retired(m, p)
+				m.runPeriodic()
+				pass(m, p, 2*time.Minute)
+			},
+			act: periodically, writes: 2, harmless: true,
+			before: map[string]string{"1": "retired", "2": "active"}, after: map[string]string{"2": "active"},
+		},
+	}
+}
+
+func TestAFaultAtAnyStorageCallLeavesAKeyThatWorks(t *testing.T) {
+	t.Parallel()
+	for name, fault := range lifeFaults() {
+		for kind, matches := range map[string]func(verb) bool{"writes": verb.writes, "reads": func(v verb) bool { return !v.writes() }} {
+			t.Run(name+", "+kind, func(t *testing.T) {
+				t.Parallel()
+				n := 1
+				for fault.failsAt(t, n, matches) {
+					n++
+				}
+				if kind == "writes" {
+					require.Equal(t, fault.writes+1, n, "the test knows every write")
+				}
+			})
+		}
+	}
+}
+
+// failsAt lets the n-th matching call fail, and says false where there are fewer.
+func (f lifeFault) failsAt(t *testing.T, n int, matches func(verb) bool) bool {
+	t.Helper()
+	m, p := newReadyMount(t)
+	f.prepare(m, p)
+	require.Equal(t, f.before, m.states())
+	known := m.keyIDs()
+	failed := m.storage.failNth(n, matches)
+	err := f.act(m)
+	m.storage.intercept(nil)
+	if !failed() {
+		require.NoError(t, err)
+		require.Equal(t, f.after, m.states())
+		return false
+	}
+	if f.harmless {
+		require.NoError(t, err)
+	} else {
+		require.ErrorContains(t, err, errStorage.Error())
+	}
+
+	restarted := mountOver(t, m.storage, m.clock)
+	require.Equal(t, restarted.read("keys/myapi"), m.read("keys/myapi"), "memory is as storage, call %d", n)
+	require.Contains(t, []map[string]string{f.before, f.after}, m.states(), "call %d", n)
+	for _, node := range []*mount{m, restarted} {
+		node.read("creds/myapi")
+	}
+	// What is done again succeeds or says that it was done, and no number means two keys.
+	if err := f.act(m); err != nil {
+		require.NotContains(t, err.Error(), errStorage.Error())
+	}
+	m.runPeriodic()
+	rotated := m.write("keys/myapi/rotate", nil)
+	for number, keyID := range m.keyIDs() {
+		if was, there := known[number]; there {
+			require.Equal(t, was, keyID, "version %s, call %d", number, n)
+		}
+	}
+	newest := rotated.Data["staged_version"].(int)
+	require.Equal(t, newest, rotated.Data["public_key_version"])
+	p.registerVersion(m, newest)
+	require.Equal(t, newest, m.signedBy())
+	m.requireNothingIsLeft(t)
+	return true
+}
+
+// keyIDs are those of the versions of the key "myapi", by number.
+func (m *mount) keyIDs() map[string]string {
+	m.tb.Helper()
+	found := map[string]string{}
+	for number, version := range m.read("keys/myapi").Data["versions"].(map[string]any) {
+		found[number] = version.(map[string]any)["key_id"].(string)
+	}
+	return found
+}
+
+// requireNothingIsLeft deletes all, and looks for what stays: an index that a fault left may, but no key.
+func (m *mount) requireNothingIsLeft(t *testing.T) {
+	t.Helper()
+	m.write("keys/myapi", map[string]any{"deletion_allowed": true})
+	m.delete("roles/myapi")
+	m.delete("keys/myapi")
+	for path, value := range m.storage.entries(t) {
+		require.True(t, path == "config" || strings.HasPrefix(path, "spki/"), path)
+		require.NotContains(t, value, "private_key", path)
+	}
+}
+
+func TestAFaultAtAFirstAcceptanceFailsNoRead(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	m.storage.failNth(1, verb.writes)
+	require.Equal(t, 1, m.signedBy())
+	require.Contains(t, m.log.String(), "what the provider accepted could not be stored; it is kept in memory")
+	require.Empty(t, m.version(1)["accepted_time"])
+	pass(m, p, time.Minute)
+	require.Equal(t, 1, m.signedBy())
+	require.NotEmpty(t, m.version(1)["accepted_time"], "stored with a later read")
+}

@@ -1,0 +1,73 @@
+package exchange
+
+import (
+	"context"
+	"maps"
+	"net/url"
+	"strings"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/clientauth"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+)
+
+// TokenEndpoint is where the key's assertions go: its own setting, or what the issuer's discovery document names.
+func TokenEndpoint(ctx context.Context, client *tokenendpoint.Client, key *keyring.Key) (string, error) {
+	if endpoint := key.Settings().TokenEndpoint; endpoint != "" {
+		return endpoint, nil
+	}
+	metadata, err := client.Discover(ctx, key.Settings().Issuer)
+	return metadata.TokenEndpoint, err
+}
+
+// Revoke asks the provider to end a token (RFC 7009). It says false, and no error, when the provider has no revocation
+// endpoint.
+func (e *Exchanger) Revoke(ctx context.Context, client *tokenendpoint.Client, request Request, version *keyring.Version, accessToken string) (bool, error) {
+	endpoint := request.Key.Settings().RevocationEndpoint
+	if endpoint == "" {
+		metadata, err := client.Discover(ctx, request.Key.Settings().Issuer)
+		if err != nil || metadata.RevocationEndpoint == "" {
+			return false, err
+		}
+		endpoint = metadata.RevocationEndpoint
+	}
+	err := client.Revoke(ctx, endpoint, func() (url.Values, error) {
+		form, err := e.authentication(request, version)
+		if err != nil {
+			return nil, err
+		}
+		form.Set("token", accessToken)
+		form.Set("token_type_hint", "access_token")
+		return form, nil
+	})
+	return err == nil, err
+}
+
+func (e *Exchanger) tokenForm(request Request, version *keyring.Version) (url.Values, error) {
+	authentication, err := e.authentication(request, version)
+	if err != nil {
+		return nil, err
+	}
+	form := url.Values{}
+	maps.Copy(form, request.Parameters)
+	maps.Copy(form, authentication) // later, so that no parameter can take its place
+	form.Set("grant_type", "client_credentials")
+	if len(request.Scopes) > 0 {
+		form.Set("scope", strings.Join(request.Scopes, " "))
+	}
+	return form, nil
+}
+
+// authentication is the part of a form that says who the client is, with a new assertion (RFC 7523 §2.2).
+func (e *Exchanger) authentication(request Request, version *keyring.Version) (url.Values, error) {
+	settings := request.Key.Settings()
+	assertion, err := clientauth.NewAssertion(version.Signer(), settings.ClientID, request.Key.Audience(), e.now(), settings.AssertionTTL)
+	if err != nil {
+		return nil, err
+	}
+	return url.Values{
+		"client_id":             {settings.ClientID},
+		"client_assertion_type": {clientauth.AssertionType},
+		"client_assertion":      {assertion.Compact()},
+	}, nil
+}

@@ -1,0 +1,47 @@
+package exchange
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+)
+
+// Statistics count what this node's exchanges came to.
+type Statistics struct {
+	Exchanges       int64
+	Failures        int64
+	LastFailureTime time.Time // zero: none yet
+	LastFailureKind string    // a tokenendpoint.Kind's name, or "internal"
+}
+
+// Statistics returns the counts so far.
+func (e *Exchanger) Statistics() Statistics {
+	e.statistics.mu.Lock()
+	defer e.statistics.mu.Unlock()
+	return e.statistics.Statistics
+}
+
+type counter struct {
+	mu sync.Mutex
+	Statistics
+}
+
+func (c *counter) count(err error, now time.Time) {
+	var failure *tokenendpoint.Error
+	if errors.As(err, &failure) && failure.Kind == tokenendpoint.Canceled {
+		return // the reader went away: that says nothing of the provider
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.Exchanges++
+	if err == nil {
+		return
+	}
+	c.Failures++
+	c.LastFailureTime, c.LastFailureKind = now, "internal"
+	if failure != nil {
+		c.LastFailureKind = failure.Kind.String()
+	}
+}

@@ -1,0 +1,169 @@
+package keyring
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// maxPrivateKeySize is far above what the largest accepted key needs, in any encoding.
+const maxPrivateKeySize = 16 << 10
+
+// errNotParsed tells what is no key at all from a key that is not taken.
+var errNotParsed = errors.New("it is damaged")
+
+// Material is a private key from outside, parsed and checked, on its way into a key.
+type Material struct {
+	private crypto.Signer
+	keyType Type
+}
+
+// Type is the kind of key pair that the material is.
+func (m *Material) Type() Type { return m.keyType }
+
+// KeyID is the kid that the material will have.
+func (m *Material) KeyID() (string, error) {
+	spki, err := x509.MarshalPKIXPublicKey(m.private.Public())
+	if err != nil {
+		return "", fmt.Errorf("encode the public key: %w", err)
+	}
+	return keyIDOf(spki), nil
+}
+
+// Format prints nothing of the material, whatever the verb.
+func (m Material) Format(f fmt.State, _ rune) { redact(f) }
+
+// MarshalJSON gives nothing away.
+func (m Material) MarshalJSON() ([]byte, error) { return redactedJSON() }
+
+// NewFrom makes a key whose first version is imported material, active from now on.
+func NewFrom(material *Material, name string, settings Settings, now time.Time) (*Key, error) {
+	return newKey(name, material.keyType, material.private, Imported, settings, now)
+}
+
+// ParsePEM reads one unencrypted private key in PKCS#8 (RFC 5958), PKCS#1 (RFC 8017 appendix A.1.2) or SEC 1 (RFC 5915)
+// form. Its errors say what was found in place of it, and quote none of it.
+func ParsePEM(text string) (*Material, error) {
+	if len(text) > maxPrivateKeySize {
+		return nil, fmt.Errorf("is %d bytes long; the longest private key taken is %d", len(text), maxPrivateKeySize)
+	}
+	block, rest := pem.Decode([]byte(text))
+	if block != nil && block.Type == "EC PARAMETERS" { // openssl ecparam writes the curve before the key
+		block, rest = pem.Decode(rest)
+	}
+	switch {
+	case block == nil:
+		return nil, errors.New("is not PEM: it must be one block, such as -----BEGIN PRIVATE KEY-----, with its line breaks")
+	case len(bytes.TrimSpace(rest)) > 0:
+		return nil, errors.New("has more after the first PEM block: it must be one private key alone")
+	}
+	private, err := parseBlock(block)
+	if err != nil {
+		return nil, err
+	}
+	return check(private)
+}
+
+func parseBlock(block *pem.Block) (any, error) {
+	if block.Headers["DEK-Info"] != "" || block.Type == "ENCRYPTED PRIVATE KEY" {
+		return nil, errors.New("is encrypted: decrypt it first, with openssl pkey -in key.pem -out plain.pem")
+	}
+	var parse func([]byte) (any, error)
+	switch block.Type {
+	case "PRIVATE KEY":
+		parse = x509.ParsePKCS8PrivateKey
+	case "RSA PRIVATE KEY":
+		parse = func(der []byte) (any, error) { return x509.ParsePKCS1PrivateKey(der) }
+	case "EC PRIVATE KEY":
+		parse = func(der []byte) (any, error) { return x509.ParseECPrivateKey(der) }
+	case "PUBLIC KEY", "RSA PUBLIC KEY":
+		return nil, errors.New("is a public key: the private key is needed")
+	case "CERTIFICATE":
+		return nil, errors.New("is a certificate: the private key is needed")
+	default:
+		return nil, fmt.Errorf("is a PEM block of the type %.40q: a PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY is needed", block.Type)
+	}
+	if !oneDERValue(block.Bytes) {
+		return nil, fmt.Errorf("has a PEM block whose contents are not one DER value: %w", errNotParsed)
+	}
+	private, err := parse(block.Bytes)
+	if err != nil {
+		// The cause can tell of the key's contents.
+		return nil, fmt.Errorf("is not as a block of the type %s should be: %w, or a kind of key that is not taken (%s)", block.Type, errNotParsed, typeNames())
+	}
+	return private, nil
+}
+
+func oneDERValue(der []byte) bool {
+	rest, err := asn1.Unmarshal(der, new(asn1.RawValue))
+	return err == nil && len(rest) == 0
+}
+
+// ParsePKCS8 is ParsePEM for bare DER.
+func ParsePKCS8(der []byte) (*Material, error) {
+	private, err := parseBlock(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	if err != nil {
+		return nil, err
+	}
+	return check(private)
+}
+
+func check(private any) (*Material, error) {
+	switch key := private.(type) {
+	case *rsa.PrivateKey:
+		keyType, err := checkRSA(key)
+		return &Material{private: key, keyType: keyType}, err
+	case *ecdsa.PrivateKey:
+		for _, keyType := range []Type{ECDSAP256, ECDSAP384, ECDSAP521} {
+			if key.Curve.Params().Name == curveName(keyType) {
+				return &Material{private: key, keyType: keyType}, nil
+			}
+		}
+		return nil, fmt.Errorf("is on the curve %s; the curves taken are P-256, P-384 and P-521", key.Curve.Params().Name)
+	case ed25519.PrivateKey:
+		return &Material{private: key, keyType: ED25519}, nil
+	}
+	return nil, fmt.Errorf("is not a key that can sign; the types taken are %s", typeNames())
+}
+
+func curveName(keyType Type) string {
+	return map[Type]string{ECDSAP256: "P-256", ECDSAP384: "P-384", ECDSAP521: "P-521"}[keyType]
+}
+
+func checkRSA(key *rsa.PrivateKey) (Type, error) {
+	if len(key.Primes) != 2 {
+		return "", fmt.Errorf("is an RSA key of %d primes; it must have two", len(key.Primes))
+	}
+	// An e below 65537 is weak (NIST SP 800-56B), and many libraries take none above 32 bits.
+	if key.E < 65537 || int64(key.E) >= 1<<32 {
+		return "", fmt.Errorf("is an RSA key with the public exponent %d; it must be at least 65537 and below 2^32", key.E)
+	}
+	keyType := map[int]Type{2048: RSA2048, 3072: RSA3072, 4096: RSA4096}[key.N.BitLen()]
+	if keyType == "" {
+		return "", fmt.Errorf("is an RSA key of %d bits; the sizes taken are 2048, 3072 and 4096", key.N.BitLen())
+	}
+	if err := key.Validate(); err != nil {
+		return "", errors.New("is an RSA key whose numbers do not fit together")
+	}
+	return keyType, nil
+}
+
+func typeNames() string {
+	var names strings.Builder
+	for i, keyType := range Types() {
+		if i > 0 {
+			names.WriteString(", ")
+		}
+		names.WriteString(string(keyType))
+	}
+	return names.String()
+}

@@ -1,0 +1,202 @@
+package backend
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+func TestActivationTriesTheStagedVersionFirst(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	m.read("creds/myapi")
+	m.write("keys/myapi/rotate", nil)
+	p.registerVersion(m, 2)
+	asked := len(p.requests(tokenPath))
+	answer := m.write("keys/myapi/activate", nil)
+	require.Len(t, p.requests(tokenPath), asked+1, "the staged version, and no other")
+	require.Equal(t, m.read("keys/myapi").Data, answer.Data, "it answers with the key's read")
+	require.Len(t, answer.Warnings, 1)
+	require.Contains(t, answer.Warnings[0], "Version 2 signs from now on")
+	require.Contains(t, answer.Warnings[0], "vault read bcgov-jwt/check/")
+	require.Equal(t, 2, answer.Data["active_version"])
+	require.Equal(t, 0, answer.Data["staged_version"])
+	require.Equal(t, "operator", m.version(2)["activated_by"])
+	require.NotEmpty(t, m.version(2)["accepted_time"], "the try was an acceptance")
+	require.NotEmpty(t, m.version(1)["expire_time"])
+	require.Contains(t, m.log.String(), "a version was activated: key=myapi from=1 to=2 probed=true request_id=request-1")
+	require.Equal(t, 2, m.signedBy())
+}
+
+func TestForcedActivationAsksNobody(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	m.write("keys/myapi/rotate", nil)
+	p.Close()
+	m.write("keys/myapi/activate", map[string]any{"force": true})
+	require.Equal(t, map[string]string{"1": "retired", "2": "active"}, m.states())
+	require.Empty(t, p.requests(tokenPath))
+	require.Empty(t, m.version(2)["accepted_time"])
+	require.Empty(t, m.version(1)["expire_time"], "it stays until the new one was accepted")
+}
+
+func TestForcedActivationNeedsNoRoleAndNoRegistration(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	m.write("keys/myapi", map[string]any{"type": "ed25519"})
+	m.write("keys/myapi/rotate", nil)
+	require.Equal(t, 2, m.write("keys/myapi/activate", map[string]any{"force": "true"}).Data["active_version"])
+}
+
+func TestActivationOfAKeyThatTheProviderDoesNotKnowYetGoesOnWithTheOldOne(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	m.read("creds/myapi")
+	m.write("keys/myapi/rotate", nil)
+	m.write("keys/myapi/activate", map[string]any{"force": true})
+	require.Equal(t, 1, m.signedBy(), "no read fails")
+	p.registerVersion(m, 2)
+	require.Equal(t, 2, m.signedBy())
+}
+
+func TestActivationIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		prepare func(m *mount, p *provider)
+		data    map[string]any
+		says    []string
+	}{
+		"none staged": {
+			says: []string{`key "myapi" has no staged version`, "vault write -f bcgov-jwt/keys/myapi/rotate"},
+		},
+		"none staged, forced": {
+			data: map[string]any{"force": true}, says: []string{"has no staged version"},
+		},
+		"no role": {
+			prepare: func(m *mount, _ *provider) { m.delete("roles/myapi"); m.write("keys/myapi/rotate", nil) },
+			says:    []string{"has no role to try its version 2 with", "force=true", "vault write bcgov-jwt/roles/… key=myapi"},
+		},
+		"disabled": {
+			prepare: func(m *mount, _ *provider) {
+				m.write("keys/myapi/rotate", nil)
+				m.write("keys/myapi", map[string]any{"disabled": true})
+			},
+			says: []string{`key "myapi" is disabled`},
+		},
+		"not registered": {
+			prepare: func(m *mount, _ *provider) { m.write("keys/myapi/rotate", nil) },
+			says:    []string{"version 2 was not activated", "force=true", "HTTP 400 invalid_client", "Unable to load public key", "vault read -field=public_key bcgov-jwt/keys/myapi"},
+		},
+		"not approved": {
+			prepare: func(m *mount, p *provider) {
+				m.write("keys/myapi/rotate", nil)
+				p.answerWith(tokenPath, http.StatusUnauthorized, jsonType, `{"error":"invalid_client","error_description":"Invalid client or Invalid client credentials"}`)
+			},
+			says: []string{"version 2 was not activated", "HTTP 401", "Access not approved yet?"},
+		},
+		"a force that is none": {
+			prepare: func(m *mount, _ *provider) { m.write("keys/myapi/rotate", nil) },
+			data:    map[string]any{"force": "hunter2"}, says: []string{"force: must be true or false"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, p := newReadyMount(t)
+			m.read("creds/myapi")
+			if test.prepare != nil {
+				test.prepare(m, p)
+			}
+			text := m.refused(logical.UpdateOperation, "keys/myapi/activate", test.data)
+			for _, part := range test.says {
+				require.Contains(t, text, part)
+			}
+			require.NotContains(t, text, "hunter2")
+			requireClean(t, text)
+		})
+	}
+}
+
+func TestAnActivationThatCannotBeTriedChangesNothing(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	m.write("keys/myapi/rotate", nil)
+	before := m.storage.entries(t)
+	p.answerWith(tokenPath, http.StatusServiceUnavailable, jsonType, `{}`)
+	text := m.failed(http.StatusBadGateway, logical.UpdateOperation, "keys/myapi/activate", nil)
+	require.Contains(t, text, "version 2 was not activated")
+	require.Contains(t, text, "HTTP 503")
+	require.Equal(t, before, m.storage.entries(t))
+}
+
+// TestAnActivationRestsOnWhatItTried holds the provider's answer to the try.
+func TestAnActivationRestsOnWhatItTried(t *testing.T) {
+	t.Parallel()
+	for name, meanwhile := range map[string]func(m *mount){
+		"destroyed": func(m *mount) { m.write("keys/myapi/destroy", map[string]any{"version": 2}) },
+		"destroyed, and another made": func(m *mount) {
+			m.write("keys/myapi/destroy", map[string]any{"version": 2})
+			m.write("keys/myapi/rotate", nil)
+		},
+		"deleted, and made again": func(m *mount) {
+			m.delete("roles/myapi")
+			m.delete("keys/myapi")
+			m.write("keys/myapi", map[string]any{"type": "ed25519"})
+			m.write("keys/myapi/rotate", nil)
+		},
+		"deleted": func(m *mount) { m.delete("roles/myapi"); m.delete("keys/myapi") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, p := newReadyMount(t)
+			m.write("keys/myapi", map[string]any{"deletion_allowed": true})
+			m.write("keys/myapi/rotate", nil)
+			p.registerVersion(m, 2)
+			arrived, release := p.holdToken(1)
+			answered := make(chan *logical.Response, 1)
+			go func() {
+				resp, err := m.send(logical.UpdateOperation, "keys/myapi/activate", nil)
+				if err != nil {
+					t.Error(err)
+				}
+				answered <- resp
+			}()
+			<-arrived
+			meanwhile(m)
+			before := m.storage.entries(t)
+			release()
+			resp := <-answered
+			require.True(t, resp.IsError())
+			text := resp.Error().Error()
+			require.True(t, strings.Contains(text, "was destroyed in the meantime") || strings.Contains(text, `there is no key "myapi"`), text)
+			require.Equal(t, before, m.storage.entries(t))
+		})
+	}
+}
+
+func TestAnActivationWhoseRoleIsDeletedInTheMeantimeIsRefused(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	m.write("roles/other", map[string]any{"key": "myapi"})
+	m.write("keys/myapi/rotate", nil)
+	p.registerVersion(m, 2)
+	m.InvalidateKey(t.Context(), "role/other")
+	var once sync.Once
+	m.storage.intercept(func(_ verb, path string) error {
+		if path == "role/other" { // the roles are being listed, and the first is chosen
+			once.Do(func() {
+				require.NoError(t, m.storage.InmemStorage.Delete(t.Context(), "role/myapi"))
+				m.InvalidateKey(t.Context(), "role/myapi")
+			})
+		}
+		return nil
+	})
+	resp, err := m.send(logical.UpdateOperation, "keys/myapi/activate", nil)
+	require.NoError(t, err)
+	require.True(t, resp.IsError())
+	require.Contains(t, resp.Error().Error(), "deleted in the meantime")
+	require.NotContains(t, m.log.String(), "panic")
+}

@@ -1,0 +1,385 @@
+package backend
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+func TestRotationStagesAVersionAndSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	m, _ := newReadyMount(t)
+	before := m.read("keys/myapi").Data
+	answer := m.write("keys/myapi/rotate", nil)
+	require.Equal(t, 2, answer.Data["staged_version"])
+	require.Equal(t, 1, answer.Data["active_version"])
+	require.Equal(t, 2, answer.Data["public_key_version"], "the one to register now")
+	require.NotEqual(t, before["public_key"], answer.Data["public_key"])
+	require.Equal(t, m.read("keys/myapi").Data, answer.Data, "it answers with the key's read")
+	require.Len(t, answer.Warnings, 1)
+	for _, part := range []string{"public_key of version 2 (not certificate)", "vault read -field=public_key bcgov-jwt/keys/myapi", "until then version 1 signs"} {
+		require.Contains(t, answer.Warnings[0], part)
+	}
+
+	staged := m.version(2)
+	require.Equal(t, "staged", staged["state"])
+	require.Equal(t, "generated", staged["origin"])
+	require.Equal(t, answer.Data["key_id"], staged["key_id"])
+	require.NotEmpty(t, staged["creation_time"])
+	for _, field := range []string{"activation_time", "activated_by", "accepted_time", "expire_time"} {
+		require.Empty(t, staged[field], field)
+	}
+	require.Equal(t, "active", m.version(1)["state"])
+	require.Equal(t, "creation", m.version(1)["activated_by"])
+	require.Equal(t, 1, m.signedBy())
+}
+
+func TestAReadOfAVersionShowsItsPublicMaterial(t *testing.T) {
+	t.Parallel()
+	m, _ := newReadyMount(t)
+	before := m.read("keys/myapi").Data
+	m.write("keys/myapi/rotate", nil)
+	for _, version := range []any{1, "1"} {
+		read := m.do(logical.ReadOperation, "keys/myapi", map[string]any{"version": version}).Data
+		for _, field := range []string{"public_key", "certificate", "certificate_sha256", "key_id", "public_key_version"} {
+			require.Equal(t, before[field], read[field], field)
+		}
+		require.Equal(t, 2, read["staged_version"], "the rest is the key's")
+	}
+	require.Equal(t, m.read("keys/myapi").Data, m.do(logical.ReadOperation, "keys/myapi", map[string]any{"version": 2}).Data)
+	require.Equal(t, m.read("keys/myapi").Data, m.do(logical.ReadOperation, "keys/myapi", map[string]any{"version": ""}).Data)
+	for _, unknown := range []any{0, 3, -1} {
+		require.Contains(t, m.refused(logical.ReadOperation, "keys/myapi", map[string]any{"version": unknown}), "version: key \"myapi\" has no version")
+	}
+	require.True(t, strings.HasPrefix(m.refused(logical.ReadOperation, "keys/myapi", map[string]any{"version": "one"}), "version: must be a whole number"))
+	require.Nil(t, m.do(logical.ReadOperation, "keys/none", map[string]any{"version": 1}))
+}
+
+func TestRotatingWithOneStagedAnswersWithThatOne(t *testing.T) {
+	t.Parallel()
+	m, _ := newReadyMount(t)
+	first := m.write("keys/myapi/rotate", nil)
+	before := m.storage.entries(t)
+	again := m.write("keys/myapi/rotate", nil)
+	require.Equal(t, first.Data, again.Data)
+	require.Contains(t, strings.Join(again.Warnings, "\n"), "Version 2 was staged already")
+	require.Contains(t, strings.Join(again.Warnings, "\n"), "public_key of version 2")
+	require.Equal(t, before, m.storage.entries(t))
+}
+
+func TestAnEleventhVersionIsRefused(t *testing.T) {
+	t.Parallel()
+	m, _ := newReadyMount(t)
+	for range 9 {
+		m.write("keys/myapi/rotate", nil)
+		m.write("keys/myapi/activate", map[string]any{"force": true})
+	}
+	require.Len(t, m.states(), 10)
+	text := m.refused(logical.UpdateOperation, "keys/myapi/rotate", nil)
+	require.Contains(t, text, "has 10 versions")
+	require.Contains(t, text, "vault write bcgov-jwt/keys/myapi/destroy version=")
+	m.write("keys/myapi/destroy", map[string]any{"version": 2})
+	require.Equal(t, 11, m.write("keys/myapi/rotate", nil).Data["staged_version"])
+}
+
+func TestRotationMakesRoomByWhatHasExpired(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	m.write("keys/myapi", map[string]any{"retire_after": 120})
+	for range 9 {
+		m.write("keys/myapi/rotate", nil)
+		m.write("keys/myapi/activate", map[string]any{"force": true})
+	}
+	p.registerVersion(m, 10)
+	require.Equal(t, 10, m.signedBy())
+	pass(m, p, 2*time.Minute)
+	require.Equal(t, 11, m.write("keys/myapi/rotate", nil).Data["staged_version"])
+	require.Equal(t, map[string]string{"10": "active", "11": "staged"}, m.states())
+}
+
+func TestActionsOnAnAbsentOrBadlyNamedKeyAreRefused(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	for action, data := range map[string]map[string]any{"rotate": nil, "activate": nil, "destroy": {"version": 1}} {
+		text := m.refused(logical.UpdateOperation, "keys/none/"+action, data)
+		require.Contains(t, text, `there is no key "none"`)
+		require.Contains(t, text, "vault write -f bcgov-jwt/keys/none")
+		require.Contains(t, m.refused(logical.UpdateOperation, "keys/a..b/"+action, data), "must be 1 to 128 letters, digits")
+	}
+}
+
+func TestVersionNumbersAreNotReused(t *testing.T) {
+	t.Parallel()
+	m, _ := newReadyMount(t)
+	for want := 2; want < 6; want++ {
+		m.storage.intercept(nil)
+		require.Equal(t, want, m.write("keys/myapi/rotate", nil).Data["staged_version"])
+		m.write("keys/myapi/destroy", map[string]any{"version": want})
+		m = mountOver(t, m.storage, m.clock)
+	}
+}
+
+func TestRegistrationIsFixedWhileAVersionIsStaged(t *testing.T) {
+	t.Parallel()
+	m, _ := newReadyMount(t)
+	m.write("keys/myapi/rotate", nil)
+	for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
+		text := m.refused(operation, "keys/myapi", map[string]any{"registration": "jwks"})
+		require.Contains(t, text, "registration: cannot change while version 2 is staged")
+	}
+	m.write("keys/myapi", map[string]any{"registration": "manual", "audience": "other"}) // the same is no change
+	m.write("keys/myapi/destroy", map[string]any{"version": 2})
+	m.write("keys/myapi", map[string]any{"registration": "jwks"})
+	m.write("keys/myapi/rotate", nil)
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"registration": ""}), "registration: cannot change while version 3 is staged")
+}
+
+func TestRetirementIsLongerThanAnAssertionWhicheverOfTheTwoChanges(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	m.write("keys/myapi", map[string]any{"type": "ed25519", "retire_after": 120})
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"retire_after": 119}), "retire_after: 1m59s is too short for assertion_ttl 45s: it must be at least 2m")
+	require.Contains(t, m.refused(logical.PatchOperation, "keys/myapi", map[string]any{"assertion_ttl": 46}), "retire_after: 2m is too short for assertion_ttl 46s")
+	m.write("keys/myapi", map[string]any{"assertion_ttl": 3600, "retire_after": 3675})
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"retire_after": 3674}), "retire_after: ")
+	m.write("keys/myapi", map[string]any{"assertion_ttl": "", "retire_after": 120})
+}
+
+func TestAutomaticRotationNeedsJWKSAndAnHour(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	m.write("keys/myapi", map[string]any{"type": "ed25519"})
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"auto_rotate_period": "24h"}), "auto_rotate_period: needs registration=jwks")
+	m.write("keys/myapi", map[string]any{"auto_rotate_period": "1h", "registration": "jwks"})
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"auto_rotate_period": "59m59s"}), "auto_rotate_period: must be at least 1h")
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"registration": "manual"}), "auto_rotate_period: needs registration=jwks")
+	m.write("keys/myapi", map[string]any{"auto_rotate_period": 0, "registration": "manual"})
+}
+
+// TestManualRotationFromEndToEnd: the next read after the new key was pasted switches over, one after the old key was
+// pasted again switches back, and the old private key ends after retire_after.
+func TestManualRotationFromEndToEnd(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	m.write("keys/myapi", map[string]any{"retire_after": 120})
+	require.Equal(t, 1, m.signedBy())
+	m.write("keys/myapi/rotate", nil)
+	require.Equal(t, 1, m.signedBy())
+
+	p.registerVersion(m, 2)
+	require.Equal(t, 2, m.signedBy(), "the very next read")
+	require.Equal(t, map[string]string{"1": "retired", "2": "active"}, m.states())
+	require.Equal(t, "provider", m.version(2)["activated_by"])
+	require.NotEmpty(t, m.version(2)["accepted_time"])
+	require.NotEmpty(t, m.version(1)["expire_time"])
+	const line = "the provider accepts another version of the key"
+	require.Equal(t, 1, strings.Count(m.log.String(), line))
+	require.Contains(t, m.log.String(), "key=myapi from=1 to=2 role=myapi request_id=request-1")
+	writes := m.storage.writes()
+	require.Equal(t, 2, m.signedBy())
+	require.Equal(t, writes, m.storage.writes(), "one stored switch")
+
+	p.registerVersion(m, 1) // the old key, pasted again
+	require.Equal(t, 1, m.signedBy())
+	require.Equal(t, writes, m.storage.writes(), "at most one stored switch a minute")
+	pass(m, p, 61*time.Second)
+	require.Equal(t, 1, m.signedBy())
+	require.Equal(t, map[string]string{"1": "active", "2": "staged"}, m.states(), "the refused one is staged again")
+	require.Empty(t, m.version(1)["expire_time"])
+	pass(m, p, 24*time.Hour)
+	m.runPeriodic()
+	require.Len(t, m.states(), 2, "neither has ended")
+
+	p.registerVersion(m, 2)
+	require.Equal(t, 2, m.signedBy())
+	requireTheOldOneEnds(t, m, p)
+	require.Equal(t, 2, m.signedBy())
+}
+
+// requireTheOldOneEnds asserts that version 1 ends 120 s after version 2 was accepted, and leaves nothing behind.
+func requireTheOldOneEnds(t *testing.T, m *mount, p *provider) {
+	t.Helper()
+	private, index := m.privateKeys()[1], "spki/"+m.version(1)["key_id"].(string)
+	require.Contains(t, m.storage.entries(t), index)
+	pass(m, p, 118*time.Second)
+	m.runPeriodic()
+	require.Contains(t, m.privateKeys(), 1, "not before its time")
+	pass(m, p, 3*time.Second)
+	require.NotContains(t, m.read("keys/myapi").Data["jwks"], m.version(1)["key_id"], "not published any more, whether or not it is deleted")
+	m.runPeriodic()
+	require.Equal(t, map[string]string{"2": "active"}, m.states())
+	for path, value := range m.storage.entries(t) {
+		require.NotContains(t, value, private, path)
+	}
+	require.NotContains(t, m.storage.entries(t), index)
+}
+
+func TestTheKeyThatTheProviderKnowsIsNotEndedByTime(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	m.write("keys/myapi", map[string]any{"retire_after": 120})
+	m.read("creds/myapi")
+	m.write("keys/myapi/rotate", nil)
+	m.write("keys/myapi/activate", map[string]any{"force": true})
+	require.Empty(t, m.version(1)["expire_time"])
+	pass(m, p, 100*24*time.Hour)
+	m.runPeriodic()
+	require.Equal(t, 1, m.signedBy(), "the provider still knows that one")
+}
+
+func TestTheErrorNamesEveryVersionThatWasRefused(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	m.write("keys/other", map[string]any{"type": "ed25519"})
+	m.write("keys/myapi/rotate", nil)
+	p.register(m, "other", "my-client")
+	text := m.refused(logical.ReadOperation, "creds/myapi", nil)
+	require.Contains(t, text, "Unable to load public key")
+	require.Contains(t, text, "version 2 (staged) was refused too: ")
+	require.Contains(t, text, "vault read -field=public_key bcgov-jwt/keys/myapi")
+	requireClean(t, text)
+}
+
+func TestANodeThatCannotWriteKeepsWhatItLearnedInMemory(t *testing.T) {
+	t.Parallel()
+	writer, p := newReadyMount(t)
+	writer.read("creds/myapi")
+	writer.write("keys/myapi/rotate", nil)
+	standby := nodeOver(t, writer.storage, writer.clock, consts.ReplicationPerformanceStandby)
+	require.Equal(t, 1, standby.signedBy())
+
+	before := writer.storage.entries(t)
+	p.registerVersion(writer, 2)
+	require.Equal(t, 2, standby.signedBy())
+	asked := len(p.requests(tokenPath))
+	for range 5 {
+		require.Equal(t, 2, standby.signedBy())
+	}
+	require.Len(t, p.requests(tokenPath), asked+5, "the refused version is not tried again")
+	require.Equal(t, before, writer.storage.entries(t))
+	require.Equal(t, 1, standby.read("keys/myapi").Data["active_version"], "what is stored is as it was")
+	require.Equal(t, 2, writer.signedBy())
+	require.Equal(t, 2, writer.read("keys/myapi").Data["active_version"])
+
+	for _, action := range []string{"rotate", "activate", "destroy", "import"} {
+		_, err := standby.handle(t.Context(), logical.UpdateOperation, "keys/myapi/"+action, nil)
+		require.ErrorIs(t, err, logical.ErrReadOnly, "Vault forwards it")
+	}
+	_, err := standby.handle(t.Context(), logical.ReadOperation, "wrapping_key", nil)
+	require.ErrorIs(t, err, logical.ErrReadOnly)
+}
+
+// TestWhatChangedWhileAReadWasOnTheNetworkStays holds the provider's answer to the version that is to be switched to.
+func TestWhatChangedWhileAReadWasOnTheNetworkStays(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		meanwhile func(m *mount)
+		states    map[string]string
+	}{
+		"destroyed": {
+			meanwhile: func(m *mount) { m.write("keys/myapi/destroy", map[string]any{"version": 2}) },
+			states:    map[string]string{"1": "active"},
+		},
+		"destroyed, and another made": {
+			meanwhile: func(m *mount) {
+				m.write("keys/myapi/destroy", map[string]any{"version": 2})
+				m.write("keys/myapi/rotate", nil)
+			},
+			states: map[string]string{"1": "active", "3": "staged"},
+		},
+		"activated": {
+			meanwhile: func(m *mount) { m.write("keys/myapi/activate", map[string]any{"force": true}) },
+			states:    map[string]string{"1": "retired", "2": "active"},
+		},
+		"activated, and the old one destroyed": {
+			meanwhile: func(m *mount) {
+				m.write("keys/myapi/activate", map[string]any{"force": true})
+				m.write("keys/myapi/destroy", map[string]any{"version": 1})
+			},
+			states: map[string]string{"2": "active"},
+		},
+		"deleted, and made again": {
+			meanwhile: func(m *mount) {
+				m.delete("roles/myapi")
+				m.delete("keys/myapi")
+				m.write("keys/myapi", map[string]any{"type": "ed25519"})
+				m.write("keys/myapi/rotate", nil)
+			},
+			states: map[string]string{"1": "active", "2": "staged"},
+		},
+		"deleted": {meanwhile: func(m *mount) { m.delete("roles/myapi"); m.delete("keys/myapi") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, p := newReadyMount(t)
+			m.write("keys/myapi", map[string]any{"deletion_allowed": true})
+			m.read("creds/myapi")
+			m.write("keys/myapi/rotate", nil)
+			compromised := m.privateKeys()[2]
+			p.registerVersion(m, 2)
+			arrived, release := p.holdToken(2) // the first is refused
+			read := make(chan error, 1)
+			go func() {
+				resp, err := m.send(logical.ReadOperation, "creds/myapi", nil)
+				if err == nil && resp.IsError() {
+					err = resp.Error()
+				}
+				read <- err
+			}()
+			<-arrived
+			test.meanwhile(m)
+			before := m.storage.entries(t)
+			release()
+			require.NoError(t, <-read, "its token is good")
+			require.Equal(t, before, m.storage.entries(t), "what was learned did not undo it")
+			require.NotContains(t, m.log.String(), "the provider accepts another version")
+			if test.states == nil {
+				require.Nil(t, m.read("keys/myapi"))
+				return
+			}
+			require.Equal(t, test.states, m.states())
+			if _, there := test.states["2"]; !there {
+				for _, value := range m.storage.entries(t) {
+					require.NotContains(t, value, compromised)
+				}
+			}
+		})
+	}
+}
+
+// TestAReadThatARotationOvertakesSucceeds holds a read that knows one version, while that is replaced at the provider.
+func TestAReadThatARotationOvertakesSucceeds(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	m.read("creds/myapi")
+	arrived, release := p.holdToken(1)
+	read := make(chan error, 1)
+	go func() { read <- sent(logical.ReadOperation, "creds/myapi", nil)(m) }()
+	<-arrived
+	m.write("keys/myapi/rotate", nil)
+	p.registerVersion(m, 2)
+	release()
+	require.NoError(t, <-read)
+	require.Equal(t, map[string]string{"1": "retired", "2": "active"}, m.states())
+}
+
+func TestAReadDuringAWriteIsForgottenAfterIt(t *testing.T) {
+	t.Parallel()
+	m, _ := newReadyMount(t)
+	var during any
+	m.storage.intercept(func(v verb, path string) error {
+		if v == put && path == "key/myapi" {
+			m.InvalidateKey(t.Context(), path)
+			during = m.read("keys/myapi").Data["staged_version"]
+		}
+		return nil
+	})
+	m.write("keys/myapi/rotate", nil)
+	require.Equal(t, 0, during, "it is not stored yet")
+	require.Equal(t, 2, m.read("keys/myapi").Data["staged_version"])
+	require.Equal(t, 2, m.write("keys/myapi", map[string]any{"audience": "other"}).Data["staged_version"])
+}

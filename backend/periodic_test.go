@@ -1,0 +1,187 @@
+package backend
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+)
+
+const waits = "automatic rotation is due, and waits"
+
+func TestAutomaticRotationWaitsForTheProvider(t *testing.T) {
+	t.Parallel()
+	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600})
+	pass(m, p, time.Hour)
+	m.runPeriodic()
+	require.Equal(t, map[string]string{"1": "active"}, m.states(), "the first version was not accepted yet")
+	require.Contains(t, strings.Join(m.read("keys/myapi").Warnings, "\n"), waits)
+
+	require.Equal(t, 1, m.signedBy())
+	require.NotContains(t, strings.Join(m.read("keys/myapi").Warnings, "\n"), waits)
+	m.runPeriodic()
+	require.Equal(t, map[string]string{"1": "active", "2": "staged"}, m.states(), "it goes on after the acceptance")
+	require.Contains(t, m.log.String(), "a version was made by auto_rotate_period: key=myapi version=2")
+	m.runPeriodic()
+	require.Len(t, m.states(), 2, "one at a time")
+
+	pass(m, p, 5*time.Minute)
+	require.Equal(t, map[string]string{"1": "retired", "2": "active"}, m.states())
+	pass(m, p, 2*time.Hour)
+	m.runPeriodic()
+	require.Len(t, m.states(), 2, "the second was not accepted yet")
+	require.Contains(t, strings.Join(m.read("keys/myapi").Warnings, "\n"), waits)
+	require.Equal(t, 2, m.signedBy())
+	m.runPeriodic()
+	require.Equal(t, map[string]string{"1": "retired", "2": "active", "3": "staged"}, m.states())
+}
+
+func TestAutomaticRotationComesAtItsTimeAndNotBefore(t *testing.T) {
+	t.Parallel()
+	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600})
+	require.Equal(t, 1, m.signedBy())
+	pass(m, p, time.Hour-2*time.Second)
+	m.runPeriodic()
+	require.Len(t, m.states(), 1)
+	pass(m, p, 3*time.Second)
+	m.runPeriodic()
+	require.Len(t, m.states(), 2)
+}
+
+func TestTheFirstRunAfterAStartSeesWhatFellDueBefore(t *testing.T) {
+	t.Parallel()
+	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600})
+	require.Equal(t, 1, m.signedBy())
+	pass(m, p, 2*time.Hour)
+	restarted := mountOver(t, m.storage, m.clock)
+	restarted.runPeriodic()
+	require.Equal(t, map[string]string{"1": "active", "2": "staged"}, restarted.states())
+	m.runPeriodic()
+	require.Len(t, restarted.privateKeys(), 2, "what another node made is not made twice")
+}
+
+func TestKeysWithNothingDueCostNoStorageRead(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	for i := range 50 {
+		m.write(fmt.Sprintf("keys/k%d", i), map[string]any{"type": "ed25519"})
+	}
+	m.write("keys/myapi", map[string]any{"retire_after": 3600})
+	m.read("creds/myapi")
+	m.write("keys/myapi/rotate", nil)
+	p.registerVersion(m, 2)
+	m.read("creds/myapi")
+	m.runPeriodic() // looks at every key once
+	calls := m.storage.calls()
+	for range 58 {
+		pass(m, p, time.Minute)
+		m.runPeriodic()
+	}
+	require.Equal(t, calls, m.storage.calls())
+	pass(m, p, 3*time.Minute)
+	m.runPeriodic()
+	require.Equal(t, map[string]string{"2": "active"}, m.states(), "what came due was done")
+}
+
+func TestANodeThatMayNotWriteDoesNothingInTheBackground(t *testing.T) {
+	t.Parallel()
+	for name, state := range map[string]consts.ReplicationState{
+		"performance standby": consts.ReplicationPerformanceStandby, "performance secondary": consts.ReplicationPerformanceSecondary,
+		"DR secondary": consts.ReplicationDRSecondary,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600})
+			require.Equal(t, 1, m.signedBy())
+			pass(m, p, 2*time.Hour)
+			node := nodeOver(t, m.storage, m.clock, state)
+			calls := m.storage.calls()
+			node.runPeriodic()
+			require.Equal(t, calls, m.storage.calls())
+		})
+	}
+}
+
+func TestAFailureWithOneKeyDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600})
+	require.Equal(t, 1, m.signedBy())
+	require.NoError(t, m.storage.Put(t.Context(), &logical.StorageEntry{Key: "key/broken", Value: []byte(`{"format":2}`)}))
+	pass(m, p, 2*time.Hour)
+	restarted := mountOver(t, m.storage, m.clock)
+	restarted.runPeriodic()
+	require.Len(t, restarted.states(), 2)
+	require.Contains(t, restarted.log.String(), "background work on a key failed, and is tried again in a minute: key=broken")
+	require.JSONEq(t, `{"format":2}`, m.storage.entries(t)["key/broken"])
+}
+
+func TestWhatIsNewsToThisNodeIsLookedAt(t *testing.T) {
+	t.Parallel()
+	m, p := newJWKSMount(t, nil)
+	m.runPeriodic()
+	other := mountOver(t, m.storage, m.clock)
+	other.write("keys/myapi", map[string]any{"auto_rotate_period": 3600})
+	require.Equal(t, 1, other.signedBy())
+	pass(m, p, 2*time.Hour)
+	m.runPeriodic()
+	require.Len(t, other.privateKeys(), 1)
+	m.InvalidateKey(t.Context(), "key/myapi")
+	m.runPeriodic()
+	require.Len(t, other.privateKeys(), 2)
+}
+
+func TestAnUnreadableStorageIsSeededLater(t *testing.T) {
+	t.Parallel()
+	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600})
+	require.Equal(t, 1, m.signedBy())
+	pass(m, p, 2*time.Hour)
+	restarted := mountOver(t, m.storage, m.clock)
+	m.storage.failNth(1, func(v verb) bool { return v == list })
+	_, err := restarted.HandleRequest(t.Context(), &logical.Request{Operation: logical.RollbackOperation, Storage: m.storage})
+	require.ErrorContains(t, err, errStorage.Error())
+	restarted.runPeriodic()
+	require.Len(t, restarted.privateKeys(), 2)
+}
+
+// TestAChangeDuringABackgroundRunIsLookedAtInTheNext: the run saw a version that was not accepted, and must not plan on it.
+func TestAChangeDuringABackgroundRunIsLookedAtInTheNext(t *testing.T) {
+	t.Parallel()
+	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600})
+	asked := 0
+	m.now = func() time.Time {
+		if asked++; asked == 2 { // the key was read by now
+			m.read("creds/myapi")
+		}
+		return m.clock.now()
+	}
+	m.runPeriodic()
+	m.now = m.clock.now
+	require.NotEmpty(t, m.version(1)["accepted_time"])
+	pass(m, p, 2*time.Hour)
+	m.runPeriodic()
+	require.Equal(t, map[string]string{"1": "active", "2": "staged"}, m.states())
+}
+
+func TestAutomaticRotationOfAKeyThatKeepsAllItCanWaitsForRoom(t *testing.T) {
+	t.Parallel()
+	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600, "retire_after": 86400})
+	for range 11 {
+		require.NotZero(t, m.signedBy())
+		m.runPeriodic()
+		pass(m, p, 6*time.Minute)
+		require.NotZero(t, m.signedBy())
+		pass(m, p, time.Hour)
+	}
+	require.Len(t, m.states(), keyring.MaxVersions)
+	require.Contains(t, strings.Join(m.read("keys/myapi").Warnings, "\n"), "automatic rotation waits until one expires")
+	require.NotContains(t, m.log.String(), "background work on a key failed")
+	pass(m, p, 24*time.Hour)
+	m.runPeriodic()
+	require.Equal(t, map[string]string{"10": "active", "11": "staged"}, m.states())
+}
