@@ -47,6 +47,10 @@ func TestWritingWhatWasReadChangesNothing(t *testing.T) {
 				"algorithm":           "PS384",
 				"assertion_ttl":       "1m",
 				"send_key_id":         false,
+				"registration":        "jwks",
+				"auto_rotate_period":  "720h",
+				"activation_delay":    "90",
+				"retire_after":        "36h",
 			},
 		},
 		{
@@ -60,7 +64,8 @@ func TestWritingWhatWasReadChangesNothing(t *testing.T) {
 	}
 	fieldsOf := map[string][]string{}
 	for _, o := range m.operations(t) {
-		fieldsOf[o.String()] = o.fields
+		// The SDK lists a query parameter of the read among the fields of the write, which refuses it.
+		fieldsOf[o.String()] = slices.DeleteFunc(o.fields, func(field string) bool { return field == "version" })
 	}
 	for _, resource := range resources {
 		require.Equal(t, fieldsOf[resource.operation], slices.Sorted(maps.Keys(resource.settings)), "the fields that %s takes: this test must write them all", resource.path)

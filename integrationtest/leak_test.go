@@ -35,9 +35,12 @@ func TestNoOperationLetsASecretOut(t *testing.T) {
 	}
 	m.newClient(t, p, "walked", nil)
 	m.newClient(t, p, "spare", nil)
+	m.write(t, "keys/walked/rotate", nil)
+	m.newClient(t, p, "published", map[string]any{"registration": "jwks"})
+	m.showKeysNow(t) // one is destroyed on the way
 
 	operations := m.operations(t)
-	valid := validCalls(p)
+	valid := m.validCalls(t, p)
 	for _, o := range operations {
 		requests, known := valid[o.String()]
 		require.True(t, known, "no valid call is known of %s: add one to validCalls", o)
@@ -171,17 +174,31 @@ type request struct {
 }
 
 // validCalls has calls that succeed for every operation of the document.
-func validCalls(p *provider) map[string][]request {
+func (m *mount) validCalls(t *testing.T, p *provider) map[string][]request {
+	t.Helper()
+	_, jwksID, _ := strings.Cut(m.read(t, "keys/published").text(t, "jwks_path"), "/jwks/")
+	imported, _ := pem.Decode([]byte(pastedKey(t)))
 	return map[string][]request{
-		"GET config":          {{path: "config"}},
-		"POST config":         {{"config", p.config}},
-		"PATCH config":        {{"config", map[string]any{"max_retries": 1}}},
-		"DELETE config":       {{path: "config"}},
-		"GET keys/":           {{path: "keys/"}},
-		"GET keys/{name}":     {{path: "keys/walked"}, {path: "keys/ed25519"}},
-		"POST keys/{name}":    {{"keys/walked", map[string]any{"assertion_ttl": 50}}, {"keys/doomed", map[string]any{"type": "ed25519", "deletion_allowed": true}}},
-		"PATCH keys/{name}":   {{"keys/walked", map[string]any{"assertion_ttl": nil}}},
-		"DELETE keys/{name}":  {{path: "keys/doomed"}},
+		"GET config":         {{path: "config"}},
+		"POST config":        {{"config", p.config}},
+		"PATCH config":       {{"config", map[string]any{"max_retries": 1}}},
+		"DELETE config":      {{path: "config"}},
+		"GET keys/":          {{path: "keys/"}},
+		"GET keys/{name}":    {{path: "keys/walked"}, {path: "keys/ed25519"}},
+		"POST keys/{name}":   {{"keys/walked", map[string]any{"assertion_ttl": 50}}, {"keys/doomed", map[string]any{"type": "ed25519", "deletion_allowed": true}}},
+		"PATCH keys/{name}":  {{"keys/walked", map[string]any{"assertion_ttl": nil}}},
+		"DELETE keys/{name}": {{path: "keys/doomed"}},
+
+		"POST keys/{name}/rotate":   {{path: "keys/walked/rotate"}, {path: "keys/rsa-2048/rotate"}, {path: "keys/published/rotate"}},
+		"POST keys/{name}/activate": {{"keys/walked/activate", map[string]any{"force": true}}},
+		"POST keys/{name}/destroy":  {{"keys/walked/destroy", map[string]any{"version": 1}}},
+		"POST keys/{name}/import": {
+			{"keys/imported/import", map[string]any{"private_key": pastedKey(t), "type": "ecdsa-p256"}},
+			{"keys/unwrapped/import", map[string]any{"ciphertext": m.wrap(t, imported.Bytes), "hash_function": "SHA256"}},
+		},
+		"GET wrapping_key": {{path: "wrapping_key"}},
+		"GET jwks/{id}":    {{path: "jwks/" + jwksID}, {path: "jwks/" + jwksID}},
+
 		"GET roles/":          {{path: "roles/"}},
 		"GET roles/{name}":    {{path: "roles/walked"}},
 		"POST roles/{name}":   {{"roles/walked", map[string]any{"parameters": []string{"resource=https://api.example.com"}}}, {"roles/doomed", map[string]any{"key": "walked"}}},
@@ -220,7 +237,7 @@ func (m *mount) callBadly(t *testing.T, o operation) {
 func badValues(t *testing.T) []any {
 	t.Helper()
 	return []any{
-		"junk", "", " ", nil, 5, -5, 5.7, true, []any{}, []any{"", 1}, map[string]any{"a": "b"}, strings.Repeat("long ", 4000), "\x00\x1b[31m", pastedKey(t),
+		"junk", "", " ", nil, 5, -5, 5.7, true, []any{}, []any{"", 1}, map[string]any{"a": "b"}, strings.Repeat("long ", 4000), "\x00\x1b[31m", pastedKey(t), 1, 2,
 	}
 }
 

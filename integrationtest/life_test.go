@@ -1,6 +1,7 @@
 package integrationtest
 
 import (
+	"net/http"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -40,7 +41,8 @@ func TestPluginSurvivesACrashAndAnUpgrade(t *testing.T) {
 	before := vault.pluginProcess(t, oldCommand)
 	require.NoError(t, syscall.Kill(before, syscall.SIGKILL))
 	requireGone(t, before)
-	m.read(t, "creds/myapi") // the very next request
+	m.eventuallyServed(t)
+	m.read(t, "creds/myapi")
 	require.NotEqual(t, before, vault.pluginProcess(t, oldCommand))
 	requireUnchanged(oldVersion)
 
@@ -85,6 +87,12 @@ func (v *vaultServer) pluginProcess(t *testing.T, command string) int {
 	}
 	require.Len(t, found, 1, "processes of %s", command)
 	return found[0]
+}
+
+// eventuallyServed waits until Vault asks a new process, and no longer the one that it has seen die.
+func (m *mount) eventuallyServed(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool { return m.do(t, http.MethodGet, "info", nil, nil).status == http.StatusOK }, 10*time.Second, 20*time.Millisecond)
 }
 
 // requireGone waits until the server has noticed the end of its child.

@@ -171,7 +171,7 @@ func TestCheckNamesTheNextCommand(t *testing.T) {
 		m := newMount(t, kc.config)
 		clientID := m.newClient(t, kc, "myapi", nil)
 		kc.register(t, clientID, m.read(t, "keys/myapi").text(t, "certificate"))
-		requireNames(t, m.checkFails(t, "token"), "vault read -field=public_key "+m.path+"/keys/myapi")
+		requireNames(t, m.checkFails(t, "version 1"), "vault read -field=public_key "+m.path+"/keys/myapi")
 	})
 	t.Run("a host that is not allowed", func(t *testing.T) {
 		t.Parallel()
@@ -193,7 +193,7 @@ func TestLifeOfKeyAndRole(t *testing.T) {
 
 	m.refuses(t, "vault write "+m.path+"/keys/myapi deletion_allowed=true", "delete", "{mount}/keys/myapi")
 	m.succeeds(t, "write", "{mount}/keys/myapi", "deletion_allowed=true")
-	m.refuses(t, "in use", "delete", "{mount}/keys/myapi")
+	m.refuses(t, "is used by the role", "delete", "{mount}/keys/myapi")
 
 	// A role has no other name: it is made anew, and the old one deleted.
 	m.succeeds(t, "write", "{mount}/roles/renamed", "key=myapi")

@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,6 +25,9 @@ import (
 
 // envSuite hands what the supervisor started to the process that runs the tests.
 const envSuite = "BCGOV_JWT_TEST_SUITE"
+
+// parallelTests run at once: they wait for servers and clocks more than they compute.
+const parallelTests = "6"
 
 const shutdownGrace = 10 * time.Second
 
@@ -56,6 +61,11 @@ func TestMain(m *testing.M) {
 }
 
 func runTests(m *testing.M, handed string) int {
+	if parallel := flag.Lookup("test.parallel").Value; parallel.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) { // its default
+		if err := parallel.Set(parallelTests); err != nil {
+			return fail(err)
+		}
+	}
 	shared = &suite{witness: newWitness()}
 	if err := json.Unmarshal([]byte(handed), shared); err != nil {
 		return fail(err)

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -103,12 +104,11 @@ func (m *mount) request(ctx context.Context, method, path string, query url.Valu
 		}
 		content = bytes.NewReader(encoded)
 	}
-	target := url.URL{Scheme: "http", Host: shared.Vault.Address, Path: path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, method, target.String(), content)
+	req, err := http.NewRequestWithContext(ctx, method, m.client.Address()+(&url.URL{Path: path, RawQuery: query.Encode()}).String(), content)
 	if err != nil {
 		return answer{}, err
 	}
-	req.Header.Set("X-Vault-Token", shared.Vault.RootToken)
+	req.Header.Set("X-Vault-Token", m.client.Token())
 	if method == http.MethodPatch {
 		req.Header.Set("Content-Type", "application/merge-patch+json")
 	}
@@ -223,6 +223,9 @@ func (m *mount) mustBeStored(t *testing.T, path string) string {
 
 // showPrivateKeys makes the mount's private keys known to the witness.
 func (m *mount) showPrivateKeys(ctx context.Context) error {
+	if err := m.showWrappingKey(ctx); err != nil {
+		return err
+	}
 	list, err := m.client.Logical().ListWithContext(ctx, "sys/raw/logical/"+m.uuid+"/key")
 	if err != nil || list == nil {
 		return err
@@ -243,6 +246,36 @@ func (m *mount) showPrivateKeys(ctx context.Context) error {
 	return nil
 }
 
+func (m *mount) showWrappingKey(ctx context.Context) error {
+	stored, err := m.stored(ctx, "wrapping-key")
+	if err != nil || stored == "" {
+		return err
+	}
+	var entry struct {
+		PrivateKey []byte `json:"private_key"`
+	}
+	if err := json.Unmarshal([]byte(stored), &entry); err != nil {
+		return errors.New("the stored wrapping key is not as expected") // the cause may quote it
+	}
+	key, err := parsePKCS8(entry.PrivateKey)
+	if err != nil {
+		return fmt.Errorf("the stored wrapping key %w", err)
+	}
+	return shared.witness.addPrivateKey(key)
+}
+
+func parsePKCS8(der []byte) (crypto.Signer, error) {
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, errors.New("is not PKCS#8") // the cause may quote it
+	}
+	signer, ok := parsed.(crypto.Signer)
+	if !ok {
+		return nil, errors.New("cannot sign")
+	}
+	return signer, nil
+}
+
 // privateKeys are those of all versions of a key.
 func (m *mount) privateKeys(ctx context.Context, name string) ([]crypto.Signer, error) {
 	stored, err := m.stored(ctx, "key/"+name)
@@ -259,15 +292,11 @@ func (m *mount) privateKeys(ctx context.Context, name string) ([]crypto.Signer, 
 	}
 	var keys []crypto.Signer
 	for _, version := range entry.Versions {
-		parsed, err := x509.ParsePKCS8PrivateKey(version.PrivateKey)
+		key, err := parsePKCS8(version.PrivateKey)
 		if err != nil {
-			return nil, errors.New("the stored private key of " + name + " is not PKCS#8")
+			return nil, fmt.Errorf("the stored private key of %s %w", name, err)
 		}
-		signer, ok := parsed.(crypto.Signer)
-		if !ok {
-			return nil, errors.New("the stored private key of " + name + " cannot sign")
-		}
-		keys = append(keys, signer)
+		keys = append(keys, key)
 	}
 	return keys, nil
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -191,3 +192,14 @@ func (o *observedAnswer) Write(body []byte) (int, error) {
 
 // Unwrap lets http.ResponseController reach the connection.
 func (o *observedAnswer) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+
+// registerAtAll registers a client at each of these servers.
+func registerAtAll(servers ...*idp.Server) func(context.Context, keycloak.Client) error {
+	return func(_ context.Context, client keycloak.Client) error {
+		var errs []error
+		for _, server := range servers {
+			errs = append(errs, server.PutClient(testRealm, client))
+		}
+		return errors.Join(errs...)
+	}
+}

@@ -25,6 +25,7 @@ const (
 	privateKeyPart = "private key material"
 	assertionPart  = "an assertion"
 	tokenPart      = "an access token"
+	wrappedKeyPart = "a wrapped private key"
 )
 
 const (
@@ -33,6 +34,8 @@ const (
 	// stride lies between the fragments that are known of a secret, so that each stretch of fragment + stride - 1 bytes holds one, whatever was before it: a line
 	// break of a PEM block, or a cut.
 	stride = 4
+	// stretch is how much is searched at a time: what passes at a provider meanwhile waits, and with it the reads of other tests.
+	stretch = 64 << 10
 )
 
 // witness knows the secrets that the tests made and what the servers let them see, and tells whether the one is in the other. It is safe for concurrent use.
@@ -171,11 +174,12 @@ func (w *witness) remember(seen sight) {
 // leaks lists where a secret came out, and never what, among the sights that concern says.
 func (w *witness) leaks(concern func(where string) bool) []string {
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	sights := slices.Clone(w.sights)
+	w.mu.Unlock()
 	var found []string
-	for _, seen := range w.sights {
+	for _, seen := range sights {
 		if concern(seen.where) {
-			found = append(found, w.search(seen)...)
+			found = append(found, w.find(seen)...)
 		}
 	}
 	slices.Sort(found)
@@ -184,27 +188,40 @@ func (w *witness) leaks(concern func(where string) bool) []string {
 
 // find tells which secrets are in something that came out.
 func (w *witness) find(seen sight) []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.search(seen)
-}
-
-// search wants the lock held.
-func (w *witness) search(seen sight) []string {
 	text := fold(seen.text)
 	if seen.isToken {
-		for token := range w.tokens {
-			text = bytes.ReplaceAll(text, fold([]byte(token)), nil)
-		}
+		text = w.withoutTokens(text)
 	}
 	var found []string
-	for start := 0; start+fragment <= len(text); start++ {
-		if kind, known := w.fragments[[fragment]byte(text[start:])]; known {
+	for start := 0; start < len(text); start += stretch {
+		for _, kind := range w.search(text[start:min(start+stretch+fragment-1, len(text))]) {
 			found = append(found, fmt.Sprintf("%s in %s", kind, seen.where))
 		}
 	}
 	slices.Sort(found)
 	return slices.Compact(found)
+}
+
+func (w *witness) withoutTokens(text []byte) []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for token := range w.tokens {
+		text = bytes.ReplaceAll(text, fold([]byte(token)), nil)
+	}
+	return text
+}
+
+// search returns the kinds of secrets in a stretch of folded text.
+func (w *witness) search(text []byte) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var kinds []string
+	for start := 0; start+fragment <= len(text); start++ {
+		if kind, known := w.fragments[[fragment]byte(text[start:])]; known {
+			kinds = append(kinds, kind)
+		}
+	}
+	return kinds
 }
 
 // transport shows every answer of the server to the witness. A nil witness does not look.
@@ -235,7 +252,7 @@ func (o observedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 	switch {
 	case strings.HasPrefix(req.URL.Path, "/v1/sys/raw/"): // what the tests know the private keys from
 	case strings.Contains(req.URL.Path, "/creds/") && resp.StatusCode == http.StatusOK:
-		o.witness.sawToken(where, withoutToken(body))
+		o.witness.saw(where, withoutToken(body))
 	default:
 		o.witness.saw(where, string(body))
 	}
