@@ -1,0 +1,34 @@
+#!/bin/sh
+# Replaces the key pair of a key with registration=jwks, without a failed read.
+#
+# Usage: rotate-jwks.sh MOUNT KEY ROLE, such as: rotate-jwks.sh bcgov-jwt auto auto
+#
+# The provider fetches the new public key from Vault by itself, so there is
+# nothing to do but wait. Ctrl-C only ends the waiting.
+#
+# VAULT_ADDR and VAULT_TOKEN say which Vault and who you are. The token needs
+# read on keys/KEY, creds/ROLE and check/ROLE, and update on keys/KEY/rotate.
+# POLL_SECONDS (10) is the time between two looks.
+set -eu
+
+mount=$1 key=$2 role=$3
+
+if [ "$(vault read -field=registration "$mount/keys/$key")" != jwks ]; then
+  echo "$key does not have registration=jwks: use rotate-manual.sh" >&2
+  exit 1
+fi
+
+# The new version is published at once, and signs after the key's activation_delay.
+new=$(vault write -f -field=key_id "$mount/keys/$key/rotate")
+echo "Published at $(vault read -field=jwks_path "$mount/keys/$key"). Waiting until it signs ..."
+
+# Until its time has come, and if the provider should refuse it then, the old
+# version signs: reads do not fail.
+until [ "$(vault read -field=key_id "$mount/creds/$role")" = "$new" ]; do
+  sleep "${POLL_SECONDS:-10}"
+done
+
+echo "The new key is in use. The old one stays published for retire_after:"
+vault read -format=json -field=versions "$mount/keys/$key"
+echo
+vault read -field=report "$mount/check/$role"
