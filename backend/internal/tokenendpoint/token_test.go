@@ -90,6 +90,7 @@ func TestTokenAnswersThatAreTaken(t *testing.T) {
 
 func TestTokenAnswersThatAreRefused(t *testing.T) {
 	t.Parallel()
+	unsized := func(token string) string { return `{"access_token":"` + token + `","token_type":"Bearer"}` }
 	valid := func(member string) string {
 		return `{"access_token":"opaque-token","token_type":"Bearer",` + member + `}`
 	}
@@ -142,11 +143,11 @@ func TestTokenAnswersThatAreRefused(t *testing.T) {
 		valid(`"expires_in":"300s"`):                                                                expires,
 		valid(`"expires_in":true`):                                                                  expires,
 		valid(`"expires_in":[300]`):                                                                 expires,
-		`{"access_token":"` + expired + `","token_type":"Bearer"}`:                                  "already expired",
-		`{"access_token":"` + unsignedJWT(`{"exp":"300"}`) + `","token_type":"Bearer"}`:             "does not say itself",
-		`{"access_token":"` + unsignedJWT(`{"exp":2e9,"exp":3e9}`) + `","token_type":"Bearer"}`:     "does not say itself",
-		`{"access_token":"` + unsignedJWT(`{"exp":4e9,"iat":4e9}`) + `","token_type":"Bearer"}`:     "already expired",
-		`{"access_token":"` + strings.Repeat(".", 1000) + `","token_type":"Bearer"}`:                "does not say itself",
+		unsized(expired):                                                                            "already expired",
+		unsized(unsignedJWT(`{"exp":"300"}`)):                                                       "does not say itself",
+		unsized(unsignedJWT(`{"exp":2e9,"exp":3e9}`)):                                               "does not say itself",
+		unsized(unsignedJWT(`{"exp":4e9,"iat":4e9}`)):                                               "already expired",
+		unsized(strings.Repeat(".", 1000)):                                                          "does not say itself",
 	} {
 		server := serve(t, answers(http.StatusOK, body))
 		_, err := clientFor(t, server, retries(2)).RequestToken(t.Context(), server.URL, emptyForm)
