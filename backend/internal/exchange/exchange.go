@@ -92,9 +92,7 @@ func (e *Exchanger) token(ctx context.Context, client *tokenendpoint.Client, req
 		verdict, leads := memory.enterRound(e.now())
 		switch {
 		case leads:
-			token, err := e.round(ctx, client, request, memory, version, err)
-			memory.leaveRound(inVain(err), e.now())
-			return token, err
+			return e.lead(ctx, client, request, memory, version, err)
 		case verdict == nil: // a round was in vain just now
 			return nil, err
 		}
@@ -135,6 +133,12 @@ func (e *Exchanger) Try(ctx context.Context, client *tokenendpoint.Client, reque
 	}
 	token.MissingScopes = missing(request.Scopes, strings.Fields(token.Scope))
 	return token, nil
+}
+
+// lead goes through a round for all who wait for its verdict, and lets them go on whatever becomes of it.
+func (e *Exchanger) lead(ctx context.Context, client *tokenendpoint.Client, request Request, memory *memory, refused *keyring.Version, refusal error) (token *Token, err error) {
+	defer func() { memory.leaveRound(inVain(err), e.now()) }()
+	return e.round(ctx, client, request, memory, refused, refusal)
 }
 
 // maxPasses bounds how often a round goes over all versions.
