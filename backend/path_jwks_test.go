@@ -49,12 +49,13 @@ func published(t *testing.T, document []byte) []string {
 	return kids
 }
 
-// newJWKSMount is a mount whose key "myapi" the provider fetches from it, with changes of the key's settings.
-func newJWKSMount(tb testing.TB, settings map[string]any) (*mount, *provider) {
+// serveJWKS serves the mount's documents as Vault does, unless intercept answers in its place.
+func (m *mount) serveJWKS(tb testing.TB, intercept func(http.ResponseWriter) bool) *httptest.Server {
 	tb.Helper()
-	m := newMount(tb)
-	p := newProvider(tb, idp.Options{})
 	vault := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if intercept(w) {
+			return
+		}
 		resp, err := m.HandleRequest(r.Context(), &logical.Request{
 			Operation: logical.ReadOperation, Path: strings.TrimPrefix(r.URL.Path, "/v1/"+mountPoint), MountPoint: mountPoint, Storage: m.storage,
 		})
@@ -66,6 +67,15 @@ func newJWKSMount(tb testing.TB, settings map[string]any) (*mount, *provider) {
 		_, _ = w.Write(resp.Data[logical.HTTPRawBody].([]byte))
 	}))
 	tb.Cleanup(vault.Close)
+	return vault
+}
+
+// newJWKSMount is a mount whose key "myapi" the provider fetches from it, with changes of the key's settings.
+func newJWKSMount(tb testing.TB, settings map[string]any) (*mount, *provider) {
+	tb.Helper()
+	m := newMount(tb)
+	p := newProvider(tb, idp.Options{})
+	vault := m.serveJWKS(tb, func(http.ResponseWriter) bool { return false })
 	m.write("config", map[string]any{"allow_insecure_endpoints": true, "max_retries": 0})
 	m.write("keys/myapi", map[string]any{"type": "ed25519", "client_id": "my-client", "issuer": p.issuer(), "registration": "jwks"})
 	m.write("keys/myapi", settings)

@@ -26,4 +26,5 @@ if [ "${CI:-}" = true ] || scripts/keycloak.sh check; then
 else
   log "SKIPPED: the tests on a real Keycloak, for the reason above."
 fi
+go test -count=1 -timeout 20m -run '^TestKeycloak' "$@" ./backend/
 go test -count=1 -timeout 20m "$@" ./integrationtest/...
