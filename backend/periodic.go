@@ -21,6 +21,10 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 		return err
 	}
 	for _, name := range b.schedule.takeDue(b.now()) {
+		if ctx.Err() != nil {
+			b.schedule.check(name)
+			continue
+		}
 		if err := b.maintain(ctx, req.Storage, name); err != nil {
 			b.schedule.check(name)
 			b.Logger().Error("background work on a key failed, and is tried again in a minute", "key", name, "error", err)
@@ -49,8 +53,12 @@ func (b *backend) maintain(ctx context.Context, storage logical.Storage, name st
 		return err
 	}
 	after, err := maintained(before, now)
-	if err != nil || after == before {
+	if err != nil {
 		return err
+	}
+	if after == before { // changed since it was looked at
+		b.schedule.check(name)
+		return nil
 	}
 	if err := b.storeKey(ctx, storage, before, after); err != nil {
 		return err
