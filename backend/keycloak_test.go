@@ -74,7 +74,7 @@ func testManualRetirement(t *testing.T, admin *keycloak.Admin, realm string) {
 }
 
 func testJWKSRetirement(t *testing.T, admin *keycloak.Admin, realm string) {
-	m := newKeycloakMount(t, admin, realm, map[string]any{"registration": "jwks", "activation_delay": 0})
+	m := newKeycloakMount(t, admin, realm, map[string]any{"registration": "jwks", "activation_delay": 0, "auto_rotate_period": 3600})
 	var down atomic.Bool
 	vault := m.serveJWKS(t, func(w http.ResponseWriter) bool {
 		if down.Load() {
@@ -94,15 +94,20 @@ func testJWKSRetirement(t *testing.T, admin *keycloak.Admin, realm string) {
 		require.Equal(t, 1, m.signedBy(), "every read succeeds while Keycloak cannot fetch the new key")
 	}
 	m.backgroundAfter(3 * 24 * time.Hour)
-	require.Len(t, m.privateKeys(), 2, "nothing is deleted")
+	require.Len(t, m.privateKeys(), 2, "nothing is deleted, and the automatic rotation waits")
+	m.clock.advance(3 * 24 * time.Hour)
+	require.Contains(t, strings.Join(m.read("keys/myapi").Warnings, "\n"), "The automatic rotation is due, and waits")
+	m.clock.advance(-3 * 24 * time.Hour)
 	require.Equal(t, 1, m.signedBy())
 
 	down.Store(false)
 	require.Eventually(t, func() bool { return m.signedBy() == 2 }, 40*time.Second, 200*time.Millisecond)
 	m.backgroundAfter(25 * time.Hour)
-	require.Len(t, m.privateKeys(), 1)
+	require.NotContains(t, m.privateKeys(), 1, "the retired version is gone")
+	require.Contains(t, m.privateKeys(), 3, "the automatic rotation goes on")
 
-	m.write("keys/myapi/rotate", nil) // a key id that Keycloak does not know makes it read the document again
+	// Keycloak does not know version 3, which makes it read the document again.
+	m.write("keys/myapi/activate", map[string]any{"force": true})
 	require.Eventually(t, func() bool { return m.signedBy() == 3 }, 40*time.Second, 200*time.Millisecond)
 	requireRefused(t, m, before)
 }

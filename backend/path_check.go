@@ -240,21 +240,22 @@ func (c *check) checkDiscovery(ctx context.Context) error {
 func (c *check) checkToken(ctx context.Context) error {
 	request := c.backend.exchangeRequest(c.req, c.key, c.roleName, c.role)
 	now := c.backend.now()
-	var refusal *attempt // of the version that was to sign
 	var accepted []*attempt
+	defer func() { c.discardTokens(ctx, request, accepted) }()
+	var refusal *attempt // of the version that is to sign
 	for _, version := range c.key.Live(now) {
 		tried := &attempt{version: version, state: c.key.State(version, now)}
 		tried.token, tried.err = c.backend.exchanger.Try(ctx, c.client, request, version)
 		switch {
 		case tried.err == nil:
 			accepted = append(accepted, tried)
-			c.passed(tried.step(), "%s, and accepted by the provider%s", tried.state, tried.consequence())
+			c.passed(tried.step(), "%s, and accepted by the provider%s", tried.state, c.consequence(tried))
+		case tried.state != keyring.Active:
+			c.line(tried.step(), "-", tried.refusal())
 		case !exchange.KeyRefused(tried.err):
 			return c.failed("token", tried.err)
-		case tried.state == keyring.Active:
-			refusal = tried
 		default:
-			c.line(tried.step(), "-", tried.refusal())
+			refusal = tried
 		}
 	}
 	if len(accepted) == 0 {
@@ -264,7 +265,6 @@ func (c *check) checkToken(ctx context.Context) error {
 		c.line(refusal.step(), "WARN", refusal.refusal())
 	}
 	c.describeToken(accepted[0].token)
-	c.discardTokens(ctx, request, accepted)
 	return nil
 }
 
@@ -282,11 +282,16 @@ func (a *attempt) refusal() string {
 	return fmt.Sprintf("%s, and not accepted: %s", a.state, exchange.Said(a.err))
 }
 
-func (a *attempt) consequence() string {
-	if a.state == keyring.Staged {
-		return "; it becomes the active one when the active one is refused, or at its time"
+// consequence is what becomes of a staged version that the provider accepts.
+func (c *check) consequence(a *attempt) string {
+	switch {
+	case a.state != keyring.Staged:
+		return ""
+	case c.key.Settings().Registration == keyring.ByJWKS:
+		return "; it signs from " + timestamp(a.version.ActivationTime()) + " on"
+	default:
+		return "; it becomes the active one when the active one is refused"
 	}
-	return ""
 }
 
 // checkIssuer looks at the discovery document of a key that names its token endpoint, and only warns.
@@ -331,6 +336,9 @@ func (c *check) describeToken(token *exchange.Token) {
 
 // discardTokens revokes the check's tokens where that can be done. Nobody has them, and they end by themselves.
 func (c *check) discardTokens(ctx context.Context, request exchange.Request, accepted []*attempt) {
+	if len(accepted) == 0 {
+		return
+	}
 	for _, tried := range accepted {
 		revoked, err := c.backend.exchanger.Revoke(ctx, c.client, request, tried.version, tried.token.AccessToken)
 		switch {

@@ -117,7 +117,7 @@ const retirementSlack = 75 * time.Second
 func checkRotation(s keyring.Settings) error {
 	switch {
 	case s.AutoRotatePeriod > 0 && s.Registration != keyring.ByJWKS:
-		return userErrorf("auto_rotate_period: needs registration=jwks: with manual, a person has to register each new public key")
+		return userErrorf("auto_rotate_period: needs registration=jwks, as with manual a person has to register each new public key; to change to manual write auto_rotate_period=0 with it")
 	case s.RetireAfter < s.AssertionTTL+retirementSlack:
 		return userErrorf("retire_after: %s is too short for assertion_ttl %s: it must be at least %s",
 			compact(s.RetireAfter), compact(s.AssertionTTL), compact(s.AssertionTTL+retirementSlack))
@@ -550,7 +550,7 @@ func keyWarnings(key *keyring.Key, now time.Time) []string {
 		warnings = append(warnings, fmt.Sprintf("The key keeps %d versions, the most it can: the automatic rotation waits until one expires. A longer auto_rotate_period or a shorter retire_after makes room.", keyring.MaxVersions))
 	}
 	if key.RotationWaitsForAcceptance(now) {
-		warnings = append(warnings, "The automatic rotation is due, and waits: the provider has not accepted the newest version yet. Can it reach the key set? Read check/<role>.")
+		warnings = append(warnings, "The automatic rotation is due, and waits: the provider has not accepted the newest version yet, or no token was read on a node that can write. Can the provider reach the key set? Read check/<role>, then creds/<role>.")
 	}
 	return warnings
 }

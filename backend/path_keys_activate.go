@@ -90,6 +90,9 @@ func (b *backend) activateStaged(ctx context.Context, req *logical.Request, befo
 	if key.ID() != before.ID() || key.Version(staged.Number()) == nil {
 		return nil, userErrorf("version %d of key %q was destroyed in the meantime", staged.Number(), key.Name())
 	}
+	if probed && key.Settings() != before.Settings() {
+		return nil, userErrorf("key %q was changed while its version %d was tried; try again", key.Name(), staged.Number())
+	}
 	after := key
 	if key.State(key.Version(staged.Number()), now) == keyring.Staged {
 		after = key.Activate(staged.Number(), keyring.ByOperator, now)

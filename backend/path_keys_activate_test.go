@@ -200,3 +200,18 @@ func TestAnActivationWhoseRoleIsDeletedInTheMeantimeIsRefused(t *testing.T) {
 	require.Contains(t, resp.Error().Error(), "deleted in the meantime")
 	require.NotContains(t, m.log.String(), "panic")
 }
+
+func TestAnActivationOfAKeyThatIsChangedInTheMeantimeIsRefused(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	m.write("keys/myapi/rotate", nil)
+	p.registerVersion(m, 2)
+	arrived, release := p.holdToken(1)
+	result := make(chan error, 1)
+	go func() { result <- sent(logical.UpdateOperation, "keys/myapi/activate", nil)(m) }()
+	<-arrived
+	m.write("keys/myapi", map[string]any{"client_id": "another"})
+	release()
+	require.ErrorContains(t, <-result, "was changed while its version 2 was tried")
+	require.Equal(t, map[string]string{"1": "active", "2": "staged"}, m.states())
+}

@@ -124,9 +124,12 @@ func (b *backend) materialIn(ctx context.Context, req *logical.Request) (*keyrin
 	if newHash == nil {
 		return nil, userErrorf("hash_function: %s is none of %s", quoted(hashName), strings.Join(keyring.HashFunctions(), ", "))
 	}
-	wrappingKey, err := b.mountWrappingKey(ctx, req.Storage)
+	wrappingKey, err := b.wrappingKey.get(ctx, req.Storage, keyring.WrappingKeyStoragePath)
 	if err != nil {
 		return nil, err
+	}
+	if wrappingKey == nil { // nothing can have been wrapped for it
+		return nil, userErrorf("ciphertext: %w", keyring.ErrUnwrap)
 	}
 	material, err := wrappingKey.Unwrap(ciphertext, newHash)
 	if err != nil {

@@ -315,3 +315,9 @@ func TestSecretFieldsOfAnImportAreMarked(t *testing.T) {
 	}
 	require.NotEmpty(t, route.Operations[logical.UpdateOperation].Properties().Responses[http.StatusOK])
 }
+
+func TestARefusedWrappedImportMakesNoWrappingKey(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi/import", map[string]any{"ciphertext": "AAAA"}), "ciphertext: cannot be unwrapped")
+}

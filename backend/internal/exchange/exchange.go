@@ -82,7 +82,11 @@ func (e *Exchanger) token(ctx context.Context, client *tokenendpoint.Client, req
 		if !KeyRefused(err) {
 			return nil, err
 		}
-		if current := e.changed(ctx, request); current != nil {
+		current, usable := e.current(ctx, request)
+		if !usable {
+			return nil, err
+		}
+		if current != request.Key {
 			request.Key = current
 			continue
 		}
@@ -104,17 +108,18 @@ func (e *Exchanger) token(ctx context.Context, client *tokenendpoint.Client, req
 	}
 }
 
-// changed returns the key as it is now, if it is another than the request began with. Snapshots of a key that did not change
-// are one and the same.
-func (e *Exchanger) changed(ctx context.Context, request Request) *keyring.Key {
+// current returns the key as it is now: another one than the request began with where a rotation overtook it, as snapshots
+// of a key that did not change are one and the same. It says false where there must be no further signature: the key was
+// deleted, disabled or otherwise changed.
+func (e *Exchanger) current(ctx context.Context, request Request) (*keyring.Key, bool) {
 	if request.Current == nil {
-		return nil
+		return request.Key, true
 	}
 	current, err := request.Current(ctx)
-	if err != nil || current == nil || current == request.Key || current.ID() != request.Key.ID() || current.Settings() != request.Key.Settings() {
-		return nil
+	if err != nil || current == nil || current.ID() != request.Key.ID() || current.Settings() != request.Key.Settings() {
+		return nil, false
 	}
-	return current
+	return current, true
 }
 
 // Try obtains an access token with this version and no other, and learns nothing.
@@ -149,23 +154,31 @@ const maxPasses = 10
 // balancer takes in turns would otherwise each be asked for the version that only the other one knows.
 func (e *Exchanger) round(ctx context.Context, client *tokenendpoint.Client, request Request, memory *memory, refused *keyring.Version, refusal error) (*Token, error) {
 	versions := alternatives(request.Key, refused, e.now())
-	token, err := e.pass(ctx, client, request, memory, versions, refusal)
-	first := err
+	token, first := e.pass(ctx, client, request, memory, versions, refusal)
+	if !inVain(first) {
+		return token, first
+	}
 	versions = append([]*keyring.Version{refused}, versions...)
-	for passes := 1; inVain(err) && passes < maxPasses && memory.workedLately(e.now()); passes++ {
+	for passes := 1; passes < maxPasses && memory.workedLately(e.now()); passes++ {
 		slices.Reverse(versions)
-		token, err = e.pass(ctx, client, request, memory, versions, refusal)
+		token, err := e.pass(ctx, client, request, memory, versions, refusal)
+		if err == nil {
+			return token, nil
+		}
+		if !inVain(err) { // what the provider said of the key tells the reader more than that time ran out over it
+			break
+		}
 	}
-	if inVain(err) {
-		return nil, first
-	}
-	return token, err
+	return nil, first
 }
 
 // pass tries versions in order. It ends with the first that works, or with the first error that is not about the key.
 func (e *Exchanger) pass(ctx context.Context, client *tokenendpoint.Client, request Request, memory *memory, versions []*keyring.Version, refusal error) (*Token, error) {
 	failures := &RoundError{refusal: refusal}
 	for _, version := range versions {
+		if _, usable := e.current(ctx, request); !usable {
+			return nil, refusal
+		}
 		token, err := e.Try(ctx, client, request, version)
 		if err == nil {
 			e.learn(ctx, memory, request, version, afterRefusal)
@@ -180,7 +193,7 @@ func (e *Exchanger) pass(ctx context.Context, client *tokenendpoint.Client, requ
 }
 
 // alternatives are what to try in place of a refused version: the newer ones, which may have been registered by now,
-// newest first, then the newest of the older ones.
+// newest first, then the older ones, down to the newest that the provider has accepted before.
 func alternatives(key *keyring.Key, refused *keyring.Version, now time.Time) []*keyring.Version {
 	var others []*keyring.Version
 	older := false
@@ -189,7 +202,7 @@ func alternatives(key *keyring.Key, refused *keyring.Version, now time.Time) []*
 		case v.Number() > refused.Number():
 			others = append(others, v)
 		case v.Number() < refused.Number() && !older:
-			others, older = append(others, v), true
+			others, older = append(others, v), !v.AcceptedTime().IsZero()
 		}
 	}
 	return others

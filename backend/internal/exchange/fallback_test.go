@@ -277,6 +277,43 @@ func TestARoundInVainNamesEveryVersionAndPauses(t *testing.T) {
 	require.Zero(t, w.stored())
 }
 
+func TestARoundGoesDownToAVersionThatWasAccepted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyring.ByJWKS)
+	w.mustRead(1)
+	w.rotate()
+	w.rotate() // both active by schedule, and the provider has fetched neither
+	require.Equal(t, 3, w.active())
+	w.mustRead(1)
+}
+
+func TestAKeyThatIsDisabledInARoundSignsNoMore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyring.Manual)
+	w.mustRead(1)
+	w.rotate()
+	key := w.current()
+	w.provider.accept(key.Version(2))
+	w.provider.seen()
+	var once sync.Once
+	w.provider.hold = func() {
+		once.Do(func() {
+			w.change(func(current *keyring.Key) *keyring.Key {
+				settings := current.Settings()
+				settings.Disabled = true
+				disabled, err := current.WithSettings(settings)
+				require.NoError(t, err)
+				return disabled
+			})
+		})
+	}
+	_, err := w.exchange.Token(t.Context(), w.client, Request{
+		Key: key, Change: w.Change, Current: func(context.Context) (*keyring.Key, error) { return w.current(), nil },
+	})
+	require.ErrorContains(t, err, "Unable to load public key")
+	require.Len(t, w.provider.seen(), 1)
+}
+
 func TestOneRoundServesAllWhoWait(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, keyring.Manual)

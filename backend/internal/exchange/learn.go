@@ -26,7 +26,7 @@ func (e *Exchanger) learn(ctx context.Context, memory *memory, request Request, 
 	if evidence == asChosen && accepted.Number() != active.Number() && request.Key.Settings().Registration == keyring.ByJWKS {
 		return // it was preferred, which says nothing of the active one, whose time may have come meanwhile
 	}
-	edit := e.lesson(request.Key, accepted, active, now)
+	edit := lesson(request.Key, accepted, active, now)
 	if edit == nil || request.Change == nil || !memory.mayStore(accepted.Number(), now) {
 		return
 	}
@@ -50,7 +50,7 @@ func (e *Exchanger) learn(ctx context.Context, memory *memory, request Request, 
 }
 
 // lesson is what an acceptance changes in the key; nil: nothing.
-func (e *Exchanger) lesson(key *keyring.Key, accepted, active *keyring.Version, now time.Time) func(*keyring.Key) *keyring.Key {
+func lesson(key *keyring.Key, accepted, active *keyring.Version, now time.Time) func(*keyring.Key) *keyring.Key {
 	switch {
 	case accepted.Number() == active.Number():
 		if !active.AcceptedTime().IsZero() {
@@ -75,10 +75,10 @@ func (e *Exchanger) ifItStillHolds(current, before *keyring.Key, active, accepte
 	if current == nil || current.ID() != before.ID() || current.Version(accepted.Number()) == nil {
 		return nil
 	}
-	if is, was := current.Settings(), before.Settings(); is.ClientID != was.ClientID || is.Issuer != was.Issuer {
-		return nil // it was another client that was accepted
+	if current.Settings() != before.Settings() { // another client may have been accepted, or in another way
+		return nil
 	}
-	if now := current.Active(e.now()); now == nil || now.Number() != active.Number() || now.AcceptedTime() != active.AcceptedTime() {
+	if now := current.Active(e.now()); now.Number() != active.Number() || now.AcceptedTime() != active.AcceptedTime() {
 		return nil
 	}
 	return edit(current)

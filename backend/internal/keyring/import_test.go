@@ -219,12 +219,12 @@ func TestWrappedKeysUnwrap(t *testing.T) {
 		"no PKCS#8":         wrap(t, key, HashFunction("SHA256"), []byte("not a private key")),
 	} {
 		_, err := key.Unwrap(base64.StdEncoding.EncodeToString(wrapped), HashFunction("SHA256"))
-		require.EqualError(t, err, errUnwrap().Error(), name)
+		require.EqualError(t, err, ErrUnwrap.Error(), name)
 	}
 	_, err = key.Unwrap(base64.StdEncoding.EncodeToString(good), HashFunction("SHA512"))
-	require.EqualError(t, err, errUnwrap().Error(), "another hash")
+	require.EqualError(t, err, ErrUnwrap.Error(), "another hash")
 	_, err = key.Unwrap("not base64!", HashFunction("SHA256"))
-	require.EqualError(t, err, errUnwrap().Error())
+	require.EqualError(t, err, ErrUnwrap.Error())
 	require.Nil(t, HashFunction("MD5"))
 }
 

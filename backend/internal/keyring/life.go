@@ -127,9 +127,13 @@ func (k *Key) rotationOverdue(now time.Time) bool {
 	return k.rotates(now) && !k.newest().creationTime.Add(k.settings.AutoRotatePeriod).After(now)
 }
 
-// NextDue is when background work is next due on this key, an expiry or a rotation; zero: never as it is now.
+// NextDue is when background work is next due on this key: an expiry or a rotation, or a scheduled activation, after which
+// there may be either; zero: never as it is now.
 func (k *Key) NextDue(now time.Time) time.Time {
 	next := k.RotationDue(now)
+	if staged := k.Staged(now); staged != nil {
+		next = staged.activationTime
+	}
 	for _, v := range k.versions {
 		if end := k.ExpireTime(v, now); !end.IsZero() && (next.IsZero() || end.Before(next)) {
 			next = end

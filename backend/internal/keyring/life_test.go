@@ -173,6 +173,14 @@ func TestRotationIsDueOnceTheNewestVersionIsOldAndAccepted(t *testing.T) {
 	require.False(t, keyOf(settings, accepted).RotationWaitsForAcceptance(due))
 }
 
+func TestAScheduledActivationIsDue(t *testing.T) {
+	t.Parallel()
+	key := keyOf(Settings{Registration: ByJWKS, AutoRotatePeriod: time.Hour},
+		Version{activationTime: start(), acceptedTime: start()},
+		Version{activationTime: start().Add(time.Minute)})
+	require.Equal(t, start().Add(time.Minute), key.NextDue(start()), "there may be something to do after it")
+}
+
 func TestNextDueIsTheEarliestOfExpiryAndRotation(t *testing.T) {
 	t.Parallel()
 	retired := Version{creationTime: start(), activationTime: start(), acceptedTime: start()}

@@ -84,37 +84,35 @@ func (w *WrappingKey) PublicKeyPEM() (string, error) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})), nil
 }
 
-// errUnwrap is the one error for all that can be wrong with a wrapped key: telling more would help who tries.
-func errUnwrap() error {
-	return errors.New("cannot be unwrapped: it must be base64 of an AES-256 key, encrypted for wrapping_key by RSA-OAEP with hash_function, " +
-		"followed by the private key (PKCS#8 DER), wrapped with that AES key by AES-KWP (RFC 5649)")
-}
+// ErrUnwrap is the one error for all that can be wrong with a wrapped key: telling more would help who tries.
+var ErrUnwrap = errors.New("cannot be unwrapped: it must be base64 of an AES-256 key, encrypted for wrapping_key by RSA-OAEP with hash_function, " +
+	"followed by the private key (PKCS#8 DER), wrapped with that AES key by AES-KWP (RFC 5649)")
 
 // Unwrap opens what `vault transit import` sends: RSA-OAEP (RFC 8017 §7.1) of an AES key, then the private key in PKCS#8
 // DER under that key (RFC 5649), in base64. Every failure is the same error.
 func (w *WrappingKey) Unwrap(ciphertext string, newHash func() hash.Hash) (*Material, error) {
 	if len(ciphertext) > maxPrivateKeySize {
-		return nil, errUnwrap()
+		return nil, ErrUnwrap
 	}
 	wrapped, err := base64.StdEncoding.DecodeString(strings.TrimSpace(ciphertext))
 	if err != nil || len(wrapped) <= w.private.Size() {
-		return nil, errUnwrap()
+		return nil, ErrUnwrap
 	}
 	aesKey, err := rsa.DecryptOAEP(newHash(), rand.Reader, w.private, wrapped[:w.private.Size()], nil)
 	if err != nil || len(aesKey) != 32 {
-		return nil, errUnwrap()
+		return nil, ErrUnwrap
 	}
 	kwp, err := subtle.NewKWP(aesKey)
 	if err != nil {
-		return nil, errUnwrap()
+		return nil, ErrUnwrap
 	}
 	pkcs8, err := kwp.Unwrap(wrapped[w.private.Size():])
 	if err != nil {
-		return nil, errUnwrap()
+		return nil, ErrUnwrap
 	}
 	material, err := ParsePKCS8(pkcs8)
 	if errors.Is(err, errNotParsed) {
-		return nil, errUnwrap()
+		return nil, ErrUnwrap
 	}
 	return material, err
 }

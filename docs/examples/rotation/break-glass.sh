@@ -21,7 +21,7 @@
 # POLL_SECONDS (10) is the time between two looks.
 set -eu
 
-mount=$1 key=$2 role=$3
+mount=${1:?usage: break-glass.sh MOUNT KEY ROLE} key=${2:?} role=${3:?}
 active() { vault read -field=active_version "$mount/keys/$key"; }
 bad=${4:-$(active)}
 

@@ -14,7 +14,7 @@
 # wrapping_key.
 set -eu
 
-mount=$1 key=$2 file=$3 way=${4:-plain}
+mount=${1:?usage: import-key-file.sh MOUNT KEY FILE [wrapped]} key=${2:?} file=${3:?} way=${4:-plain}
 
 if [ "$way" = wrapped ]; then
   # `vault transit import` wants PKCS#8 in base64. Through the pipe, no copy of

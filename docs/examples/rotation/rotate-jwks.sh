@@ -11,7 +11,7 @@
 # POLL_SECONDS (10) is the time between two looks.
 set -eu
 
-mount=$1 key=$2 role=$3
+mount=${1:?usage: rotate-jwks.sh MOUNT KEY ROLE} key=${2:?} role=${3:?}
 
 if [ "$(vault read -field=registration "$mount/keys/$key")" != jwks ]; then
   echo "$key does not have registration=jwks: use rotate-manual.sh" >&2

@@ -13,7 +13,7 @@
 # POLL_SECONDS (10) is the time between two looks.
 set -eu
 
-mount=$1 key=$2 role=$3
+mount=${1:?usage: rotate-manual.sh MOUNT KEY ROLE} key=${2:?} role=${3:?}
 
 if [ "$(vault read -field=registration "$mount/keys/$key")" != manual ]; then
   echo "$key does not have registration=manual: use rotate-jwks.sh" >&2
