@@ -14,11 +14,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestReadsHoldUnderWrites reads creds a thousand times while everything round them changes. Every read of the role that
+// TestReadsHoldUnderWrites has a thousand readers of creds at once while everything round them changes. Every read of the role that
 // stays must succeed; one of a role that comes and goes may be told so, and nothing else.
 func TestReadsHoldUnderWrites(t *testing.T) {
 	t.Parallel()
-	const readers, readsEach = 20, 50
+	const readers, readsEach = 1000, 2
 	m, p := newReadyMount(t)
 	m.write("keys/passing", map[string]any{"type": "ed25519", "deletion_allowed": true})
 	p.answerWith(tokenPath, http.StatusOK, jsonType, `{"access_token":"opaque","token_type":"Bearer","expires_in":300}`)

@@ -22,6 +22,11 @@
 set -eu
 
 mount=${1:?usage: break-glass.sh MOUNT KEY ROLE} key=${2:?} role=${3:?}
+
+if [ "$(vault read -field=disabled "$mount/keys/$key")" = true ]; then
+  echo "The key is disabled, so nothing can be tried: vault write $mount/keys/$key disabled=false" >&2
+  exit 1
+fi
 active() { vault read -field=active_version "$mount/keys/$key"; }
 bad=${4:-$(active)}
 

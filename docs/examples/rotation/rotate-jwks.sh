@@ -13,6 +13,11 @@ set -eu
 
 mount=${1:?usage: rotate-jwks.sh MOUNT KEY ROLE} key=${2:?} role=${3:?}
 
+if [ "$(vault read -field=disabled "$mount/keys/$key")" = true ]; then
+  echo "The key is disabled, so nothing can be tried: vault write $mount/keys/$key disabled=false" >&2
+  exit 1
+fi
+
 if [ "$(vault read -field=registration "$mount/keys/$key")" != jwks ]; then
   echo "$key does not have registration=jwks: use rotate-manual.sh" >&2
   exit 1

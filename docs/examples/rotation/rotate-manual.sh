@@ -15,6 +15,11 @@ set -eu
 
 mount=${1:?usage: rotate-manual.sh MOUNT KEY ROLE} key=${2:?} role=${3:?}
 
+if [ "$(vault read -field=disabled "$mount/keys/$key")" = true ]; then
+  echo "The key is disabled, so nothing can be tried: vault write $mount/keys/$key disabled=false" >&2
+  exit 1
+fi
+
 if [ "$(vault read -field=registration "$mount/keys/$key")" != manual ]; then
   echo "$key does not have registration=manual: use rotate-jwks.sh" >&2
   exit 1
