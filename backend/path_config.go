@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"reflect"
 	"strings"
 	"time"
@@ -105,7 +104,7 @@ func trimmed(value string) (string, error) { return strings.TrimSpace(value), ni
 
 func (b *backend) pathConfig() *framework.Path {
 	settings := configFields()
-	answers := map[int][]framework.Response{http.StatusOK: {{Description: "The configuration.", Fields: answerFields(settings, nil)}}}
+	answers := ok("The configuration.", answerFields(settings, nil))
 	return &framework.Path{
 		Pattern:      "config",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},

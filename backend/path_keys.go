@@ -213,7 +213,7 @@ func (b *backend) pathKeys() *framework.Path {
 			"type": {
 				Type:          framework.TypeString,
 				Description:   "The kind of key pair, fixed once made: " + join(keyring.Types()) + ". Default: " + string(keyring.Types()[0]) + ".",
-				AllowedValues: typeValues(),
+				AllowedValues: allowed(keyring.Types()),
 			},
 		}),
 		Operations: map[logical.Operation]framework.OperationHandler{
@@ -237,14 +237,6 @@ func (b *backend) pathKeys() *framework.Path {
 		HelpSynopsis:    "A key pair and the OAuth client that it belongs to.",
 		HelpDescription: strings.TrimSpace(keysHelp),
 	}
-}
-
-func typeValues() []any {
-	var values []any
-	for _, keyType := range keyring.Types() {
-		values = append(values, string(keyType))
-	}
-	return values
 }
 
 func (b *backend) listKeys(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {

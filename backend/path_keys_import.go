@@ -23,25 +23,17 @@ func (b *backend) pathKeysImport() *framework.Path {
 			Description: "The private key wrapped for wrapping_key, as `vault transit import` sends it.",
 		},
 		"hash_function": {
-			Type: framework.TypeString, AllowedValues: hashFunctionValues(),
+			Type: framework.TypeString, AllowedValues: allowed(keyring.HashFunctions()),
 			Description: "The hash of the RSA-OAEP of ciphertext. Default: SHA256.",
 		},
 		"type": {
-			Type: framework.TypeString, AllowedValues: typeValues(),
+			Type: framework.TypeString, AllowedValues: allowed(keyring.Types()),
 			Description: "What kind of key it is; must match. Default: what it is.",
 		},
 	}, &framework.PathOperation{
 		Callback: b.importKey, Summary: "Make a key from a private key that was made elsewhere.",
 		DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "import", OperationSuffix: "key"},
 	}, "Make a key from a private key that was made elsewhere.", importHelp)
-}
-
-func hashFunctionValues() []any {
-	var values []any
-	for _, name := range keyring.HashFunctions() {
-		values = append(values, name)
-	}
-	return values
 }
 
 func (b *backend) importKey(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {

@@ -69,6 +69,7 @@ func scopeTokens(scopes []string) ([]string, error) {
 }
 
 func formParameters(parameters []string) ([]string, error) {
+	reserved := reservedParameters()
 	for _, parameter := range parameters {
 		name, value, found := strings.Cut(parameter, "=")
 		switch {
@@ -78,7 +79,7 @@ func formParameters(parameters []string) ([]string, error) {
 			return nil, errors.New("the name before '=' must be printable ASCII without spaces")
 		case strings.ContainsFunc(value, unicode.IsControl):
 			return nil, fmt.Errorf("the value of %q has a control character in it", shorten(name))
-		case slices.Contains(reservedParameters(), strings.ToLower(name)):
+		case slices.Contains(reserved, strings.ToLower(name)):
 			return nil, fmt.Errorf("%q belongs to the grant or to the client's authentication, or to another grant, and cannot be set by a role", name)
 		}
 	}

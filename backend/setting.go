@@ -44,10 +44,17 @@ func newSetting[T, V any](name string, kind framework.FieldType, description str
 }
 
 func (s setting[T]) allowing(values ...string) setting[T] {
-	for _, value := range values {
-		s.schema.AllowedValues = append(s.schema.AllowedValues, value)
-	}
+	s.schema.AllowedValues = allowed(values)
 	return s
+}
+
+// allowed is a list as FieldSchema.AllowedValues takes it.
+func allowed[S ~string](values []S) []any {
+	list := make([]any, len(values))
+	for i, value := range values {
+		list[i] = string(value)
+	}
+	return list
 }
 
 // echo gives a value the type that answers show it with, so that what was read can be written back and be equal.
