@@ -16,6 +16,7 @@ import (
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokencache"
 )
 
 // operationPrefix begins every OpenAPI operation id.
@@ -40,6 +41,10 @@ type backend struct {
 	roles  snapshots[role]
 	// wrappingKey is read where keys are imported.
 	wrappingKey snapshots[keyring.WrappingKey]
+	// tokens are those of the roles with shared delivery.
+	tokens *tokencache.Cache[tokenBasis]
+	// revocations bounds what the ends of leases ask of the provider.
+	revocations *revocations
 	// schedule knows which keys have background work to do, and when.
 	schedule schedule
 
@@ -63,11 +68,13 @@ func Factory(build Build) logical.Factory {
 
 func newBackend(ctx context.Context, conf *logical.BackendConfig, build Build, now func() time.Time) (*backend, error) {
 	b := &backend{
-		build:     build,
-		now:       now,
-		exchanger: exchange.New(now, conf.Logger),
-		roleLocks: locksutil.CreateLocks(),
-		keyLocks:  locksutil.CreateLocks(),
+		build:       build,
+		now:         now,
+		exchanger:   exchange.New(now, conf.Logger),
+		tokens:      tokencache.New[tokenBasis](now, conf.Logger),
+		revocations: newRevocations(now),
+		roleLocks:   locksutil.CreateLocks(),
+		keyLocks:    locksutil.CreateLocks(),
 	}
 	b.config = snapshots[configuration]{load: b.loadConfiguration, discard: (*configuration).close}
 	b.keys = snapshots[keyring.Key]{load: keyring.Load}
@@ -109,6 +116,7 @@ func (b *backend) paths() []*framework.Path {
 		b.pathRolesList(),
 		b.pathRoles(),
 		b.pathCreds(),
+		b.pathAssertion(),
 		b.pathCheck(),
 		b.pathInfo(),
 	}
@@ -121,16 +129,18 @@ func (b *backend) invalidate(_ context.Context, storagePath string) {
 	}
 	if name, ok := keyring.NameOf(storagePath); ok {
 		b.keyChanged(name)
+		b.dropTokens(name)
 	}
 	if storagePath == keyring.WrappingKeyStoragePath {
 		b.wrappingKey.drop(storagePath)
 	}
 	if name, ok := strings.CutPrefix(storagePath, roleStoragePrefix); ok {
-		b.roles.drop(name)
+		b.roleChanged(name)
 	}
 }
 
 func (b *backend) clean(context.Context) {
+	b.tokens.Close()
 	b.config.clear()
 	b.keys.clear()
 	b.roles.clear()

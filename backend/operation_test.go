@@ -20,7 +20,7 @@ import (
 func TestFieldsThatAnOperationDoesNotTakeAreRefused(t *testing.T) {
 	t.Parallel()
 	served := newMount(t).operations()
-	require.Len(t, served, 14, "paths")
+	require.Len(t, served, 15, "paths")
 	for path, operations := range served {
 		for _, operation := range operations {
 			t.Run(string(operation)+" "+path, func(t *testing.T) {
@@ -78,7 +78,7 @@ func foreignFields(path *framework.Path, operation logical.Operation) map[string
 func TestAnUnknownFieldIsAnsweredWithTheKnownOnes(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
-	require.Equal(t, `unknown field "scope": this operation takes key, parameters, scopes`, m.refused(logical.UpdateOperation, "roles/a", map[string]any{"scope": "x"}))
+	require.Equal(t, `unknown field "scope": this operation takes allow_assertion, delivery, key, parameters, refresh_margin, revoke_tokens, scopes`, m.refused(logical.UpdateOperation, "roles/a", map[string]any{"scope": "x"}))
 	require.Equal(t, `unknown field "scopes": this operation takes no fields`, m.refused(logical.ReadOperation, "creds/a", map[string]any{"scopes": "x"}))
 	require.Equal(t, `unknown field "x": this operation takes no fields`, m.refused(logical.ListOperation, "keys/", map[string]any{"x": "y"}))
 }

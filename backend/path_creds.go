@@ -2,29 +2,18 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokencache"
 )
-
-func tokenFields() []computed {
-	return []computed{
-		{name: "access_token", kind: framework.TypeString, description: "The access token, for the header `Authorization: Bearer …`.", sensitive: true},
-		{name: "token_type", kind: framework.TypeString, description: "Always Bearer."},
-		{name: "scope", kind: framework.TypeString, description: "The scopes granted, separated by spaces."},
-		{name: "issued_at", kind: framework.TypeString, description: "When the token was asked for (RFC 3339)."},
-		{name: "expires_at", kind: framework.TypeString, description: "When the token ends (RFC 3339)."},
-		{name: "expires_in", kind: framework.TypeInt64, description: "The token's life in seconds, from issued_at."},
-		{name: "key_id", kind: framework.TypeString, description: "The kid of the key that signed for it."},
-		{name: "token_jti", kind: framework.TypeString, description: "The token's own id (jti), which finds it in the gateway's logs; empty if it is not a JWT."},
-	}
-}
 
 func (b *backend) pathCreds() *framework.Path {
 	return &framework.Path{
@@ -35,17 +24,46 @@ func (b *backend) pathCreds() *framework.Path {
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
-				Callback: b.readCreds, Summary: "Get a fresh access token.",
-				Responses:    ok("The token, under a lease that cannot be renewed.", computedFields(tokenFields())),
+				Callback: b.readCreds, Summary: "Get an access token.",
+				Responses:    ok("The token; with delivery=leased under a lease that cannot be renewed.", computedFields(tokenFields())),
 				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "generate", OperationSuffix: "credentials"},
 			},
 		},
-		HelpSynopsis:    "Get a fresh access token for a role.",
+		HelpSynopsis:    "Get an access token for a role.",
 		HelpDescription: strings.TrimSpace(credsHelp),
 	}
 }
 
 func (b *backend) readCreds(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	r, err := b.newTokenRequest(ctx, req, data)
+	if err != nil {
+		return nil, err
+	}
+	if r.role.Delivery == shared {
+		return r.shared(ctx)
+	}
+	token, err := r.fetch(ctx)
+	if err != nil {
+		return nil, r.failed(err)
+	}
+	if r.role.Delivery == unleased {
+		return r.warned(&logical.Response{Data: unleasedData(r.role, token, b.now())}, token), nil
+	}
+	return r.warned(r.leased(token), token), nil
+}
+
+// tokenRequest is one read of a role's token, and what it needs.
+type tokenRequest struct {
+	*backend
+	req    *logical.Request
+	name   string // the role's
+	role   *role
+	key    *keyring.Key
+	config *configuration
+}
+
+// newTokenRequest finds all that a token needs, and refuses where something of it is missing.
+func (b *backend) newTokenRequest(ctx context.Context, req *logical.Request, data *framework.FieldData) (*tokenRequest, error) {
 	name, role, err := b.roleIn(ctx, req, data)
 	if err != nil {
 		return nil, err
@@ -61,13 +79,53 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, data *fra
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := config.client.WithTimeout(ctx)
+	return &tokenRequest{backend: b, req: req, name: name, role: role, key: key, config: config}, nil
+}
+
+// fetch gets a fresh token from the provider.
+func (r *tokenRequest) fetch(ctx context.Context) (*exchange.Token, error) {
+	ctx, cancel := r.config.client.WithTimeout(ctx)
 	defer cancel()
-	token, err := b.exchanger.Token(ctx, config.client, b.exchangeRequest(req, key, name, role))
-	if err != nil {
-		return nil, providerError(err, req.MountPoint, key, name)
+	return r.exchanger.Token(ctx, r.config.client, r.exchangeRequest(r.req, r.key, r.name, r.role))
+}
+
+func (r *tokenRequest) failed(err error) error {
+	return providerError(err, r.req.MountPoint, r.key, r.name)
+}
+
+// tokenBasis is what a shared token rests on. Snapshots of what did not change are one and the same, but what an exchange
+// learned makes a new one of the key: of that, only what the token was asked for with counts.
+type tokenBasis struct {
+	config   *configuration
+	role     *role
+	keyID    string
+	settings keyring.Settings
+}
+
+// shared answers with the token that all readers of the role get.
+func (r *tokenRequest) shared(ctx context.Context) (*logical.Response, error) {
+	token, err := r.tokens.Token(ctx, r.name, tokenBasis{r.config, r.role, r.key.ID(), r.key.Settings()}, tokencache.Source{
+		Fetch: r.fetchInBackground, WithTimeout: r.config.client.WithTimeout, Margin: r.role.margin,
+	})
+	switch {
+	case errors.Is(err, tokencache.ErrClosed):
+		return nil, logical.CodedError(http.StatusServiceUnavailable, err.Error())
+	case err != nil && ctx.Err() != nil:
+		return nil, logical.CodedError(http.StatusGatewayTimeout, "the reader went away before there was a token")
+	case err != nil:
+		return nil, r.failed(err)
 	}
-	return b.leasedAnswer(req, name, token), nil
+	resp := r.warned(&logical.Response{Data: sharedData(r.role, token)}, token.Token)
+	if token.Failure != nil {
+		resp.AddWarning("The token could not be replaced so far, and is good until expires_at: " + r.failed(token.Failure).Error())
+	}
+	return resp, nil
+}
+
+// fetchInBackground is fetch where there is no operation round it to recover a panic.
+func (r *tokenRequest) fetchInBackground(ctx context.Context) (token *exchange.Token, err error) {
+	defer r.recoverPanic(r.req, nil, &err)
+	return r.fetch(ctx)
 }
 
 // roleIn returns the role that the request names.
@@ -143,22 +201,24 @@ func (b *backend) keyChanger(storage logical.Storage, name string) exchange.Chan
 	}
 }
 
-func (b *backend) leasedAnswer(req *logical.Request, roleName string, token *exchange.Token) *logical.Response {
-	resp := b.Secret(accessTokenType).Response(map[string]any{
-		"access_token": token.AccessToken,
-		"token_type":   token.Type,
-		"scope":        token.Scope,
-		"issued_at":    timestamp(token.RequestedAt),
-		"expires_at":   timestamp(token.RequestedAt.Add(token.Lifetime)),
-		"expires_in":   int64(token.Lifetime / time.Second),
-		"key_id":       token.Version.KeyID(),
-		"token_jti":    token.JTI,
-	}, map[string]any{"role": roleName})
-	// The lease counts from now, the token's life from when it was asked for, which retries can put some time ago.
-	waited := b.now().Sub(token.RequestedAt).Truncate(time.Second)
-	resp.Secret.TTL = max(leaseTTL(token.Lifetime)-waited, time.Second)
+// leased puts a token under a lease, which holds what the end of the lease needs.
+func (r *tokenRequest) leased(token *exchange.Token) *logical.Response {
+	internal := map[string]any{"role": r.name}
+	if r.role.RevokeTokens {
+		internal[leaseKey], internal[leaseKeyID] = r.key.Name(), r.key.ID()
+	}
+	resp := r.Secret(accessTokenType).Response(leasedData(token), internal)
+	resp.Secret.TTL = r.role.rest(token, r.now())
+	return resp
+}
+
+// warned adds what the reader should know of the token.
+func (r *tokenRequest) warned(resp *logical.Response, token *exchange.Token) *logical.Response {
 	if len(token.MissingScopes) > 0 {
-		resp.AddWarning(missingScopes(req.MountPoint, roleName, token))
+		resp.AddWarning(missingScopes(r.req.MountPoint, r.name, token))
+	}
+	if r.role.RefreshMargin >= token.Lifetime {
+		resp.AddWarning(marginTooLong(r.req.MountPoint, r.name, r.role, token))
 	}
 	return resp
 }
@@ -168,11 +228,21 @@ func missingScopes(mount, roleName string, token *exchange.Token) string {
 		strings.Join(token.MissingScopes, ", "), mount, roleName)
 }
 
+func marginTooLong(mount, roleName string, r *role, token *exchange.Token) string {
+	return fmt.Sprintf("refresh_margin is %s, and the token's whole life only %s: %s are kept instead. Set a shorter one, or none: vault write %sroles/%s refresh_margin=0",
+		compact(r.RefreshMargin), compact(token.Lifetime), compact(r.margin(token.Lifetime)), mount, roleName)
+}
+
 const credsHelp = `
-Each read signs a new assertion inside Vault, exchanges it at the provider's token
-endpoint, and returns a fresh access token. The lease ends before the token does, so
-that readers that follow it, such as Vault Agent, always hold a valid one. It cannot be
-renewed: read again.
+A token is got by signing a new assertion inside Vault and exchanging it at the
+provider's token endpoint. The role's delivery says how readers get it:
+
+    leased    a fresh token for each read, under a lease that ends before the token
+              does, so that readers that follow it, such as Vault Agent, always hold a
+              valid one. It cannot be renewed: read again.
+    unleased  a fresh token for each read; ttl says when to read again.
+    shared    one token for all readers on this node, replaced ahead of time; ttl says
+              when to read again.
 
     curl -H "Authorization: Bearer $(vault read -field=access_token bcgov-jwt/creds/myapi)" https://...
 

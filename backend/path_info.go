@@ -30,6 +30,7 @@ func (b *backend) pathInfo() *framework.Path {
 					{name: "algorithms", kind: framework.TypeStringSlice, description: "The JWS algorithms it signs with."},
 					{name: "keys", kind: framework.TypeInt, description: "Keys in this mount."},
 					{name: "roles", kind: framework.TypeInt, description: "Roles in this mount."},
+					{name: "shared_tokens", kind: framework.TypeInt, description: "Tokens that this node holds for the roles with delivery=shared."},
 					{name: "exchanges", kind: framework.TypeInt64, description: "Token requests of this mount on this node since the plugin started."},
 					{name: "failures", kind: framework.TypeInt64, description: "How many of them failed."},
 					{name: "last_failure_time", kind: framework.TypeString, description: "When the last one failed (RFC 3339); empty if none did."},
@@ -39,7 +40,7 @@ func (b *backend) pathInfo() *framework.Path {
 			},
 		},
 		HelpSynopsis:    "What this plugin is, and what it has done on this node.",
-		HelpDescription: "Versions, key types, algorithms, and the counts of this node: keys and roles of the mount, and token requests and their failures since the plugin started.",
+		HelpDescription: "Versions, key types, algorithms, and the counts of this node: keys and roles of the mount, shared tokens, and token requests and their failures since the plugin started.",
 	}
 }
 
@@ -62,6 +63,7 @@ func (b *backend) readInfo(ctx context.Context, req *logical.Request, _ *framewo
 		"algorithms":        algorithms(),
 		"keys":              len(keys),
 		"roles":             len(roles),
+		"shared_tokens":     b.tokens.Len(),
 		"exchanges":         statistics.Exchanges,
 		"failures":          statistics.Failures,
 		"last_failure_time": timestamp(statistics.LastFailureTime),

@@ -393,6 +393,11 @@ func (b *backend) keyChanged(name string) {
 	b.schedule.check(name)
 }
 
+// dropTokens makes the next readers of shared tokens wait for a token that the key, as it is now, was asked for.
+func (b *backend) dropTokens(keyName string) {
+	b.tokens.DropIf(func(basis tokenBasis) bool { return basis.role.Key == keyName })
+}
+
 func keyTypeIn(data map[string]any, absent keyring.Type) (keyring.Type, error) {
 	text, _ := data["type"].(string) // checkInput has refused any other kind of value
 	keyType := keyring.Type(strings.TrimSpace(text))

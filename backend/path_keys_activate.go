@@ -103,6 +103,7 @@ func (b *backend) activateStaged(ctx context.Context, req *logical.Request, befo
 	if after == key {
 		return b.keyAnswer(ctx, req, key)
 	}
+	defer b.dropTokens(key.Name())
 	if err := b.storeKey(ctx, req.Storage, key, after); err != nil {
 		return nil, err
 	}

@@ -46,6 +46,7 @@ func (b *backend) destroyVersion(ctx context.Context, req *logical.Request, data
 			doomed, req.MountPoint, name)
 	}
 	after := key.Destroy(doomed)
+	defer b.dropTokens(key.Name())
 	if err := b.storeKey(ctx, req.Storage, key, after); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -30,6 +31,11 @@ type role struct {
 	KeyID      string   `json:"key_id"`
 	Scopes     []string `json:"scopes"`
 	Parameters []string `json:"parameters"`
+
+	Delivery       delivery      `json:"delivery"`
+	RefreshMargin  time.Duration `json:"refresh_margin"` // 0: by rule
+	RevokeTokens   bool          `json:"revoke_tokens"`
+	AllowAssertion bool          `json:"allow_assertion"`
 }
 
 func roleSettings() []setting[role] {
@@ -44,6 +50,20 @@ func roleSettings() []setting[role] {
 			"Further form parameters of the token request as `name=value`, such as resource, audience or authorization_details. "+
 				"May be given several times.",
 			func(r *role) *[]string { return &r.Parameters }, formParameters),
+		newSetting("delivery", framework.TypeString,
+			"How readers get tokens. leased: a fresh one each, under a lease. unleased: a fresh one each, without a lease, for Vault tokens that cannot hold one. "+
+				"shared: one for all readers on a node, replaced ahead of time. Default: leased.",
+			func(r *role) *string { return (*string)(&r.Delivery) }, deliveryName).allowing(texts(deliveries())...),
+		newSetting("refresh_margin", framework.TypeDurationSecond,
+			"How long before a token's end its reader should have the next one: the lease or ttl ends that much earlier. Default: 0, by rule: a fifth of the token's life, "+
+				"10 s to 60 s, at most half of it.",
+			func(r *role) *time.Duration { return &r.RefreshMargin }, marginWithinLife),
+		newSetting("revoke_tokens", framework.TypeBool,
+			"Ask the provider to revoke a token when its lease ends (RFC 7009), as well as that can be done. With delivery=leased only. Default: false.",
+			func(r *role) *bool { return &r.RevokeTokens }, anyValue[bool]),
+		newSetting("allow_assertion", framework.TypeBool,
+			"Open assertion/<role>, which hands out signed client assertions for callers that reach the provider when Vault does not. Default: false.",
+			func(r *role) *bool { return &r.AllowAssertion }, anyValue[bool]),
 	}
 }
 
@@ -205,13 +225,16 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 	if before == nil && req.Operation == logical.PatchOperation {
 		return nil, logical.CodedError(http.StatusNotFound, fmt.Sprintf("there is no role %q to patch", name))
 	}
-	defaults := role{Format: roleFormat, Key: name}
+	defaults := role{Format: roleFormat, Key: name, Delivery: leased}
 	after := defaults
 	if before != nil {
 		after = *before
 	}
 	if err := apply(roleSettings(), &after, &defaults, req.Data); err != nil {
 		return nil, err
+	}
+	if after.RevokeTokens && after.Delivery != leased {
+		return nil, userErrorf("revoke_tokens: works with delivery=leased only, as the end of a lease is what revokes; this role would be %s", after.Delivery)
 	}
 	if err := b.storeRole(ctx, req, name, before, &after); err != nil {
 		return nil, err
@@ -241,7 +264,7 @@ func (b *backend) storeRole(ctx context.Context, req *logical.Request, name stri
 	if before != nil && reflect.DeepEqual(*before, *after) {
 		return nil
 	}
-	defer b.roles.drop(name)
+	defer b.roleChanged(name)
 	if err := putEntry(ctx, req.Storage, roleIndex(after.Key, name), struct{}{}); err != nil {
 		return err
 	}
@@ -265,13 +288,19 @@ func (b *backend) deleteRole(ctx context.Context, req *logical.Request, data *fr
 		return nil, err
 	}
 	defer lock(b.keyLocks, found.Key)()
-	defer b.roles.drop(name)
+	defer b.roleChanged(name)
 	for _, path := range []string{roleStoragePrefix + name, roleIndex(found.Key, name)} {
 		if err := req.Storage.Delete(ctx, path); err != nil {
 			return nil, fmt.Errorf("delete role %q: %w", name, err)
 		}
 	}
 	return nil, nil
+}
+
+// roleChanged forgets what this node holds of a role, whether or not the write of it succeeded.
+func (b *backend) roleChanged(name string) {
+	b.roles.drop(name)
+	b.tokens.Drop(name)
 }
 
 // roleAnswer is the role as written, with a warning where it cannot work.
@@ -302,7 +331,7 @@ func (b *backend) keyOf(ctx context.Context, req *logical.Request, name string, 
 }
 
 func loadRole(ctx context.Context, storage logical.Storage, name string) (*role, error) {
-	var stored role
+	stored := role{Delivery: leased} // what a role was before it could say so
 	found, err := getEntry(ctx, storage, roleStoragePrefix+name, &stored)
 	if err != nil || !found {
 		return nil, err
@@ -362,5 +391,8 @@ tokens is decided by a policy on creds/<role>:
     path "bcgov-jwt/creds/myapi" { capabilities = ["read"] }
 
 One role per set of scopes is the narrowing that is safe: creds takes no parameters.
+How readers get tokens is the role's delivery: leased (people, CI jobs, Vault Agent),
+unleased (Vault tokens with num_uses=1) or shared (many readers of one token).
+
 The client's registration (client_id, issuer, endpoints) belongs to the key.
 `

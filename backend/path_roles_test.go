@@ -34,7 +34,10 @@ func TestARoleHasDefaults(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	answer := m.write("roles/myapi", nil)
-	require.Equal(t, map[string]any{"key": "myapi", "scopes": []string{}, "parameters": []string{}}, answer.Data)
+	require.Equal(t, map[string]any{
+		"key": "myapi", "scopes": []string{}, "parameters": []string{},
+		"delivery": "leased", "refresh_margin": int64(0), "revoke_tokens": false, "allow_assertion": false,
+	}, answer.Data)
 	require.Empty(t, answer.Warnings)
 	require.Equal(t, answer, m.read("roles/myapi"), "a write answers with the same body as a read")
 	require.Equal(t, []string{"myapi"}, m.rolesOfKey("myapi"))
@@ -47,6 +50,11 @@ func TestEveryRoleSettingIsEchoedInTheOrderWritten(t *testing.T) {
 		"key":        "a",
 		"scopes":     []string{"z", "a", "urn:x:!#[]~"},
 		"parameters": []string{"resource=https://b.example/?a=b,c", "resource=https://a.example", "audience=", "acr_values=1 2"},
+
+		"delivery":        "leased",
+		"refresh_margin":  25,
+		"revoke_tokens":   true,
+		"allow_assertion": true,
 	}
 	require.Len(t, written, len(roleSettings()), "the test names every setting")
 	m.write("roles/r", written)
@@ -58,8 +66,10 @@ func TestEveryRoleSettingIsEchoedInTheOrderWritten(t *testing.T) {
 func TestRoleWrittenBackAsReadIsEqualAndStoresNothing(t *testing.T) {
 	t.Parallel()
 	for name, written := range map[string]map[string]any{
-		"defaults":      {"key": "a"},
-		"every setting": {"key": "a", "scopes": "x,y", "parameters": []string{"resource=1", "resource=2"}},
+		"defaults": {"key": "a"},
+		"every setting": {"key": "a", "scopes": "x,y", "parameters": []string{"resource=1", "resource=2"},
+			"refresh_margin": "2m", "revoke_tokens": true, "allow_assertion": true},
+		"shared": {"key": "a", "delivery": "shared"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -86,7 +96,7 @@ func TestAnAbsentFieldOfARoleKeepsItsValueAndAnEmptyOneRestoresItsDefault(t *tes
 				m := newRoleMount(t)
 				m.write("roles/myapi", map[string]any{"key": "a", "scopes": "x,y", "parameters": "resource=1"})
 				answer := m.do(operation, "roles/myapi", map[string]any{"scopes": empty})
-				require.Equal(t, map[string]any{"key": "a", "scopes": []string{}, "parameters": []string{"resource=1"}}, answer.Data)
+				require.Equal(t, []any{"a", []string{}, []string{"resource=1"}}, []any{answer.Data["key"], answer.Data["scopes"], answer.Data["parameters"]})
 				answer = m.do(operation, "roles/myapi", map[string]any{"parameters": empty})
 				require.Equal(t, []string{}, answer.Data["parameters"])
 				if _, isList := empty.([]string); !isList {
@@ -113,7 +123,7 @@ func TestAnAbsentRole(t *testing.T) {
 	require.Nil(t, m.read("roles/none"), "nil is a 404")
 	m.delete("roles/none")
 	require.Contains(t, m.failed(http.StatusNotFound, logical.PatchOperation, "roles/none", map[string]any{"key": "a"}), `no role "none"`)
-	for _, path := range []string{"creds/none", "check/none"} {
+	for _, path := range []string{"creds/none", "assertion/none", "check/none"} {
 		require.Equal(t, `unknown role "none"; to see which there are: vault list bcgov-jwt/roles`, m.refused(logical.ReadOperation, path, nil))
 	}
 }

@@ -13,6 +13,7 @@ type computed struct {
 	kind        framework.FieldType
 	description string
 	sensitive   bool
+	optional    bool // not in every answer
 }
 
 // answerFields declares an answer: the settings as they are echoed, and computed fields. All are always there.
@@ -30,7 +31,7 @@ func answerFields[T any](settings []setting[T], others []computed) map[string]*f
 func computedFields(others []computed) map[string]*framework.FieldSchema {
 	fields := make(map[string]*framework.FieldSchema, len(others))
 	for _, c := range others {
-		fields[c.name] = &framework.FieldSchema{Type: c.kind, Description: c.description, Required: true}
+		fields[c.name] = &framework.FieldSchema{Type: c.kind, Description: c.description, Required: !c.optional}
 		if c.sensitive {
 			fields[c.name].DisplayAttrs = &framework.DisplayAttributes{Sensitive: true}
 		}

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"testing"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
@@ -49,14 +48,4 @@ func TestALeaseOfAnEarlierVersionCanBeRevoked(t *testing.T) {
 	m := newMount(t)
 	_, err := m.endLease(logical.RevokeOperation, &logical.Secret{InternalData: map[string]any{"secret_type": "access_token"}})
 	require.NoError(t, err)
-}
-
-func TestRefreshMargin(t *testing.T) {
-	t.Parallel()
-	for life, margin := range map[time.Duration]time.Duration{
-		1: 1, 2: 1, 3: 1, 4: 2, 5: 2, 10: 5, 20: 10, 30: 10, 50: 10, 51: 10, 55: 11, 60: 12, 299: 59, 300: 60, 301: 60, 3600: 60, 86400: 60,
-	} {
-		require.Equal(t, margin*time.Second, refreshMargin(life*time.Second), "of %d s", life)
-		require.Equal(t, max(life-margin, 1)*time.Second, leaseTTL(life*time.Second), "of %d s", life)
-	}
 }

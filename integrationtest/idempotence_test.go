@@ -59,6 +59,11 @@ func TestWritingWhatWasReadChangesNothing(t *testing.T) {
 				"key":        "used",
 				"scopes":     "two,one",
 				"parameters": []any{"resource=https://b.example.com", "resource=https://a.example.com", "x= a=b ,c"},
+
+				"delivery":        " leased ",
+				"refresh_margin":  "90s",
+				"revoke_tokens":   "true",
+				"allow_assertion": true,
 			},
 		},
 	}

@@ -35,6 +35,10 @@ func TestNoOperationLetsASecretOut(t *testing.T) {
 	}
 	m.newClient(t, p, "walked", nil)
 	m.newClient(t, p, "spare", nil)
+	for _, delivery := range []string{"leased", "unleased", "shared"} {
+		m.newClient(t, p, delivery, nil)
+		m.write(t, "roles/"+delivery, map[string]any{"delivery": delivery, "revoke_tokens": delivery == "leased", "allow_assertion": true})
+	}
 	m.write(t, "keys/walked/rotate", nil)
 	m.newClient(t, p, "published", map[string]any{"registration": "jwks"})
 	m.showKeysNow(t) // one is destroyed on the way
@@ -199,14 +203,15 @@ func (m *mount) validCalls(t *testing.T, p *provider) map[string][]request {
 		"GET wrapping_key": {{path: "wrapping_key"}},
 		"GET jwks/{id}":    {{path: "jwks/" + jwksID}, {path: "jwks/" + jwksID}},
 
-		"GET roles/":          {{path: "roles/"}},
-		"GET roles/{name}":    {{path: "roles/walked"}},
-		"POST roles/{name}":   {{"roles/walked", map[string]any{"parameters": []string{"resource=https://api.example.com"}}}, {"roles/doomed", map[string]any{"key": "walked"}}},
-		"PATCH roles/{name}":  {{"roles/walked", map[string]any{"parameters": nil}}},
-		"DELETE roles/{name}": {{path: "roles/doomed"}},
-		"GET creds/{role}":    {{path: "creds/walked"}, {path: "creds/rsa-2048"}},
-		"GET check/{role}":    {{path: "check/walked"}, {path: "check/ecdsa-p521"}},
-		"GET info":            {{path: "info"}},
+		"GET roles/":           {{path: "roles/"}},
+		"GET roles/{name}":     {{path: "roles/walked"}},
+		"POST roles/{name}":    {{"roles/walked", map[string]any{"parameters": []string{"resource=https://api.example.com"}}}, {"roles/doomed", map[string]any{"key": "walked"}}},
+		"PATCH roles/{name}":   {{"roles/walked", map[string]any{"parameters": nil}}},
+		"DELETE roles/{name}":  {{path: "roles/doomed"}},
+		"GET creds/{role}":     {{path: "creds/walked"}, {path: "creds/rsa-2048"}, {path: "creds/leased"}, {path: "creds/unleased"}, {path: "creds/shared"}},
+		"GET assertion/{role}": {{path: "assertion/leased"}, {path: "assertion/shared"}},
+		"GET check/{role}":     {{path: "check/walked"}, {path: "check/ecdsa-p521"}},
+		"GET info":             {{path: "info"}},
 	}
 }
 

@@ -113,5 +113,5 @@ func TestWitnessFindsAPlantedToken(t *testing.T) {
 	require.Empty(t, w.find(sight{text: []byte("access_token " + token), isToken: true}))
 	require.Empty(t, w.find(sight{text: []byte("eyJhbGciOiJSUzI1NiJ9. and nothing else")}))
 	require.JSONEq(t, `{"data":{"scope":"x"},"warnings":["`+token+`"]}`,
-		withoutToken([]byte(`{"data":{"access_token":"`+token+`","scope":"x"},"warnings":["`+token+`"]}`)))
+		w.without(tokenPart, "access_token", []byte(`{"data":{"access_token":"`+token+`","scope":"x"},"warnings":["`+token+`"]}`)))
 }

@@ -252,21 +252,26 @@ func (o observedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 	switch {
 	case strings.HasPrefix(req.URL.Path, "/v1/sys/raw/"): // what the tests know the private keys from
 	case strings.Contains(req.URL.Path, "/creds/") && resp.StatusCode == http.StatusOK:
-		o.witness.saw(where, withoutToken(body))
+		o.witness.saw(where, o.witness.without(tokenPart, "access_token", body))
+	case strings.Contains(req.URL.Path, "/assertion/") && resp.StatusCode == http.StatusOK:
+		o.witness.saw(where, o.witness.without(assertionPart, "client_assertion", body))
 	default:
 		o.witness.saw(where, string(body))
 	}
 	return resp, nil
 }
 
-// withoutToken takes the access token out of where it belongs, so that it is noticed in any other place of the same answer.
-func withoutToken(body []byte) string {
+// without takes a token out of the field where it belongs, and makes it known, so that it is noticed in any other place.
+func (w *witness) without(kind, field string, body []byte) string {
 	var answer map[string]any
 	if json.Unmarshal(body, &answer) != nil {
 		return string(body)
 	}
 	if data, ok := answer["data"].(map[string]any); ok {
-		delete(data, "access_token")
+		if token, ok := data[field].(string); ok {
+			w.addToken(kind, token)
+		}
+		delete(data, field)
 	}
 	rest, err := json.Marshal(answer)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/clientauth"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
@@ -18,6 +19,39 @@ func TokenEndpoint(ctx context.Context, client *tokenendpoint.Client, key *keyri
 	}
 	metadata, err := client.Discover(ctx, key.Settings().Issuer)
 	return metadata.TokenEndpoint, err
+}
+
+// Signing is the version that would sign for a key now: the active one, unless another is known to work in its place.
+func (e *Exchanger) Signing(key *keyring.Key) *keyring.Version {
+	return e.memories.of(key.ID()).choose(key, e.now())
+}
+
+// Assertion is a client assertion for somebody else to send (RFC 7523 §2.2).
+type Assertion struct {
+	*clientauth.Assertion
+	// TokenEndpoint is where it may be sent.
+	TokenEndpoint string
+	// Version is the one that signed it.
+	Version *keyring.Version
+}
+
+// Assertion signs an assertion that is good for the key's own assertion_ttl, and no longer than longest. The provider is
+// only asked where the key does not name its token endpoint.
+func (e *Exchanger) Assertion(ctx context.Context, client *tokenendpoint.Client, key *keyring.Key, longest time.Duration) (*Assertion, error) {
+	endpoint, err := TokenEndpoint(ctx, client, key)
+	if err != nil {
+		return nil, err
+	}
+	version := e.Signing(key)
+	assertion, err := e.sign(key, version, min(key.Settings().AssertionTTL, longest))
+	if err != nil {
+		return nil, err
+	}
+	return &Assertion{Assertion: assertion, TokenEndpoint: endpoint, Version: version}, nil
+}
+
+func (e *Exchanger) sign(key *keyring.Key, version *keyring.Version, ttl time.Duration) (*clientauth.Assertion, error) {
+	return clientauth.NewAssertion(version.Signer(), key.Settings().ClientID, key.Audience(), e.now(), ttl)
 }
 
 // Revoke asks the provider to end a token (RFC 7009). It says false, and no error, when the provider has no revocation
@@ -61,7 +95,7 @@ func (e *Exchanger) tokenForm(request Request, version *keyring.Version) (url.Va
 // authentication is the part of a form that says who the client is, with a new assertion (RFC 7523 §2.2).
 func (e *Exchanger) authentication(request Request, version *keyring.Version) (url.Values, error) {
 	settings := request.Key.Settings()
-	assertion, err := clientauth.NewAssertion(version.Signer(), settings.ClientID, request.Key.Audience(), e.now(), settings.AssertionTTL)
+	assertion, err := e.sign(request.Key, version, settings.AssertionTTL)
 	if err != nil {
 		return nil, err
 	}
