@@ -67,8 +67,10 @@ func TestRoleWrittenBackAsReadIsEqualAndStoresNothing(t *testing.T) {
 	t.Parallel()
 	for name, written := range map[string]map[string]any{
 		"defaults": {"key": "a"},
-		"every setting": {"key": "a", "scopes": "x,y", "parameters": []string{"resource=1", "resource=2"},
-			"refresh_margin": "2m", "revoke_tokens": true, "allow_assertion": true},
+		"every setting": {
+			"key": "a", "scopes": "x,y", "parameters": []string{"resource=1", "resource=2"},
+			"refresh_margin": "2m", "revoke_tokens": true, "allow_assertion": true,
+		},
 		"shared": {"key": "a", "delivery": "shared"},
 	} {
 		t.Run(name, func(t *testing.T) {

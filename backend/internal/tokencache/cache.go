@@ -43,7 +43,7 @@ type Cache[B comparable] struct {
 // New makes an empty Cache that goes by this clock.
 func New[B comparable](now func() time.Time, logger hclog.Logger) *Cache[B] {
 	c := &Cache[B]{now: now, logger: logger, slots: map[string]*slot[B]{}}
-	c.life, c.endLife = context.WithCancel(context.Background())
+	c.life, c.endLife = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	return c
 }
 
