@@ -26,7 +26,7 @@ func deliveries() []delivery { return []delivery{leased, unleased, shared} }
 func deliveryName(name string) (string, error) {
 	name = strings.TrimSpace(name)
 	if !slices.Contains(deliveries(), delivery(name)) {
-		return "", fmt.Errorf("%s is not known; it must be %s", quoted(name), join(deliveries()))
+		return "", fmt.Errorf("must be %s, %s or %s, not %s", leased, unleased, shared, quoted(name))
 	}
 	return name, nil
 }

@@ -322,8 +322,15 @@ func (c *check) describeToken(token *exchange.Token) {
 	if token.Scope != "" {
 		scope = "scope " + token.Scope
 	}
-	c.passed("token", "%s, good for %s, leased for %s (%s before its end), %s", form, compact(token.Lifetime), compact(c.role.period(token.Lifetime)),
+	used := "leased for"
+	if c.role.Delivery != leased {
+		used = string(c.role.Delivery) + ", to be replaced after"
+	}
+	c.passed("token", "%s, good for %s, %s %s (%s before its end), %s", form, compact(token.Lifetime), used, compact(c.role.period(token.Lifetime)),
 		compact(c.role.margin(token.Lifetime)), scope)
+	if c.role.RefreshMargin >= token.Lifetime {
+		c.line("margin", "WARN", marginTooLong(c.req.MountPoint, c.roleName, c.role, token))
+	}
 	ends := token.RequestedAt.Add(token.Lifetime)
 	if apart := ends.Sub(token.Expiry).Round(time.Second); !token.Expiry.IsZero() && apart.Abs() > clockTolerance {
 		c.line("expiry", "WARN", fmt.Sprintf("the token's own exp is %s, but by expires_in it ends at %s: the provider's clock differs, or expires_in is wrong",
