@@ -168,7 +168,7 @@ func (c *Cache[B]) run(s *slot[B], source Source, pause time.Duration) {
 func (c *Cache[B]) tell(s *slot[B], err error) {
 	switch {
 	case s.token != nil && err != nil && s.failure == nil:
-		c.logger.Warn("a shared token could not be replaced; it is served while it lasts", "role", s.name, "expires_at", s.expiry(), "error", err)
+		c.logger.Warn("a shared token could not be replaced; it is served while it lasts", "role", s.name, "expires_at", s.expiry().UTC().Format(time.RFC3339), "error", err)
 	case err == nil && s.failure != nil:
 		c.logger.Info("a shared token was replaced, after failures", "role", s.name)
 	}
