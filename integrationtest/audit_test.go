@@ -83,8 +83,7 @@ func auditedReads(t *testing.T, jti string) []auditedRead {
 			continue
 		}
 		var read auditedRead
-		require.NoError(t, json.Unmarshal(line, &read))
-		if read.Response.Data["token_jti"] == jti {
+		if json.Unmarshal(line, &read) == nil && read.Response.Data["token_jti"] == jti { // the last line may be half written
 			reads = append(reads, read)
 		}
 	}

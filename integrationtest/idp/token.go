@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
@@ -149,20 +150,12 @@ func (s *Server) issue(r *http.Request, rm *realm, c *client, scopes []string) (
 	return answer, nil
 }
 
-func (rm *realm) sign(claims tokenClaims) (string, error) {
+func (rm *realm) sign(claims any) (string, error) {
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: rm.key}, (&jose.SignerOptions{}).WithType("JWT"))
 	if err != nil {
 		return "", err
 	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		return "", err
-	}
-	jws, err := signer.Sign(payload)
-	if err != nil {
-		return "", err
-	}
-	return jws.CompactSerialize()
+	return jwt.Signed(signer).Claims(claims).Serialize()
 }
 
 // read returns the claims of a token of this realm, or nil if it is none. It does not look at the clock.
