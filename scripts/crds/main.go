@@ -1,0 +1,203 @@
+// Command crds checks Kubernetes manifests against the custom resource definitions of the operators that they are for, with the API server's own libraries:
+// what a cluster would refuse, or silently drop, is an error. When all is well it prints each document as JSON, one a line.
+//
+// Usage: crds FILE ...
+//
+// It is a module of its own, so that the plugin's dependencies stay the plugin's. The definitions come out of the operators' Go modules.
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/kube-openapi/pkg/validation/strfmt"
+	"k8s.io/kube-openapi/pkg/validation/validate"
+	"sigs.k8s.io/yaml"
+)
+
+// operator is a Go module that ships custom resource definitions.
+type operator struct {
+	module, version string
+	sum             string // as in go.sum: go.mod cannot require a module of which no package is imported
+	folder          string // the definitions in it
+}
+
+// operators are those that docs/examples has manifests for.
+func operators() []operator {
+	return []operator{
+		{
+			module: "github.com/hashicorp/vault-secrets-operator", version: "v0.10.0", sum: "h1:BjOTBJRqx1SLo7NeyqNJWRPDyfRscbqPtGU1U2LzArg=",
+			folder: "chart/crds",
+		},
+		{
+			module: "github.com/external-secrets/external-secrets", version: "v1.3.2", sum: "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=",
+			folder: "config/crds/bases",
+		},
+	}
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(files []string) error {
+	if len(files) == 0 {
+		return errors.New("no files given; usage: crds FILE")
+	}
+	known := schemas{}
+	for _, o := range operators() {
+		if err := known.addOperator(o); err != nil {
+			return fmt.Errorf("%s: %w", o.module, err)
+		}
+	}
+	var faults []error
+	var good []any
+	for _, file := range files {
+		documents, err := readDocuments(file)
+		if err != nil {
+			return err
+		}
+		for i, document := range documents {
+			content, err := known.check(document)
+			if err != nil {
+				faults = append(faults, fmt.Errorf("%s, document %d: %w", file, i+1, err))
+			}
+			good = append(good, content)
+		}
+	}
+	if len(faults) > 0 {
+		return errors.Join(faults...)
+	}
+	lines := json.NewEncoder(os.Stdout)
+	for _, content := range good {
+		if err := lines.Encode(content); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readDocuments(file string) (documents [][]byte, err error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	for reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(content))); ; {
+		document, err := reader.Read()
+		if errors.Is(err, io.EOF) {
+			return documents, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		documents = append(documents, document)
+	}
+}
+
+// schemas are the served versions of custom resources.
+type schemas map[metav1.TypeMeta]*schema.Structural
+
+func (s schemas) addOperator(o operator) error {
+	dir, err := o.download()
+	if err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(dir, o.folder, "*_*.yaml"))
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return errors.New("no definitions in " + o.folder)
+	}
+	for _, file := range files {
+		if err := s.addDefinition(file); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return nil
+}
+
+// download returns the folder of the module in Go's module cache.
+func (o operator) download() (string, error) {
+	cmd := exec.Command("go", "mod", "download", "-json", o.module+"@"+o.version)
+	cmd.Dir = os.TempDir() // outside any module: not a dependency of one
+	output, err := cmd.Output()
+	var got struct{ Dir, Sum, Error string }
+	if jsonErr := json.Unmarshal(output, &got); jsonErr != nil {
+		return "", errors.Join(err, jsonErr)
+	}
+	if got.Error != "" {
+		return "", errors.New(got.Error)
+	}
+	if got.Sum != o.sum {
+		return "", fmt.Errorf("%s has the sum %s, not %s", o.version, got.Sum, o.sum)
+	}
+	return got.Dir, err
+}
+
+func (s schemas) addDefinition(file string) error {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var definition apiextensionsv1.CustomResourceDefinition
+	if err := yaml.UnmarshalStrict(content, &definition); err != nil {
+		return err
+	}
+	for _, version := range definition.Spec.Versions {
+		if !version.Served {
+			continue
+		}
+		var props apiextensions.JSONSchemaProps
+		if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(version.Schema.OpenAPIV3Schema, &props, nil); err != nil {
+			return err
+		}
+		structural, err := schema.NewStructural(&props)
+		if err != nil {
+			return err
+		}
+		s[metav1.TypeMeta{APIVersion: definition.Spec.Group + "/" + version.Name, Kind: definition.Spec.Names.Kind}] = structural
+	}
+	return nil
+}
+
+// check refuses what the schema does not allow, and what it does not know, which a cluster would drop.
+func (s schemas) check(document []byte) (content map[string]any, err error) {
+	var resource struct {
+		metav1.TypeMeta
+		Metadata metav1.ObjectMeta `json:"metadata"`
+		Spec     map[string]any    `json:"spec"`
+	}
+	if err := yaml.UnmarshalStrict(document, &resource); err != nil {
+		return nil, err
+	}
+	structural := s[resource.TypeMeta]
+	if structural == nil {
+		return nil, fmt.Errorf("no definition of %s %s", resource.APIVersion, resource.Kind)
+	}
+	if err := yaml.Unmarshal(document, &content); err != nil {
+		return nil, err
+	}
+	faults := validate.NewSchemaValidator(structural.ToKubeOpenAPI(), nil, "", strfmt.Default).Validate(content).Errors
+	dropped := pruning.PruneWithOptions(content, structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
+	for _, path := range dropped {
+		faults = append(faults, fmt.Errorf("unknown field %s", path))
+	}
+	return content, errors.Join(faults...)
+}
