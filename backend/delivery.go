@@ -91,7 +91,7 @@ func tokenData(token *exchange.Token) map[string]any {
 		"scope":        token.Scope,
 		"issued_at":    timestamp(token.RequestedAt),
 		"expires_at":   timestamp(token.RequestedAt.Add(token.Lifetime)),
-		"key_id":       token.Version.KeyID(),
+		"key_id":       token.KeyID,
 		"token_jti":    token.JTI,
 	}
 }

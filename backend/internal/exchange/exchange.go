@@ -58,8 +58,9 @@ type Token struct {
 	Scope string
 	// MissingScopes were asked for and not granted.
 	MissingScopes []string
-	// Version is the one that signed the assertion.
-	Version *keyring.Version
+	// KeyID is the kid of the version that signed the assertion. Not the version itself: a shared token would hold on to its
+	// private key, also when the key was changed or deleted.
+	KeyID string
 }
 
 // Token obtains an access token. Where the provider refuses the key itself, the other versions are tried within the same
@@ -132,7 +133,7 @@ func (e *Exchanger) Try(ctx context.Context, client *tokenendpoint.Client, reque
 	if err != nil {
 		return nil, err
 	}
-	token := &Token{Token: answer, Scope: answer.Scope, Version: version}
+	token := &Token{Token: answer, Scope: answer.Scope, KeyID: version.KeyID()}
 	if !answer.HasScope {
 		token.Scope = strings.Join(request.Scopes, " ")
 	}

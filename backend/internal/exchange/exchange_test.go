@@ -158,7 +158,7 @@ func TestTheFormHoldsWhatWasAskedForAndNothingElse(t *testing.T) {
 	token := f.token(t, request)
 	require.Equal(t, "read write", token.Scope)
 	require.Empty(t, token.MissingScopes)
-	require.Equal(t, f.key.Active(time.Now()).KeyID(), token.Version.KeyID())
+	require.Equal(t, f.key.Active(time.Now()).KeyID(), token.KeyID)
 	require.Equal(t, 300*time.Second, token.Lifetime)
 
 	form := f.provider.received(tokenPath)[0]
