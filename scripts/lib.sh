@@ -60,3 +60,85 @@ lock() {
 }
 
 unlock() { rm -rf "$1" "$1.lock"; }
+
+# on_path COMMAND NAME MAJOR MINOR: prints the absolute path of the PATH's COMMAND,
+# if that calls itself NAME and is of this version or later.
+on_path() {
+  local path version
+  path=$(type -P "$1") || return 1
+  version=$("$path" version 2>/dev/null) || version="it does not tell its version"
+  if [[ $version =~ ^$2\ v([0-9]+)\.([0-9]+) ]] &&
+    ((BASH_REMATCH[1] > $3 || (BASH_REMATCH[1] == $3 && BASH_REMATCH[2] >= $4))); then
+    printf '%s/%s\n' "$(cd "$(dirname "$path")" && pwd)" "$1"
+  else
+    log "Passing over $path (${version%%$'\n'*}): $2 $3.$4 or later is needed."
+    return 1
+  fi
+}
+
+# make_once NAME FUNCTION: leaves the cache folder's NAME in $home. Unless it is
+# there, the function makes it, in the empty folder $work/out.
+make_once() {
+  home=$CACHE/$1
+  if [ -d "$home" ]; then return; fi
+  work=$home.making
+  child=
+  lock "$work"
+  trap stop_making EXIT
+  if [ ! -d "$home" ]; then
+    mkdir "$work/out"
+    "$2"
+    mv "$work/out" "$home"
+  fi
+  stop_making
+  trap - EXIT
+}
+
+# stop_making leaves nothing running and nothing half made, also on Ctrl-C.
+stop_making() {
+  [ -z "$child" ] || kill "$child" 2>/dev/null || true
+  unlock "$work"
+}
+
+# pin MODULE: prints a short text that changes with the files of a Go module.
+pin() {
+  need go "Go 1.26 or later: https://go.dev/doc/install"
+  need git "git: https://git-scm.com/downloads"
+  cat "$1"/* | git hash-object --stdin | cut -c 1-12
+}
+
+# compile WHAT DURATION MODULE OUTPUT ARGUMENT...: for make_once. Builds a program
+# at the versions that the folder MODULE pins. The arguments are go build's.
+compile() {
+  local what=$1 module=$3 output=$4 total
+  log "Building $what from source: about $2, the first time only."
+  shift 4
+  cd "$module"
+  export CGO_ENABLED=0 GOWORK=off
+  # Listing the packages downloads their sources, and counts what there is to do.
+  watch 'modules downloaded' go list -deps "$@" >"$work/packages"
+  total=$(wc -l <"$work/packages")
+  watch "of about $((total)) packages compiled" \
+    go build -v -buildvcs=false -ldflags '-s -w' -o "$output" "$@"
+  log "Built $what in $(elapsed)."
+}
+
+# watch UNIT COMMAND...: runs the command and says every 15 seconds how far it
+# is, by the lines that it has written to stderr.
+watch() {
+  local unit=$1 next=$((SECONDS + 15))
+  shift
+  "$@" 2>"$work/log" &
+  child=$!
+  while kill -0 "$child" 2>/dev/null; do
+    sleep 1
+    [ "$SECONDS" -lt "$next" ] && continue
+    log "  $(elapsed): $(grep -c . "$work/log") $unit"
+    next=$((SECONDS + 15))
+  done
+  wait "$child" || {
+    tail -n 20 "$work/log" >&2
+    die "this failed: $*"
+  }
+  child=
+}

@@ -1,0 +1,65 @@
+# The engine, where it may connect, and for each environment a key and a role: the
+# key is the OAuth client that is registered there, the role is what to ask for.
+
+terraform {
+  required_version = ">= 1.3"
+  required_providers {
+    vault = {
+      source  = "hashicorp/vault"
+      version = ">= 3.3"
+    }
+  }
+}
+
+# VAULT_ADDR and VAULT_TOKEN say which Vault and who you are.
+provider "vault" {}
+
+resource "vault_mount" "engine" {
+  path        = var.mount
+  type        = "vault-plugin-bcgov-jwt"
+  description = "Access tokens for APIs behind the gateway"
+
+  # In clear in the audit log, so that a token leads back to the one who read it.
+  audit_non_hmac_response_keys = ["key_id", "token_jti"]
+
+  lifecycle {
+    prevent_destroy = true # the keys would be lost
+  }
+}
+
+resource "vault_generic_endpoint" "config" {
+  path                 = "${vault_mount.engine.path}/config"
+  data_json            = jsonencode(var.config)
+  ignore_absent_fields = true
+}
+
+resource "vault_generic_endpoint" "key" {
+  for_each = var.environments
+
+  path = "${vault_mount.engine.path}/keys/${var.api}-${each.key}"
+  data_json = jsonencode({
+    client_id        = each.value.client_id
+    issuer           = each.value.issuer
+    token_endpoint   = each.value.token_endpoint
+    deletion_allowed = each.value.deletion_allowed
+  })
+  write_fields         = ["public_key"]
+  ignore_absent_fields = true
+
+  lifecycle {
+    prevent_destroy = true # the provider knows this key pair and no other
+  }
+}
+
+resource "vault_generic_endpoint" "role" {
+  for_each   = var.environments
+  depends_on = [vault_generic_endpoint.key]
+
+  path = "${vault_mount.engine.path}/roles/${var.api}-${each.key}"
+  data_json = jsonencode({
+    key      = "${var.api}-${each.key}"
+    scopes   = each.value.scopes
+    delivery = each.value.delivery
+  })
+  ignore_absent_fields = true
+}

@@ -1,0 +1,39 @@
+variable "mount" {
+  description = "Where the engine is mounted."
+  type        = string
+  default     = "bcgov-jwt"
+}
+
+variable "api" {
+  description = "What the names of keys and roles begin with: myapi-dev and so on."
+  type        = string
+  default     = "myapi"
+}
+
+variable "config" {
+  description = "Where the engine may connect. Durations are whole seconds."
+  type = object({
+    allowed_hosts   = optional(list(string), [])
+    ca_cert         = optional(string, "")
+    request_timeout = optional(number, 10)
+    max_retries     = optional(number, 2)
+  })
+  default = {}
+}
+
+variable "environments" {
+  description = "What the portal shows after the access request, and what to ask for."
+  type = map(object({
+    client_id        = optional(string, "")
+    issuer           = optional(string, "")
+    token_endpoint   = optional(string, "")
+    scopes           = optional(list(string), [])
+    delivery         = optional(string, "leased")
+    deletion_allowed = optional(bool, false)
+  }))
+  default = {
+    dev  = {}
+    test = {}
+    prod = {}
+  }
+}
