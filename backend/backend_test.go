@@ -132,6 +132,16 @@ func (s *countingStorage) failNth(n int, matches func(verb) bool) (failed func()
 	return func() bool { return seen.Load() >= int64(n) }
 }
 
+// failEach fails every call that matches, from now on.
+func (s *countingStorage) failEach(matches func(verb) bool) {
+	s.intercept(func(v verb, _ string) error {
+		if matches(v) {
+			return errStorage
+		}
+		return nil
+	})
+}
+
 func (s *countingStorage) writes() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -725,8 +735,13 @@ func TestOpenAPIOperationIDsDiffer(t *testing.T) {
 func TestSecretFieldsAreMarked(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
-	answer := m.Route("creds/myapi").Operations[logical.ReadOperation].Properties().Responses[http.StatusOK][0]
-	require.True(t, answer.Fields["access_token"].DisplayAttrs.Sensitive)
+	for path, secret := range map[string]string{"creds/myapi": "access_token", "assertion/myapi": "client_assertion"} {
+		answer := m.Route(path).Operations[logical.ReadOperation].Properties().Responses[http.StatusOK][0]
+		for name, field := range answer.Fields {
+			require.Equal(t, name == secret, field.DisplayAttrs != nil && field.DisplayAttrs.Sensitive, "%s of %s", name, path)
+		}
+		require.Contains(t, answer.Fields, secret)
+	}
 	require.True(t, m.Secret(accessTokenType).Fields["access_token"].DisplayAttrs.Sensitive)
 }
 

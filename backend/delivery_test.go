@@ -5,6 +5,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
 func TestMarginByRule(t *testing.T) {
@@ -14,5 +17,28 @@ func TestMarginByRule(t *testing.T) {
 	} {
 		require.Equal(t, margin*time.Second, new(role).margin(life*time.Second), "of %d s", life)
 		require.Equal(t, max(life-margin, 1)*time.Second, new(role).period(life*time.Second), "of %d s", life)
+	}
+}
+
+func TestAMarginThatIsSetTakesTheRulesPlaceWhereATokenCanKeepIt(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ set, life, margin, period time.Duration }{
+		{0, 300, 60, 240}, {1, 300, 1, 299}, {90, 300, 90, 210}, {299, 300, 299, 1}, {300, 300, 60, 240}, {301, 300, 60, 240}, {60, 30, 10, 20}, {1, 1, 1, 1},
+	} {
+		r := &role{RefreshMargin: test.set * time.Second}
+		require.Equal(t, test.margin*time.Second, r.margin(test.life*time.Second), "%+v", test)
+		require.Equal(t, test.period*time.Second, r.period(test.life*time.Second), "%+v", test)
+	}
+}
+
+func TestTheRestCountsFromNowAndTheTokensLifeFromWhenItWasAskedFor(t *testing.T) {
+	t.Parallel()
+	asked := time.Now()
+	token := &exchange.Token{Token: &tokenendpoint.Token{RequestedAt: asked, Lifetime: 300 * time.Second}}
+	for took, rest := range map[time.Duration]time.Duration{
+		0: 240 * time.Second, 999 * time.Millisecond: 240 * time.Second, time.Second: 239 * time.Second, 2500 * time.Millisecond: 238 * time.Second,
+		239 * time.Second: time.Second, 240 * time.Second: time.Second, time.Hour: time.Second,
+	} {
+		require.Equal(t, rest, new(role).rest(token, asked.Add(took)), "after %s", took)
 	}
 }

@@ -105,7 +105,7 @@ type tokenBasis struct {
 // shared answers with the token that all readers of the role get.
 func (r *tokenRequest) shared(ctx context.Context) (*logical.Response, error) {
 	token, err := r.tokens.Token(ctx, r.name, tokenBasis{r.config, r.role, r.key.ID(), r.key.Settings()}, tokencache.Source{
-		Fetch: r.fetchInBackground, WithTimeout: r.config.client.WithTimeout, Margin: r.role.margin,
+		Fetch: r.fetchInBackground, Margin: r.role.margin,
 	})
 	switch {
 	case errors.Is(err, tokencache.ErrClosed):

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
@@ -261,20 +262,23 @@ func silent(path string) http.HandlerFunc {
 func TestAFailureSaysWhatItMeansAndWhatToDo(t *testing.T) {
 	t.Parallel()
 	for name, test := range credsFailures() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			m, p := newReadyMount(t)
-			test.fail(m, p)
-			begun := time.Now()
-			text := m.failed(test.status, logical.ReadOperation, "creds/myapi", nil)
-			require.Less(t, time.Since(begun), eventually)
-			for _, part := range test.says {
-				require.Contains(t, text, part)
-			}
-			requireClean(t, text)
-			requireClean(t, m.log.String())
-			require.True(t, strings.HasSuffix(text, ".") || strings.HasSuffix(text, "?"), text)
-		})
+		for _, delivery := range []delivery{leased, shared} {
+			t.Run(name+", "+string(delivery), func(t *testing.T) {
+				t.Parallel()
+				m, p := newReadyMount(t)
+				m.write("roles/myapi", map[string]any{"delivery": delivery})
+				test.fail(m, p)
+				begun := time.Now()
+				text := m.failed(test.status, logical.ReadOperation, "creds/myapi", nil)
+				require.Less(t, time.Since(begun), eventually)
+				for _, part := range test.says {
+					require.Contains(t, text, part)
+				}
+				requireClean(t, text)
+				requireClean(t, m.log.String())
+				require.True(t, strings.HasSuffix(text, ".") || strings.HasSuffix(text, "?"), text)
+			})
+		}
 	}
 }
 
@@ -407,4 +411,457 @@ func TestNothingSecretIsLogged(t *testing.T) {
 		require.NotEmpty(t, secret)
 		require.NotContains(t, m.log.String(), secret)
 	}
+}
+
+func TestAnAnswerHasTheFieldsOfItsDelivery(t *testing.T) {
+	t.Parallel()
+	texts := []string{"access_token", "token_type", "scope", "issued_at", "expires_at", "key_id", "token_jti"}
+	for delivery, of := range map[delivery]struct{ texts, numbers []string }{
+		leased:   {nil, []string{"expires_in"}},
+		unleased: {[]string{"last_vault_rotation"}, []string{"expires_in", "ttl", "rotation_period"}},
+		shared:   {[]string{"last_vault_rotation"}, []string{"ttl", "rotation_period"}},
+	} {
+		t.Run(string(delivery), func(t *testing.T) {
+			t.Parallel()
+			m, _ := newReadyMount(t)
+			m.write("roles/myapi", map[string]any{"delivery": delivery})
+			resp := m.read("creds/myapi")
+			want := map[string]string{}
+			for _, name := range append(of.texts, texts...) {
+				want[name] = "string"
+			}
+			for _, name := range of.numbers {
+				want[name] = "int64"
+			}
+			types := map[string]string{}
+			for name, value := range resp.Data {
+				types[name] = fmt.Sprintf("%T", value)
+			}
+			require.Equal(t, want, types)
+			require.Equal(t, delivery == leased, resp.Secret != nil, "a lease")
+			require.Empty(t, resp.Warnings)
+		})
+	}
+}
+
+func TestATokenWithoutALeaseSaysWhenToReadAgain(t *testing.T) {
+	t.Parallel()
+	for _, delivery := range []delivery{unleased, shared} {
+		t.Run(string(delivery), func(t *testing.T) {
+			t.Parallel()
+			m, p := newReadyMount(t)
+			m.write("roles/myapi", map[string]any{"delivery": delivery})
+			begun := time.Now()
+			data := m.read("creds/myapi").Data
+			passed := int64(time.Since(begun)/time.Second) + 1 // a part of a second counts as one
+			require.True(t, p.active(data["access_token"].(string)))
+			require.LessOrEqual(t, data["ttl"], int64(240))
+			require.GreaterOrEqual(t, data["ttl"], 240-passed)
+			require.Equal(t, int64(240), data["rotation_period"])
+			require.Equal(t, data["issued_at"], data["last_vault_rotation"])
+			issued, err := time.Parse(time.RFC3339, data["issued_at"].(string))
+			require.NoError(t, err)
+			expires, err := time.Parse(time.RFC3339, data["expires_at"].(string))
+			require.NoError(t, err)
+			require.Equal(t, 300*time.Second, expires.Sub(issued))
+		})
+	}
+}
+
+func TestAnUnleasedTokenIsFreshForEachRead(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	m.write("roles/myapi", map[string]any{"delivery": "unleased"})
+	first := m.tokenID()
+	require.NotEqual(t, first, m.tokenID())
+	require.Len(t, p.requests(tokenPath), 2)
+	require.Equal(t, 0, m.read("info").Data["shared_tokens"])
+}
+
+func TestTheMarginIsTheRoles(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		margin any
+		period int64
+		warns  bool
+	}{
+		{0, 240, false}, {1, 299, false}, {"100s", 200, false}, {299, 1, false}, {300, 240, true}, {"23h", 240, true},
+	} {
+		for _, delivery := range deliveries() {
+			t.Run(fmt.Sprintf("%v, %s", test.margin, delivery), func(t *testing.T) {
+				t.Parallel()
+				m, _ := newReadyMount(t)
+				m.write("roles/myapi", map[string]any{"delivery": delivery, "refresh_margin": test.margin})
+				begun := time.Now()
+				resp := m.read("creds/myapi")
+				passed := int64(time.Since(begun)/time.Second) + 1
+				ttl, _ := resp.Data["ttl"].(int64)
+				if delivery == leased {
+					ttl = int64(resp.Secret.TTL / time.Second)
+				} else {
+					require.Equal(t, test.period, resp.Data["rotation_period"])
+				}
+				require.LessOrEqual(t, ttl, test.period)
+				require.GreaterOrEqual(t, ttl, max(test.period-passed, 1))
+				if !test.warns {
+					require.Empty(t, resp.Warnings)
+					return
+				}
+				require.Len(t, resp.Warnings, 1)
+				require.Contains(t, resp.Warnings[0], "the token's whole life only 5m: 1m are kept instead")
+				require.Contains(t, resp.Warnings[0], "vault write bcgov-jwt/roles/myapi refresh_margin=0")
+			})
+		}
+	}
+}
+
+func TestADeliveredTokenWarnsOfScopesThatWereNotGranted(t *testing.T) {
+	t.Parallel()
+	for _, delivery := range deliveries() {
+		m, p := newReadyMount(t)
+		m.write("roles/myapi", map[string]any{"scopes": "read", "delivery": delivery})
+		p.answerWith(tokenPath, http.StatusOK, jsonType, `{"access_token":"opaque","token_type":"Bearer","expires_in":60,"scope":""}`)
+		for range 2 {
+			require.Contains(t, strings.Join(m.read("creds/myapi").Warnings, "\n"), "did not grant read", delivery)
+		}
+	}
+}
+
+// newSharedMount is a ready mount whose role is shared.
+func newSharedMount(tb testing.TB) (*mount, *provider) {
+	tb.Helper()
+	m, p := newReadyMount(tb)
+	m.write("roles/myapi", map[string]any{"delivery": "shared"})
+	return m, p
+}
+
+// tokenID tells tokens apart without showing them.
+func (m *mount) tokenID() string {
+	m.tb.Helper()
+	return m.read("creds/myapi").Data["token_jti"].(string)
+}
+
+func TestASharedTokenIsOneForAllReaders(t *testing.T) {
+	t.Parallel()
+	const together, after = 100, 100
+	m, p := newSharedMount(t)
+	ids := make([]string, together+after)
+	var readers sync.WaitGroup
+	for i := range together {
+		readers.Go(func() {
+			if resp, err := m.send(logical.ReadOperation, "creds/myapi", nil); err == nil && !resp.IsError() {
+				ids[i] = resp.Data["token_jti"].(string)
+			}
+		})
+	}
+	readers.Wait()
+	for i := range after {
+		ids[together+i] = m.tokenID()
+	}
+	for _, id := range ids {
+		require.Equal(t, ids[0], id)
+	}
+	require.Contains(t, ids[0], "trrtcc:")
+	require.Len(t, p.requests(tokenPath), 1)
+	require.Equal(t, 1, m.read("info").Data["shared_tokens"])
+	require.Equal(t, int64(1), m.read("info").Data["exchanges"])
+}
+
+func TestRolesShareNoToken(t *testing.T) {
+	t.Parallel()
+	m, p := newSharedMount(t)
+	m.write("roles/second", map[string]any{"key": "myapi", "delivery": "shared"})
+	require.NotEqual(t, m.tokenID(), m.read("creds/second").Data["token_jti"])
+	require.Len(t, p.requests(tokenPath), 2)
+	require.Equal(t, 2, m.read("info").Data["shared_tokens"])
+}
+
+func TestMountsShareNoToken(t *testing.T) {
+	t.Parallel()
+	here, p := newSharedMount(t)
+	there := mountOver(t, here.storage, here.clock)
+	require.NotEqual(t, here.tokenID(), there.tokenID(), "each node has its own")
+	require.Len(t, p.requests(tokenPath), 2)
+}
+
+func TestAWarmSharedReadAsksNobody(t *testing.T) {
+	t.Parallel()
+	m, p := newSharedMount(t)
+	m.read("creds/myapi") // stores that the key was accepted
+	m.read("creds/myapi") // reads it back
+	calls, asked := m.storage.calls(), m.system.calls.Load()
+	for range 100 {
+		m.read("creds/myapi")
+	}
+	require.Equal(t, calls, m.storage.calls(), "storage")
+	require.Equal(t, asked, m.system.calls.Load(), "Vault")
+	require.Len(t, p.requests(tokenPath), 1)
+}
+
+func TestASharedTokenIsReplacedAheadOfTime(t *testing.T) {
+	t.Parallel()
+	m, p := newSharedMount(t)
+	old := m.tokenID()
+	pass(m, p, 230*time.Second)
+	require.Equal(t, old, m.tokenID())
+	require.Len(t, p.requests(tokenPath), 1)
+	pass(m, p, 6*time.Second)
+	require.Equal(t, old, m.tokenID(), "nobody waits")
+	require.Eventually(t, func() bool { return m.tokenID() != old }, eventually, poll)
+	require.Len(t, p.requests(tokenPath), 2)
+	require.GreaterOrEqual(t, m.read("creds/myapi").Data["ttl"], int64(200))
+}
+
+// TestASharedTokenRestsOnWhatItWasAskedForWith has every change after which readers must not get the old one.
+func TestASharedTokenRestsOnWhatItWasAskedForWith(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*mount, *provider){
+		"role written":            func(m *mount, _ *provider) { m.write("roles/myapi", map[string]any{"refresh_margin": 30}) },
+		"role patched":            func(m *mount, _ *provider) { m.patch("roles/myapi", map[string]any{"parameters": "resource=x"}) },
+		"role written by another": func(m *mount, _ *provider) { m.InvalidateKey(m.tb.Context(), "role/myapi") },
+		"role made anew": func(m *mount, _ *provider) {
+			m.delete("roles/myapi")
+			m.write("roles/myapi", map[string]any{"delivery": "shared"})
+		},
+		"key written":               func(m *mount, _ *provider) { m.write("keys/myapi", map[string]any{"assertion_ttl": 50}) },
+		"key written by another":    func(m *mount, _ *provider) { m.InvalidateKey(m.tb.Context(), "key/myapi") },
+		"config written":            func(m *mount, _ *provider) { m.write("config", map[string]any{"max_retries": 1}) },
+		"config written by another": func(m *mount, _ *provider) { m.InvalidateKey(m.tb.Context(), "config") },
+		"version activated": func(m *mount, p *provider) {
+			m.write("keys/myapi/rotate", nil)
+			p.registerVersion(m, 2)
+			m.write("keys/myapi/activate", map[string]any{"force": true})
+		},
+		"version destroyed": func(m *mount, _ *provider) {
+			m.write("keys/myapi/rotate", nil)
+			m.write("keys/myapi/destroy", map[string]any{"version": 2})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, p := newSharedMount(t)
+			m.write("roles/second", map[string]any{"key": "myapi", "delivery": "shared"})
+			second := m.read("creds/second").Data["token_jti"]
+			old := m.tokenID()
+			change(m, p)
+			renewed := m.tokenID()
+			require.NotEqual(t, old, renewed)
+			require.Equal(t, renewed, m.tokenID(), "and then it is shared")
+			if !strings.HasPrefix(name, "role") {
+				require.NotEqual(t, second, m.read("creds/second").Data["token_jti"], "every role's")
+				return
+			}
+			require.Equal(t, second, m.read("creds/second").Data["token_jti"], "the other role is as it was")
+		})
+	}
+}
+
+func TestAReadThatAWriteOvertookSharesItsTokenWithNobodyAfterIt(t *testing.T) {
+	t.Parallel()
+	for path, change := range map[string]map[string]any{
+		"roles/myapi": {"refresh_margin": 30}, "keys/myapi": {"assertion_ttl": 50}, "config": {"max_retries": 1},
+	} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			m, _ := newSharedMount(t)
+			req := &logical.Request{Operation: logical.ReadOperation, Path: "creds/myapi", MountPoint: mountPoint, Storage: m.storage}
+			begun, err := m.newTokenRequest(t.Context(), req, &framework.FieldData{Raw: map[string]any{"role": "myapi"}})
+			require.NoError(t, err)
+			m.write(path, change)
+			overtaken, err := begun.shared(t.Context())
+			require.NoError(t, err)
+			require.NotEqual(t, overtaken.Data["token_jti"], m.tokenID())
+		})
+	}
+}
+
+func TestASharedTokenStaysWhenNothingThatItRestsOnChanges(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*mount, *provider){
+		"first acceptance stored": func(m *mount, _ *provider) { require.NotEmpty(m.tb, m.version(1)["accepted_time"]) },
+		"version staged":          func(m *mount, _ *provider) { m.write("keys/myapi/rotate", nil) },
+		"written as it is": func(m *mount, _ *provider) {
+			m.write("roles/myapi", m.read("roles/myapi").Data)
+			m.write("keys/myapi", map[string]any{"client_id": "my-client"})
+			m.write("config", map[string]any{"max_retries": 0})
+		},
+		"refused write": func(m *mount, _ *provider) {
+			m.refused(logical.UpdateOperation, "roles/myapi", map[string]any{"delivery": "x"})
+			m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"assertion_ttl": 1})
+		},
+		"another role, another key": func(m *mount, _ *provider) {
+			m.write("keys/second", map[string]any{"type": "ed25519", "deletion_allowed": true})
+			m.write("roles/second", nil)
+			m.delete("roles/second")
+			m.delete("keys/second")
+		},
+		"another entry's news": func(m *mount, _ *provider) {
+			for _, path := range []string{"role/my", "role/myapi2", "key/my", "configuration", "key-role/myapi/myapi", "wrapping-key"} {
+				m.InvalidateKey(m.tb.Context(), path)
+			}
+		},
+		"check and assertion": func(m *mount, _ *provider) {
+			m.read("check/myapi")
+			m.refused(logical.ReadOperation, "assertion/myapi", nil)
+		},
+		"background work": func(m *mount, _ *provider) { m.runPeriodic() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, p := newSharedMount(t)
+			old := m.tokenID()
+			change(m, p)
+			require.Equal(t, old, m.tokenID())
+		})
+	}
+}
+
+func TestWhatAnExchangeLearnsOfAKeyLeavesItsSharedToken(t *testing.T) {
+	t.Parallel()
+	m, p := newSharedMount(t)
+	m.write("roles/second", map[string]any{"key": "myapi"})
+	old := m.tokenID()
+	m.write("keys/myapi/rotate", nil)
+	p.registerVersion(m, 2)
+	m.read("creds/second") // the provider refuses version 1 and accepts version 2
+	require.Equal(t, 2, m.read("keys/myapi").Data["active_version"])
+	require.Equal(t, old, m.tokenID(), "a token that was given stays good")
+	m.write("roles/myapi", map[string]any{"refresh_margin": 30})
+	require.Equal(t, m.version(2)["key_id"], m.read("creds/myapi").Data["key_id"])
+}
+
+func TestASharedTokenIsRefusedAtOnceWhereAFreshOneWouldBe(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		harm func(*mount)
+		says string
+	}{
+		"key disabled":          {func(m *mount) { m.write("keys/myapi", map[string]any{"disabled": true}) }, `key "myapi" is disabled`},
+		"role gone":             {func(m *mount) { m.delete("roles/myapi") }, `unknown role "myapi"`},
+		"key remade":            {func(m *mount) { m.remakeKey("myapi") }, `earlier key "myapi"`},
+		"host refused":          {func(m *mount) { m.write("config", map[string]any{"allowed_hosts": "idp.example"}) }, "allowed_hosts"},
+		"no longer this client": {func(m *mount) { m.write("keys/myapi", map[string]any{"client_id": "other"}) }, "HTTP 401"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, _ := newSharedMount(t)
+			m.read("creds/myapi")
+			test.harm(m)
+			require.Contains(t, m.refused(logical.ReadOperation, "creds/myapi", nil), test.says)
+		})
+	}
+}
+
+func TestADisabledKeysTokenIsNotSharedOnceItIsEnabled(t *testing.T) {
+	t.Parallel()
+	m, p := newSharedMount(t)
+	old := m.tokenID()
+	m.write("keys/myapi", map[string]any{"disabled": true})
+	asked := len(p.requests(tokenPath))
+	m.refused(logical.ReadOperation, "creds/myapi", nil)
+	require.Len(t, p.requests(tokenPath), asked)
+	m.write("keys/myapi", map[string]any{"disabled": false})
+	require.NotEqual(t, old, m.tokenID())
+}
+
+func TestARoleThatIsNoLongerSharedGivesFreshTokens(t *testing.T) {
+	t.Parallel()
+	m, _ := newSharedMount(t)
+	old := m.tokenID()
+	m.write("roles/myapi", map[string]any{"delivery": ""})
+	require.NotEqual(t, old, m.tokenID())
+	require.Equal(t, 0, m.read("info").Data["shared_tokens"])
+}
+
+func TestASharedTokenLastsThroughAnOutage(t *testing.T) {
+	t.Parallel()
+	m, p := newSharedMount(t)
+	first := m.read("creds/myapi").Data
+	p.answerWith(tokenPath, http.StatusServiceUnavailable, jsonType, `{"error":"hunter2eyJ"}`)
+	pass(m, p, 250*time.Second)
+	var resp *logical.Response
+	require.Eventually(t, func() bool { resp = m.read("creds/myapi"); return len(resp.Warnings) > 0 }, eventually, poll)
+	require.Len(t, resp.Warnings, 1)
+	require.True(t, strings.HasPrefix(resp.Warnings[0], "The token could not be replaced so far, and is good until expires_at: token request at "), resp.Warnings[0])
+	require.Contains(t, resp.Warnings[0], "HTTP 503")
+	requireClean(t, strings.ReplaceAll(resp.Warnings[0], "hunter2eyJ", ""))
+	require.Equal(t, int64(10), resp.Data["ttl"], "soon, but not at once")
+	for _, name := range []string{"token_jti", "issued_at", "expires_at", "last_vault_rotation", "rotation_period"} {
+		require.Equal(t, first[name], resp.Data[name], name)
+	}
+
+	pass(m, p, 47*time.Second) // 3 s are left of it
+	require.Contains(t, m.failed(http.StatusBadGateway, logical.ReadOperation, "creds/myapi", nil), "HTTP 503")
+	require.Equal(t, 1, strings.Count(m.log.String(), "a shared token could not be replaced"))
+
+	p.interceptWith(nil)
+	m.clock.advance(2 * time.Second) // no pause
+	recovered := m.read("creds/myapi")
+	require.NotEqual(t, first["token_jti"], recovered.Data["token_jti"])
+	require.Empty(t, recovered.Warnings)
+	require.Equal(t, 1, strings.Count(m.log.String(), "a shared token was replaced, after failures"))
+	requireClean(t, m.log.String())
+}
+
+func TestAReaderOfASharedTokenThatGoesAwayLeavesItToTheOthers(t *testing.T) {
+	t.Parallel()
+	m, p := newSharedMount(t)
+	arrived, release := p.holdToken(1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-arrived
+		cancel()
+	}()
+	_, err := m.handle(ctx, logical.ReadOperation, "creds/myapi", nil)
+	require.EqualError(t, err, "the reader went away before there was a token")
+	coded, isCoded := err.(logical.HTTPCodedError) //nolint:errorlint // only a bare one keeps its code
+	require.True(t, isCoded)
+	require.Equal(t, http.StatusGatewayTimeout, coded.Code())
+	release()
+	m.read("creds/myapi")
+	require.Len(t, p.requests(tokenPath), 1)
+}
+
+func TestCleanEndsTheFetchOfASharedToken(t *testing.T) {
+	t.Parallel()
+	m, p := newSharedMount(t)
+	m.write("config", map[string]any{"request_timeout": 45})
+	arrived := make(chan struct{}, 1)
+	p.interceptWith(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, tokenPath) {
+			arrived <- struct{}{}
+		}
+		silent(tokenPath)(w, r)
+	})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := m.send(logical.ReadOperation, "creds/myapi", nil)
+		ended <- err
+	}()
+	<-arrived
+	begun := time.Now()
+	m.Cleanup(t.Context())
+	require.Error(t, <-ended)
+	require.Less(t, time.Since(begun), eventually, "well before request_timeout")
+	require.Equal(t, "the secrets engine is stopping", m.failed(http.StatusServiceUnavailable, logical.ReadOperation, "creds/myapi", nil))
+	require.Len(t, p.requests(tokenPath), 1)
+}
+
+func TestAPanicInTheBackgroundEndsTheFetchAndNotTheProcess(t *testing.T) {
+	t.Parallel()
+	m, p := newSharedMount(t)
+	m.read("check/myapi") // role, key and configuration are in memory
+	m.storage.intercept(func(verb, string) error { panic("hunter2") })
+	text := m.failed(http.StatusInternalServerError, logical.ReadOperation, "creds/myapi", nil)
+	require.Contains(t, text, "request-1")
+	require.NotContains(t, text, "hunter2")
+	for _, part := range []string{"panic: please report it", "request_id=request-1", "path=creds/myapi", "fetchInBackground"} {
+		require.Contains(t, m.log.String(), part)
+	}
+	require.NotContains(t, m.log.String(), "hunter2")
+
+	m.storage.intercept(nil)
+	pass(m, p, 2*time.Second) // no pause
+	m.read("creds/myapi")
+	m.write("keys/myapi", map[string]any{"assertion_ttl": 60}) // no lock is held for ever
 }

@@ -54,3 +54,22 @@ func TestAModuleThatIsNotInTheBinaryHasNoVersion(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "unknown", moduleVersion("example.com/none"))
 }
+
+func TestInfoCountsTheSharedTokensThatAreHeld(t *testing.T) {
+	t.Parallel()
+	m, p := newSharedMount(t)
+	held := func() any { return m.read("info").Data["shared_tokens"] }
+	require.Equal(t, 0, held())
+	m.read("creds/myapi")
+	m.read("creds/myapi")
+	require.Equal(t, 1, held())
+	m.write("roles/second", map[string]any{"key": "myapi", "delivery": "unleased"})
+	m.read("creds/second")
+	require.Equal(t, 1, held(), "of shared roles only")
+	pass(m, p, 301*time.Second)
+	require.Equal(t, 0, held(), "it has expired")
+	m.read("creds/myapi")
+	require.Equal(t, 1, held())
+	m.delete("roles/myapi")
+	require.Equal(t, 0, held())
+}

@@ -375,6 +375,7 @@ func (b *backend) updateKey(ctx context.Context, req *logical.Request, key *keyr
 	if err != nil {
 		return nil, err
 	}
+	defer b.dropTokens(key.Name())
 	if err := b.storeKey(ctx, req.Storage, key, changed); err != nil {
 		return nil, err
 	}

@@ -174,9 +174,11 @@ func TestARoleMovesBetweenKeys(t *testing.T) {
 func TestBadRoleSettingsAreRefusedByName(t *testing.T) {
 	t.Parallel()
 	for field, values := range map[string][]any{
-		"key":        {"-a", "..", "a/b", "é"},
-		"scopes":     {"a b", "a,,b", "a,b,", ",", []string{"a", ""}, []string{"  "}, []string{"a\tb"}, `a"b`, `a\b`, "é", "a\x00", "\x7f", []string{"a", "b c"}},
-		"parameters": {"resource", "=x", "=", "a b=c", "é=c", "a\n=b", "a=b\nc", "a=\x00", []string{"resource=x", ""}, []string{" "}, []string{"a=b", "c"}},
+		"key":            {"-a", "..", "a/b", "é"},
+		"scopes":         {"a b", "a,,b", "a,b,", ",", []string{"a", ""}, []string{"  "}, []string{"a\tb"}, `a"b`, `a\b`, "é", "a\x00", "\x7f", []string{"a", "b c"}},
+		"delivery":       {"x", "Leased", "LEASED", "leased,shared", "none", "0"},
+		"refresh_margin": {-1, "-1s", "24h", 86400, "86401s", 1 << 31},
+		"parameters":     {"resource", "=x", "=", "a b=c", "é=c", "a\n=b", "a=b\nc", "a=\x00", []string{"resource=x", ""}, []string{" "}, []string{"a=b", "c"}},
 	} {
 		t.Run(field, func(t *testing.T) {
 			t.Parallel()
@@ -425,4 +427,63 @@ func FuzzParameters(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestTheDeliveryOfARole(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	for given, stored := range map[any]string{"leased": "leased", "unleased": "unleased", " shared ": "shared", "": "leased", nil: "leased"} {
+		require.Equal(t, stored, m.write("roles/myapi", map[string]any{"delivery": given}).Data["delivery"])
+		require.Equal(t, stored, m.read("roles/myapi").Data["delivery"])
+	}
+	for given, stored := range map[any]int64{"1s": 1, 86399: 86399, "23h": 82800, "": 0, 0: 0} {
+		require.Equal(t, stored, m.write("roles/myapi", map[string]any{"refresh_margin": given}).Data["refresh_margin"])
+	}
+	require.Equal(t, `delivery: must be leased, unleased or shared, not "x"`, m.refused(logical.UpdateOperation, "roles/myapi", map[string]any{"delivery": "x"}))
+	require.NotContains(t, m.refused(logical.UpdateOperation, "roles/myapi", map[string]any{"delivery": "hunter2hunter2hunter2"}), "hunter2", "it may be a secret")
+}
+
+func TestOnlyALeaseRevokesTokens(t *testing.T) {
+	t.Parallel()
+	for _, delivery := range []delivery{unleased, shared} {
+		t.Run(string(delivery), func(t *testing.T) {
+			t.Parallel()
+			m := newRoleMount(t)
+			const says = "revoke_tokens: works with delivery=leased only"
+			require.Contains(t, m.refused(logical.UpdateOperation, "roles/myapi", map[string]any{"revoke_tokens": true, "delivery": delivery}), says)
+			require.Nil(t, m.read("roles/myapi"))
+
+			m.write("roles/myapi", map[string]any{"revoke_tokens": true})
+			for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
+				require.Contains(t, m.refused(operation, "roles/myapi", map[string]any{"delivery": delivery}), says)
+				require.Equal(t, "leased", m.read("roles/myapi").Data["delivery"], "the old entry stays")
+				require.Equal(t, true, m.read("roles/myapi").Data["revoke_tokens"])
+			}
+			m.write("roles/myapi", map[string]any{"delivery": delivery, "revoke_tokens": false})
+			require.Contains(t, m.refused(logical.PatchOperation, "roles/myapi", map[string]any{"revoke_tokens": true}), says)
+			require.Equal(t, false, m.read("roles/myapi").Data["revoke_tokens"])
+		})
+	}
+}
+
+func TestARoleThatWasStoredBeforeThereWasAChoiceIsLeased(t *testing.T) {
+	t.Parallel()
+	m, _ := newReadyMount(t)
+	var stored map[string]any
+	require.NoError(t, json.Unmarshal([]byte(m.storage.entries(t)["role/myapi"]), &stored))
+	for _, later := range []string{"delivery", "refresh_margin", "revoke_tokens", "allow_assertion"} {
+		require.Contains(t, stored, later)
+		delete(stored, later)
+	}
+	entry, err := logical.StorageEntryJSON("role/myapi", stored)
+	require.NoError(t, err)
+	require.NoError(t, m.storage.Put(t.Context(), entry))
+	m.InvalidateKey(t.Context(), "role/myapi")
+
+	data := m.read("roles/myapi").Data
+	require.Equal(t, []any{"leased", int64(0), false, false}, []any{data["delivery"], data["refresh_margin"], data["revoke_tokens"], data["allow_assertion"]})
+	require.NotNil(t, m.read("creds/myapi").Secret)
+	writes := m.storage.writes()
+	m.write("roles/myapi", data)
+	require.Equal(t, writes, m.storage.writes(), "it is as it would be written")
 }

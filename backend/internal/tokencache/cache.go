@@ -49,10 +49,9 @@ func New[B comparable](now func() time.Time, logger hclog.Logger) *Cache[B] {
 
 // Source is how a token is made, and when it is to be replaced.
 type Source struct {
-	// Fetch gets a new token. Its context is no reader's, so that one who goes away does not fail the others.
+	// Fetch gets a new token, in a limited time. Its context is no reader's, so that one who goes away does not fail the
+	// others.
 	Fetch func(context.Context) (*exchange.Token, error)
-	// WithTimeout limits a fetch, and the pause before it.
-	WithTimeout func(context.Context) (context.Context, context.CancelFunc)
 	// Margin is how much of its life a token should have left when a reader gets it.
 	Margin func(life time.Duration) time.Duration
 }
@@ -84,10 +83,14 @@ func (c *Cache[B]) Token(ctx context.Context, name string, basis B, source Sourc
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if refresh.err != nil {
+	switch {
+	case refresh.err == nil:
+		return c.share(s), nil
+	case c.life.Err() != nil:
+		return nil, ErrClosed
+	default:
 		return nil, refresh.err
 	}
-	return c.share(s), nil
 }
 
 // look returns what there is to serve, and the refresh that is worth waiting for: any where there is nothing to serve.
@@ -113,9 +116,12 @@ func (c *Cache[B]) look(name string, basis B, source Source) (*slot[B], *Shared,
 	}
 }
 
-// awaitBriefly returns the new token if it comes soon, otherwise the old one.
+// awaitBriefly returns the new token if it comes soon, otherwise the old one while that is usable.
 func (c *Cache[B]) awaitBriefly(ctx context.Context, s *slot[B], old *Shared, refresh *refresh) *Shared {
-	grace := time.NewTimer(refreshGrace)
+	c.mu.Lock()
+	usable := s.remaining(c.now()) - s.short()
+	c.mu.Unlock()
+	grace := time.NewTimer(min(refreshGrace, usable))
 	defer grace.Stop()
 	select {
 	case <-refresh.done:
@@ -144,16 +150,14 @@ func (c *Cache[B]) begin(s *slot[B], source Source) {
 
 // run replaces the token of a slot. It is the only one to do so at a time.
 func (c *Cache[B]) run(s *slot[B], source Source, pause time.Duration) {
-	ctx, cancel := source.WithTimeout(c.life)
-	defer cancel()
 	if pause > 0 {
 		select {
 		case <-time.After(pause):
-		case <-ctx.Done():
+		case <-c.life.Done():
 		}
 	}
 	attemptedAt := c.now()
-	token, err := source.Fetch(ctx)
+	token, err := source.Fetch(c.life)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,7 +173,7 @@ func (c *Cache[B]) tell(s *slot[B], err error) {
 	switch {
 	case s.token != nil && err != nil && s.failure == nil:
 		c.logger.Warn("a shared token could not be replaced; it is served while it lasts", "role", s.name, "expires_at", s.expiry().UTC().Format(time.RFC3339), "error", err)
-	case err == nil && s.failure != nil:
+	case s.token != nil && err == nil && s.failure != nil:
 		c.logger.Info("a shared token was replaced, after failures", "role", s.name)
 	}
 }

@@ -1,0 +1,96 @@
+package tokencache
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+)
+
+func slotOf(life, margin time.Duration) *slot[string] {
+	return &slot[string]{token: &exchange.Token{Token: &tokenendpoint.Token{RequestedAt: time.Unix(0, 0), Lifetime: life}}, margin: margin}
+}
+
+func TestASlotWithoutATokenIsDueAndNotUsable(t *testing.T) {
+	t.Parallel()
+	empty := &slot[string]{}
+	require.True(t, empty.due(time.Now()))
+	require.False(t, empty.usable(time.Now()))
+}
+
+func TestWhenATokenIsDueAndHowLongItIsUsable(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ life, margin, due, unusable time.Duration }{
+		{24 * time.Hour, time.Minute, 24*time.Hour - 65*time.Second, 24*time.Hour - 5*time.Second},
+		{5 * time.Minute, time.Minute, 235 * time.Second, 295 * time.Second},
+		{50 * time.Second, 10 * time.Second, 35 * time.Second, 45 * time.Second},
+		{49 * time.Second, 10 * time.Second, 34100 * time.Millisecond, 44100 * time.Millisecond},
+		{10 * time.Second, 5 * time.Second, 4 * time.Second, 9 * time.Second},
+		{time.Second, time.Second, 0, 900 * time.Millisecond},
+	} {
+		s := slotOf(test.life, test.margin)
+		at := func(age time.Duration) time.Time { return time.Unix(0, 0).Add(age) }
+		if test.due > 0 {
+			require.False(t, s.due(at(test.due-1)), "%+v", test)
+		}
+		require.True(t, s.due(at(test.due)), "%+v", test)
+		require.True(t, s.usable(at(test.unusable-1)), "%+v", test)
+		require.False(t, s.usable(at(test.unusable)), "%+v", test)
+	}
+}
+
+func TestTheTTLOfAShare(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		age    time.Duration
+		failed bool
+		ttl    time.Duration
+	}{
+		{0, false, 240 * time.Second},
+		{time.Millisecond, false, 239 * time.Second},
+		{235 * time.Second, false, 5 * time.Second},
+		{240 * time.Second, false, time.Second},
+		{299 * time.Second, false, time.Second},
+		{235 * time.Second, true, 10 * time.Second},
+		{280 * time.Second, true, 10 * time.Second},
+		{280*time.Second + 1, true, 9 * time.Second},
+		{290 * time.Second, true, 5 * time.Second},
+		{297 * time.Second, true, time.Second},
+		{299 * time.Second, true, time.Second},
+	} {
+		s := slotOf(5*time.Minute, time.Minute)
+		if test.failed {
+			s.failure = errProvider
+		}
+		shared := s.share(time.Unix(0, 0).Add(test.age))
+		require.Equal(t, test.ttl, shared.TTL, "%+v", test)
+		require.Equal(t, s.failure, shared.Failure)
+	}
+}
+
+func TestAConcludedRefreshTellsAllWhoWait(t *testing.T) {
+	t.Parallel()
+	s, half := slotOf(5*time.Minute, time.Minute), func(life time.Duration) time.Duration { return life / 2 }
+	old := s.token
+	failed := &refresh{done: make(chan struct{})}
+	s.refresh = failed
+	s.conclude(nil, errProvider, half)
+	<-failed.done
+	require.Equal(t, errProvider, failed.err)
+	require.Equal(t, errProvider, s.failure)
+	require.Same(t, old, s.token, "it is kept")
+	require.Equal(t, time.Minute, s.margin)
+	require.Nil(t, s.refresh)
+
+	succeeded := &refresh{done: make(chan struct{})}
+	s.refresh = succeeded
+	s.conclude(slotOf(time.Minute, 0).token, nil, half)
+	<-succeeded.done
+	require.NoError(t, succeeded.err)
+	require.NoError(t, s.failure)
+	require.NotSame(t, old, s.token)
+	require.Equal(t, 30*time.Second, s.margin, "the new token's")
+}
