@@ -76,10 +76,11 @@ fuzz: ## Each fuzz target for FUZZTIME (20s)
 	done
 
 .PHONY: bench
-bench: ## Benchmarks, BENCHCOUNT (10) rounds, summed up by benchstat
+bench: ## Benchmarks: of the code, and in a real Vault beside what it is compared with, BENCHCOUNT (10) rounds of each
 	@mkdir -p bin
-	@go test -run '^$$' -bench . -benchmem -count '$(BENCHCOUNT)' ./backend/... ./integrationtest/bench/... | tee bin/bench.txt
+	@go test -run '^$$' -bench . -benchmem -count '$(BENCHCOUNT)' ./backend/... | tee bin/bench.txt
 	@$(TOOL) benchstat bin/bench.txt
+	@go run ./integrationtest/bench/run -rounds '$(BENCHCOUNT)' | tee bin/bench-vault.txt
 
 .PHONY: soak
 soak: ## Longer forms: each fuzz target for SOAKTIME (10m), and the integration tests with what is too long for make test
@@ -93,5 +94,5 @@ vuln: ## Look for known vulnerabilities in what the plugin uses (needs the Go vu
 ##@ Other
 
 .PHONY: clean
-clean: ## Remove what was built here (Vault and Keycloak stay in the user's cache folder)
+clean: ## Remove what was built here (Vault, Keycloak and OpenTofu stay in the user's cache folder)
 	@rm -rf bin

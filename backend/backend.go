@@ -125,7 +125,7 @@ func (b *backend) paths() []*framework.Path {
 // invalidate is called when another node wrote to storage.
 func (b *backend) invalidate(_ context.Context, storagePath string) {
 	if storagePath == configStoragePath {
-		b.config.drop(configStoragePath)
+		b.configChanged()
 	}
 	if name, ok := keyring.NameOf(storagePath); ok {
 		b.keyChanged(name)

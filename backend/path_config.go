@@ -158,12 +158,18 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, _ *fram
 		return nil, err
 	}
 	if !reflect.DeepEqual(before, settings) {
-		defer b.config.drop(configStoragePath)
+		defer b.configChanged()
 		if err := putEntry(ctx, req.Storage, configStoragePath, configEntry{Format: configFormat, Settings: configSettings(settings)}); err != nil {
 			return nil, err
 		}
 	}
 	return configAnswer(settings), nil
+}
+
+// configChanged forgets what this node holds of the configuration, whether or not the write of it succeeded.
+func (b *backend) configChanged() {
+	b.config.drop(configStoragePath)
+	b.tokens.DropIf(func(tokenBasis) bool { return true })
 }
 
 func (b *backend) validateConfig(ctx context.Context, settings tokenendpoint.Config) error {
@@ -184,7 +190,7 @@ func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, _ *fra
 	if _, err := readConfigEntry(ctx, req.Storage); isNewerFormat(err) {
 		return nil, err
 	}
-	defer b.config.drop(configStoragePath)
+	defer b.configChanged()
 	if err := req.Storage.Delete(ctx, configStoragePath); err != nil {
 		return nil, fmt.Errorf("delete the configuration: %w", err)
 	}

@@ -107,6 +107,7 @@ func badNames() []badInput {
 			{http.MethodGet, "roles/", "name"},
 			{http.MethodGet, "creds/", "role"},
 			{http.MethodGet, "check/", "role"},
+			{http.MethodGet, "assertion/", "role"},
 		} {
 			row := badInput{
 				name: fmt.Sprintf("a name with %s: %s %s", what, operation.method, operation.path), method: operation.method, path: operation.path + name,
@@ -195,6 +196,13 @@ func badRoles() []badInput {
 		role("a parameter without a value sign", fields("parameters", []string{"resource"}), "parameters: ", "name=value"),
 		role("a parameter without a name", fields("parameters", []string{"=x"}), "parameters: "),
 		role("a blank parameter", fields("parameters", []string{" "}), "parameters: ", "item 1"),
+		role("an unknown delivery", fields("delivery", "rented"), "delivery: ", `"rented"`, "leased, unleased or shared"),
+		role("a delivery in upper case", fields("delivery", "SHARED"), "delivery: ", `"SHARED"`, "leased, unleased or shared"),
+		role("a negative margin", fields("refresh_margin", -1), "refresh_margin: ", "negative"),
+		role("a margin of a day", fields("refresh_margin", "24h"), "refresh_margin: ", "less than 24h"),
+		role("a margin of fractions", fields("refresh_margin", "1500ms"), "refresh_margin: ", "whole seconds"),
+		role("revoked tokens without a lease", fields("revoke_tokens", true, "delivery", "unleased"), "revoke_tokens: ", "delivery=leased", "unleased"),
+		role("revoked tokens of many readers", fields("revoke_tokens", true, "delivery", "shared"), "revoke_tokens: ", "delivery=leased", "shared"),
 	}
 	for _, reserved := range []string{"grant_type", "client_assertion", "CLIENT_ID", "Scope", "scopes", "refresh_token", "subject_token", "request_uri", "client_session_state"} {
 		rows = append(rows, role("the reserved parameter "+reserved, fields("parameters", []string{reserved + "=x"}), "parameters: ", reserved))
@@ -231,6 +239,8 @@ func badJSONTypes() []badInput {
 		{name: "true for a whole number", path: "config", body: fields("max_retries", true), want: []string{"max_retries: ", "whole number"}},
 		{name: "an octal number", path: "config", body: fields("max_retries", "01"), want: []string{"max_retries: ", "whole number"}},
 		{name: "a fraction for a duration", body: fields("assertion_ttl", 45.5), want: []string{"assertion_ttl: ", "whole seconds"}},
+		{name: "text for true or false, on a role", path: "roles/myapi", body: fields("revoke_tokens", "perhaps"), want: []string{"revoke_tokens: ", "true or false"}},
+		{name: "a number for a delivery", path: "roles/myapi", body: fields("delivery", 1), want: []string{"delivery: ", "string"}},
 		{name: "text for true or false", body: fields("disabled", "perhaps"), want: []string{"disabled: ", "true or false"}},
 		{name: "a number for true or false", body: fields("deletion_allowed", 1), want: []string{"deletion_allowed: ", "true or false"}},
 		{name: "numbers in a list", path: "roles/myapi", body: fields("scopes", []any{"one", 2}), want: []string{"scopes: ", "list of strings"}},
@@ -264,6 +274,7 @@ func badFields() []badInput {
 		{http.MethodDelete, "roles/myapi", ""},
 		{http.MethodGet, "creds/myapi", ""},
 		{http.MethodGet, "check/myapi", ""},
+		{http.MethodGet, "assertion/myapi", ""},
 		{http.MethodGet, "info", ""},
 	} {
 		unknown := badInput{name: "an unknown field: " + operation.method + " " + operation.path, method: operation.method, path: operation.path, want: []string{`unknown field "nonsense"`}}
@@ -292,6 +303,10 @@ func badFields() []badInput {
 
 func badDeletions() []badInput {
 	return []badInput{
+		{
+			name: "an assertion of a role that hands out none", method: http.MethodGet, path: "assertion/myapi",
+			want: []string{"hands out no assertions", "roles/myapi allow_assertion=true"},
+		},
 		{name: "deleting a key without deletion_allowed", method: http.MethodDelete, want: []string{"deletion_allowed=true"}},
 	}
 }

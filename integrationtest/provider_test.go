@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -58,10 +59,13 @@ func newKeycloakProvider(baseURL string, w *witness) (*provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	proxy := httptest.NewServer(w.observe(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(target)
-		r.Out.Host = r.In.Host
-	}}))
+	proxy := httptest.NewServer(w.observe(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.Out.Host = r.In.Host
+		},
+		ErrorLog: log.New(io.Discard, "", 0), // a test may end, and its mount, while a token is refreshed
+	}))
 	admin := keycloak.NewAdmin(proxy.URL, "admin", "admin")
 	return &provider{
 		issuer: admin.Issuer(testRealm),

@@ -16,6 +16,7 @@ func Compare(b *testing.B, subject, baseline func() error) {
 	b.Helper()
 	calls := max(1, b.N/rounds)
 	var subjectTimes, baselineTimes, ratios []float64
+	b.ResetTimer() // what came before is no part of b.N calls
 	for range rounds {
 		subjectTime := measure(b, calls, subject)
 		baselineTime := measure(b, calls, baseline)

@@ -74,7 +74,7 @@ func (c *Cache[B]) Token(ctx context.Context, name string, basis B, source Sourc
 	case shared != nil && refresh == nil:
 		return shared, nil
 	case shared != nil:
-		return c.awaitBriefly(ctx, s, shared, refresh), nil
+		return c.awaitBriefly(ctx, s, refresh), nil
 	case refresh == nil:
 		return nil, ErrClosed
 	}
@@ -117,7 +117,7 @@ func (c *Cache[B]) look(name string, basis B, source Source) (*slot[B], *Shared,
 }
 
 // awaitBriefly returns the new token if it comes soon, otherwise the old one while that is usable.
-func (c *Cache[B]) awaitBriefly(ctx context.Context, s *slot[B], old *Shared, refresh *refresh) *Shared {
+func (c *Cache[B]) awaitBriefly(ctx context.Context, s *slot[B], refresh *refresh) *Shared {
 	c.mu.Lock()
 	usable := s.remaining(c.now()) - s.short()
 	c.mu.Unlock()
@@ -125,11 +125,10 @@ func (c *Cache[B]) awaitBriefly(ctx context.Context, s *slot[B], old *Shared, re
 	defer grace.Stop()
 	select {
 	case <-refresh.done:
-		return c.share(s)
 	case <-grace.C:
 	case <-ctx.Done():
 	}
-	return old
+	return c.share(s)
 }
 
 func (c *Cache[B]) share(s *slot[B]) *Shared {

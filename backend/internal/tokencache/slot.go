@@ -55,7 +55,7 @@ func (s *slot[B]) usable(now time.Time) bool {
 func (s *slot[B]) share(now time.Time) *Shared {
 	left := s.remaining(now)
 	ttl := left - s.margin
-	if s.failure != nil {
+	if s.failure != nil || left < s.margin { // the provider is down, or slow
 		ttl = min(10*time.Second, left/2)
 	}
 	return &Shared{Token: s.token, TTL: max(ttl.Truncate(time.Second), time.Second), Failure: s.failure}

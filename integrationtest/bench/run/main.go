@@ -1,0 +1,73 @@
+// Command run measures the plugin in a real Vault, in one run with what it is compared with: a plugin that does nothing, Vault's own transit and KV engines, and a
+// Go program without Vault. It prints how long reads take, how many are done in a second, how much memory the plugin takes, and how that stands to the goals.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// concurrencies are the numbers of readers at once. The goals name both.
+func concurrencies() []int { return []int{1, 64} }
+
+type options struct {
+	rounds int
+	slice  time.Duration
+	keys   int
+}
+
+func main() {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var o options
+	flags := flag.NewFlagSet("run", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.IntVar(&o.rounds, "rounds", 10, "how `many` times everything is measured, in turns")
+	flags.DurationVar(&o.slice, "slice", 500*time.Millisecond, "how `long` each thing is measured in a round")
+	flags.IntVar(&o.keys, "keys", 10_000, "how `many` keys and roles the full mount has")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if o.rounds < 1 {
+		return errors.New("-rounds must be at least 1")
+	}
+	s, err := startServers(ctx)
+	defer s.stop()
+	if err != nil {
+		return err
+	}
+	b, err := newBenchmark(s, o)
+	if err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"Mounting the engines", b.mount},
+		{fmt.Sprintf("Making %d keys and roles", o.keys), b.fill},
+		{"Reading each of them", b.warm},
+		{"Reading one shared token all at once", b.crowd},
+		{fmt.Sprintf("Measuring, about %s", o.duration(len(b.subjects()))), b.measure},
+	} {
+		fmt.Fprintln(stderr, step.what, "...")
+		if err := step.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	return b.print(stdout)
+}

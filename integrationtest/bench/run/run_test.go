@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"regexp"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestReportsEverySubjectAndGoal(t *testing.T) {
+	t.Parallel()
+	var stdout bytes.Buffer
+	require.NoError(t, run(t.Context(), []string{"-rounds", "1", "-slice", "10ms", "-keys", "4"}, &stdout, io.Discard))
+	for _, name := range []string{kvRead, transitSign, noopRead, noopLeased, goProgram, credsLeased, credsUnleased, credsShared, assertion} {
+		require.Regexp(t, `(?s)1 at once.*\n`+name+` .*64 at once.*\n`+name+` `, stdout.String())
+	}
+	for _, g := range goals() {
+		line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(g.what) + ` +` + g.bound.String() + ` +\S+ +\S+ +(met|met in some rounds|missed)$`)
+		if runtime.GOOS == "linux" { // elsewhere the memory is not known
+			require.Regexp(t, line, stdout.String())
+		}
+	}
+	require.Regexp(t, `provider requests for 1000 shared readers .* met\n`, stdout.String())
+}
+
+func TestRefusesNoRounds(t *testing.T) {
+	t.Parallel()
+	require.ErrorContains(t, run(t.Context(), []string{"-rounds", "0"}, io.Discard, io.Discard), "at least 1")
+}
+
+func TestSpread(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, spread{2, 1, 9}, spreadOf([]float64{9, 1, 2}))
+	require.Equal(t, spread{2.5, 1, 4}, spreadOf([]float64{4, 1, 3, 2}))
+}
+
+func TestMissedOnlyWhereEveryRoundMissed(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		bound   bound
+		shown   string
+		spread  spread
+		verdict string
+	}{
+		{atLeast(1), "≥ 1", spread{1, 0.5, 2}, "met"},
+		{atLeast(1), "≥ 1", spread{0.9, 0.5, 1}, "met in some rounds"},
+		{atLeast(1), "≥ 1", spread{0.9, 0.5, 0.99}, "missed"},
+		{atMost(0.1), "≤ 0.1", spread{-3, -4, 1}, "met"},
+		{atMost(0.1), "≤ 0.1", spread{0.2, 0.1, 1}, "met in some rounds"},
+		{atMost(0.1), "≤ 0.1", spread{0.2, 0.11, 1}, "missed"},
+		{bound{1, 1}, "= 1", spread{1, 1, 1}, "met"},
+		{bound{1, 1}, "= 1", spread{0, 0, 0}, "missed"},
+		{bound{1, 1}, "= 1", spread{2, 2, 2}, "missed"},
+	} {
+		require.Equal(t, c.shown, c.bound.String())
+		require.Equal(t, c.verdict, c.bound.verdict(c.spread), "%s %v", c.bound, c.spread)
+	}
+}
+
+func TestManyKeysAreGoodAndAllDifferent(t *testing.T) {
+	t.Parallel()
+	keys, err := manyKeys(5)
+	require.NoError(t, err)
+	require.Len(t, keys, 5)
+	moduli := map[string]bool{}
+	for _, text := range keys {
+		block, rest := pem.Decode([]byte(text))
+		require.Empty(t, rest)
+		parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		require.NoError(t, err)
+		key, ok := parsed.(*rsa.PrivateKey)
+		require.True(t, ok)
+		require.NoError(t, key.Validate())
+		require.Equal(t, 2048, key.N.BitLen())
+		moduli[key.N.String()] = true
+	}
+	require.Len(t, moduli, 5)
+}
