@@ -44,6 +44,13 @@ func (b *backend) pathAssertion() *framework.Path {
 }
 
 func (b *backend) readAssertion(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+	name, role, err := b.roleIn(ctx, req, data)
+	if err != nil {
+		return nil, err
+	}
+	if !role.AllowAssertion {
+		return nil, userErrorf("role %q hands out no assertions; to allow it: vault write %sroles/%s allow_assertion=true", name, req.MountPoint, name)
+	}
 	r, err := b.newTokenRequest(ctx, req, data)
 	if err != nil {
 		return nil, err
@@ -59,27 +66,23 @@ func (b *backend) readAssertion(ctx context.Context, req *logical.Request, data 
 		"client_id":             settings.ClientID,
 		"token_endpoint":        assertion.TokenEndpoint,
 		"issuer":                settings.Issuer,
-		"key_id":                assertion.Version.KeyID(),
+		"key_id":                assertion.KeyID,
 		"expires_at":            timestamp(assertion.ExpiresAt),
 		"jti":                   assertion.JTI,
 	}}, nil
 }
 
-// assertion signs only for an endpoint that the configuration would let a token request go to.
+// assertion signs only for an endpoint that the configuration would let a token request go to. One that is discovered was
+// checked then.
 func (r *tokenRequest) assertion(ctx context.Context) (*exchange.Assertion, error) {
-	if !r.role.AllowAssertion {
-		return nil, userErrorf("role %q hands out no assertions; to allow it: vault write %sroles/%s allow_assertion=true", r.name, r.req.MountPoint, r.name)
+	if endpoint := r.key.Settings().TokenEndpoint; endpoint != "" {
+		if err := r.config.client.CheckURL(endpoint); err != nil {
+			return nil, userErrorf("token_endpoint of key %q %w", r.key.Name(), err)
+		}
 	}
 	ctx, cancel := r.config.client.WithTimeout(ctx)
 	defer cancel()
-	assertion, err := r.exchanger.Assertion(ctx, r.config.client, r.key, maxAssertionTTL)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.config.client.CheckURL(assertion.TokenEndpoint); err != nil {
-		return nil, userErrorf("token_endpoint of key %q %w", r.key.Name(), err)
-	}
-	return assertion, nil
+	return r.exchanger.Assertion(ctx, r.config.client, r.key, maxAssertionTTL)
 }
 
 const assertionHelp = `

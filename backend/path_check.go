@@ -241,7 +241,7 @@ func (c *check) checkToken(ctx context.Context) error {
 	request := c.backend.exchangeRequest(c.req, c.key, c.roleName, c.role)
 	now := c.backend.now()
 	var accepted []*attempt
-	defer func() { c.discardTokens(ctx, request, accepted) }()
+	defer func() { c.discardTokens(ctx, accepted) }()
 	var refusal *attempt // of the version that is to sign
 	for _, version := range c.key.Live(now) {
 		tried := &attempt{version: version, state: c.key.State(version, now)}
@@ -342,12 +342,12 @@ func (c *check) describeToken(token *exchange.Token) {
 }
 
 // discardTokens revokes the check's tokens where that can be done. Nobody has them, and they end by themselves.
-func (c *check) discardTokens(ctx context.Context, request exchange.Request, accepted []*attempt) {
+func (c *check) discardTokens(ctx context.Context, accepted []*attempt) {
 	if len(accepted) == 0 {
 		return
 	}
 	for _, tried := range accepted {
-		revoked, err := c.backend.exchanger.Revoke(ctx, c.client, request, tried.version, tried.token.AccessToken)
+		revoked, err := c.backend.exchanger.Revoke(ctx, c.client, c.key, tried.version, tried.token.AccessToken)
 		switch {
 		case err != nil:
 			c.line("revocation", "-", "what the check got was not revoked and ends by itself: "+err.Error())

@@ -206,6 +206,7 @@ func (r *tokenRequest) leased(token *exchange.Token) *logical.Response {
 	internal := map[string]any{"role": r.name}
 	if r.role.RevokeTokens {
 		internal[leaseKey], internal[leaseKeyID] = r.key.Name(), r.key.ID()
+		internal[leaseIssuer], internal[leaseClient] = r.key.Settings().Issuer, r.key.Settings().ClientID
 	}
 	resp := r.Secret(accessTokenType).Response(leasedData(token), internal)
 	resp.Secret.TTL = r.role.rest(token, r.now())
@@ -229,7 +230,7 @@ func missingScopes(mount, roleName string, token *exchange.Token) string {
 }
 
 func marginTooLong(mount, roleName string, r *role, token *exchange.Token) string {
-	return fmt.Sprintf("refresh_margin is %s, and the token's whole life only %s: %s are kept instead. Set a shorter one, or none: vault write %sroles/%s refresh_margin=0",
+	return fmt.Sprintf("refresh_margin is %s, and the token's whole life only %s: %s is kept instead. Set a shorter one, or none: vault write %sroles/%s refresh_margin=0",
 		compact(r.RefreshMargin), compact(token.Lifetime), compact(r.margin(token.Lifetime)), mount, roleName)
 }
 

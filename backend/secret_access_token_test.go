@@ -17,6 +17,7 @@ import (
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
 )
 
 func (m *mount) endLease(operation logical.Operation, lease *logical.Secret) (*logical.Response, error) {
@@ -94,6 +95,7 @@ func TestTheEndOfALeaseRevokesTheToken(t *testing.T) {
 	leased := m.read("creds/myapi")
 	require.Equal(t, map[string]any{
 		"secret_type": "access_token", "role": "myapi", "revoke_with_key": "myapi", "revoke_with_key_id": m.keyOwnID(),
+		"revoke_at_issuer": p.issuer(), "revoke_as_client": "my-client",
 	}, leased.Secret.InternalData, "no token in it")
 	token := leased.Data["access_token"].(string)
 	require.True(t, p.active(token))
@@ -159,6 +161,16 @@ func TestALeaseMadeWithoutRevocationRevokesNothing(t *testing.T) {
 	require.Empty(t, p.requests(revocationPath))
 }
 
+func TestATokenThatHasEndedIsNotRevoked(t *testing.T) {
+	t.Parallel()
+	m, p := newRevokingMount(t)
+	leased := m.read("creds/myapi")
+	m.clock.advance(time.Hour)
+	m.revoke(leased)
+	require.Empty(t, p.requests(revocationPath))
+	require.NotContains(t, m.log.String(), "[WARN]")
+}
+
 func TestTheKeysOwnRevocationEndpointIsUsed(t *testing.T) {
 	t.Parallel()
 	m, p := newRevokingMount(t)
@@ -206,6 +218,16 @@ func TestATokenThatIsNotRevokedIsALineInTheLog(t *testing.T) {
 			m.write("keys/other", map[string]any{"type": "ed25519"})
 			p.register(m, "other", "my-client")
 		}, "HTTP 400"},
+		"another issuer": {func(m *mount, _ *provider, _ *logical.Response) {
+			m.write("keys/myapi", map[string]any{"issuer": newProvider(m.tb, idp.Options{}).issuer()})
+		}, "registered elsewhere since"},
+		"another client": {func(m *mount, _ *provider, _ *logical.Response) {
+			m.write("keys/myapi", map[string]any{"client_id": "another"})
+		}, "registered elsewhere since"},
+		"a panic": {func(m *mount, _ *provider, _ *logical.Response) {
+			m.InvalidateKey(m.tb.Context(), "key/myapi")
+			m.storage.intercept(func(verb, string) error { panic("hunter2") })
+		}, "internal error in the secrets engine"},
 		"provider answers 503": {func(_ *mount, p *provider, _ *logical.Response) {
 			p.answerWith(revocationPath, http.StatusServiceUnavailable, jsonType, `{}`)
 		}, "HTTP 503"},
@@ -269,16 +291,23 @@ func TestAProviderThatIsDownIsNotAskedForEachLease(t *testing.T) {
 	require.Equal(t, 1, asked())
 	require.Equal(t, 4, strings.Count(m.log.String(), "not tried, as the provider was not reached less than 10s ago"))
 	m.revoke(second)
-	require.Equal(t, 2, asked(), "another key may be another provider's")
+	require.Equal(t, 1, asked(), "it is the same provider")
+	elsewhere := newProvider(t, idp.Options{})
+	m.write("keys/third", map[string]any{"type": "ed25519", "client_id": "third", "issuer": elsewhere.issuer()})
+	m.write("roles/third", map[string]any{"key": "third", "revoke_tokens": true})
+	elsewhere.register(m, "third", "third")
+	third := m.read("creds/third")
+	m.revoke(third)
+	require.False(t, elsewhere.active(third.Data["access_token"].(string)), "another provider is well")
 	m.clock.advance(revocationPause)
 	m.revoke(first)
-	require.Equal(t, 3, asked(), "tried again")
+	require.Equal(t, 2, asked(), "tried again")
 
 	m.clock.advance(revocationPause)
 	p.interceptWith(nil)
 	m.revoke(first)
 	m.revoke(first)
-	require.Equal(t, 5, asked(), "it is back")
+	require.Equal(t, 4, asked(), "it is back")
 }
 
 func TestARefusedRevocationHoldsUpNoOther(t *testing.T) {

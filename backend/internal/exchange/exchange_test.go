@@ -311,7 +311,7 @@ func TestADiscoveryFailureSendsNoAssertion(t *testing.T) {
 	_, err := f.Token(t.Context(), f.client, f.request())
 	require.ErrorContains(t, err, "another issuer")
 	require.Empty(t, f.provider.received(tokenPath))
-	_, err = f.Revoke(t.Context(), f.client, f.request(), f.key.Active(time.Now()), "token")
+	_, err = f.Revoke(t.Context(), f.client, f.key, f.key.Active(time.Now()), "token")
 	require.ErrorContains(t, err, "another issuer")
 	require.Empty(t, f.provider.received(revocationPath))
 }
@@ -332,7 +332,7 @@ func TestRevoke(t *testing.T) {
 			})
 			token := f.token(t, f.request())
 			for range 2 { // a revoked token may be revoked again
-				revoked, err := f.Revoke(t.Context(), f.client, f.request(), f.key.Active(time.Now()), token.AccessToken)
+				revoked, err := f.Revoke(t.Context(), f.client, f.key, f.key.Active(time.Now()), token.AccessToken)
 				require.NoError(t, err)
 				require.True(t, revoked)
 			}
@@ -350,7 +350,7 @@ func TestRevokeWithoutAnEndpointDoesNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.provider.responses[discoveryPath] = `{"issuer":"` + f.provider.issuer() + `","token_endpoint":"` + f.provider.URL + tokenPath + `"}`
-	revoked, err := f.Revoke(t.Context(), f.client, f.request(), f.key.Active(time.Now()), "token")
+	revoked, err := f.Revoke(t.Context(), f.client, f.key, f.key.Active(time.Now()), "token")
 	require.NoError(t, err)
 	require.False(t, revoked)
 	require.Empty(t, f.provider.received(revocationPath))
@@ -359,7 +359,7 @@ func TestRevokeWithoutAnEndpointDoesNothing(t *testing.T) {
 func TestRevokeReportsARefusal(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(s *keyring.Settings) { s.ClientID = "unknown" })
-	revoked, err := f.Revoke(t.Context(), f.client, f.request(), f.key.Active(time.Now()), "hunter2")
+	revoked, err := f.Revoke(t.Context(), f.client, f.key, f.key.Active(time.Now()), "hunter2")
 	require.ErrorContains(t, err, "HTTP 401")
 	require.NotContains(t, err.Error(), "hunter2")
 	require.False(t, revoked)

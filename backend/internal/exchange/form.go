@@ -31,8 +31,8 @@ type Assertion struct {
 	*clientauth.Assertion
 	// TokenEndpoint is where it may be sent.
 	TokenEndpoint string
-	// Version is the one that signed it.
-	Version *keyring.Version
+	// KeyID is the kid of the version that signed it.
+	KeyID string
 }
 
 // Assertion signs an assertion that is good for the key's own assertion_ttl, and no longer than longest. The provider is
@@ -47,7 +47,7 @@ func (e *Exchanger) Assertion(ctx context.Context, client *tokenendpoint.Client,
 	if err != nil {
 		return nil, err
 	}
-	return &Assertion{Assertion: assertion, TokenEndpoint: endpoint, Version: version}, nil
+	return &Assertion{Assertion: assertion, TokenEndpoint: endpoint, KeyID: version.KeyID()}, nil
 }
 
 func (e *Exchanger) sign(key *keyring.Key, version *keyring.Version, ttl time.Duration) (*clientauth.Assertion, error) {
@@ -56,17 +56,17 @@ func (e *Exchanger) sign(key *keyring.Key, version *keyring.Version, ttl time.Du
 
 // Revoke asks the provider to end a token (RFC 7009). It says false, and no error, when the provider has no revocation
 // endpoint.
-func (e *Exchanger) Revoke(ctx context.Context, client *tokenendpoint.Client, request Request, version *keyring.Version, accessToken string) (bool, error) {
-	endpoint := request.Key.Settings().RevocationEndpoint
+func (e *Exchanger) Revoke(ctx context.Context, client *tokenendpoint.Client, key *keyring.Key, version *keyring.Version, accessToken string) (bool, error) {
+	endpoint := key.Settings().RevocationEndpoint
 	if endpoint == "" {
-		metadata, err := client.Discover(ctx, request.Key.Settings().Issuer)
+		metadata, err := client.Discover(ctx, key.Settings().Issuer)
 		if err != nil || metadata.RevocationEndpoint == "" {
 			return false, err
 		}
 		endpoint = metadata.RevocationEndpoint
 	}
 	err := client.Revoke(ctx, endpoint, func() (url.Values, error) {
-		form, err := e.authentication(request, version)
+		form, err := e.authentication(key, version)
 		if err != nil {
 			return nil, err
 		}
@@ -78,7 +78,7 @@ func (e *Exchanger) Revoke(ctx context.Context, client *tokenendpoint.Client, re
 }
 
 func (e *Exchanger) tokenForm(request Request, version *keyring.Version) (url.Values, error) {
-	authentication, err := e.authentication(request, version)
+	authentication, err := e.authentication(request.Key, version)
 	if err != nil {
 		return nil, err
 	}
@@ -93,9 +93,9 @@ func (e *Exchanger) tokenForm(request Request, version *keyring.Version) (url.Va
 }
 
 // authentication is the part of a form that says who the client is, with a new assertion (RFC 7523 §2.2).
-func (e *Exchanger) authentication(request Request, version *keyring.Version) (url.Values, error) {
-	settings := request.Key.Settings()
-	assertion, err := e.sign(request.Key, version, settings.AssertionTTL)
+func (e *Exchanger) authentication(key *keyring.Key, version *keyring.Version) (url.Values, error) {
+	settings := key.Settings()
+	assertion, err := e.sign(key, version, settings.AssertionTTL)
 	if err != nil {
 		return nil, err
 	}

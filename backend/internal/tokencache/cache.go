@@ -16,8 +16,8 @@ import (
 const (
 	// refreshPause is the least time between two attempts to replace one token.
 	refreshPause = time.Second
-	// refreshGrace is how long a reader that would get less than the margin waits for the refresh. Only sparse readers do:
-	// with many, one comes while there still is time.
+	// refreshGrace is how long after its begin a refresh is worth waiting for, to a reader that would get less than the margin:
+	// one that follows ttl, as that ends where the margin begins, where no other came before.
 	refreshGrace = time.Second
 )
 
@@ -109,7 +109,7 @@ func (c *Cache[B]) look(name string, basis B, source Source) (*slot[B], *Shared,
 	switch {
 	case !s.usable(now):
 		return s, nil, s.refresh
-	case s.failure == nil && s.remaining(now) < s.margin:
+	case s.worthWaiting(now) > 0:
 		return s, s.share(now), s.refresh
 	default:
 		return s, s.share(now), nil
@@ -119,9 +119,8 @@ func (c *Cache[B]) look(name string, basis B, source Source) (*slot[B], *Shared,
 // awaitBriefly returns the new token if it comes soon, otherwise the old one while that is usable.
 func (c *Cache[B]) awaitBriefly(ctx context.Context, s *slot[B], refresh *refresh) *Shared {
 	c.mu.Lock()
-	usable := s.remaining(c.now()) - s.short()
+	grace := time.NewTimer(s.worthWaiting(c.now()))
 	c.mu.Unlock()
-	grace := time.NewTimer(min(refreshGrace, usable))
 	defer grace.Stop()
 	select {
 	case <-refresh.done:
@@ -142,7 +141,7 @@ func (c *Cache[B]) begin(s *slot[B], source Source) {
 	if s.refresh != nil || c.closed {
 		return
 	}
-	s.refresh = &refresh{done: make(chan struct{})}
+	s.refresh = &refresh{begunAt: c.now(), done: make(chan struct{})}
 	pause := s.attemptedAt.Add(refreshPause).Sub(c.now())
 	c.background.Go(func() { c.run(s, source, pause) })
 }
@@ -170,7 +169,7 @@ func (c *Cache[B]) run(s *slot[B], source Source, pause time.Duration) {
 // tell logs the first of several failures and the success after them: readers who are served do not notice the former.
 func (c *Cache[B]) tell(s *slot[B], err error) {
 	switch {
-	case s.token != nil && err != nil && s.failure == nil:
+	case err != nil && s.failure == nil && s.usable(c.now()):
 		c.logger.Warn("a shared token could not be replaced; it is served while it lasts", "role", s.name, "expires_at", s.expiry().UTC().Format(time.RFC3339), "error", err)
 	case s.token != nil && err == nil && s.failure != nil:
 		c.logger.Info("a shared token was replaced, after failures", "role", s.name)

@@ -21,8 +21,9 @@ type slot[B comparable] struct {
 
 // refresh is one replacement of a token. err may be read once done is closed.
 type refresh struct {
-	done chan struct{}
-	err  error
+	begunAt time.Time
+	done    chan struct{}
+	err     error
 }
 
 // conclude ends the refresh under way, for all who wait for it.
@@ -37,7 +38,10 @@ func (s *slot[B]) conclude(token *exchange.Token, err error, margin func(time.Du
 
 func (s *slot[B]) expiry() time.Time { return s.token.RequestedAt.Add(s.token.Lifetime) }
 
-func (s *slot[B]) remaining(now time.Time) time.Duration { return s.expiry().Sub(now) }
+// remaining goes by both clocks: the monotonic one stands still while a machine is suspended, the other may be set back.
+func (s *slot[B]) remaining(now time.Time) time.Duration {
+	return min(s.expiry().Sub(now), s.expiry().Round(0).Sub(now.Round(0)))
+}
 
 // short is 5 s, and less for a token of a short life.
 func (s *slot[B]) short() time.Duration { return min(5*time.Second, s.token.Lifetime/10) }
@@ -50,6 +54,15 @@ func (s *slot[B]) due(now time.Time) bool {
 // usable says whether a reader can be given the token: it needs some life to be used in.
 func (s *slot[B]) usable(now time.Time) bool {
 	return s.token != nil && s.remaining(now) > s.short()
+}
+
+// worthWaiting is how long a reader who would get less than the margin waits for the refresh: not for one that failed or
+// is known to be slow, and no longer than the token can be used.
+func (s *slot[B]) worthWaiting(now time.Time) time.Duration {
+	if s.refresh == nil || s.failure != nil || s.remaining(now) >= s.margin {
+		return 0
+	}
+	return min(s.refresh.begunAt.Add(refreshGrace).Sub(now), s.remaining(now)-s.short())
 }
 
 func (s *slot[B]) share(now time.Time) *Shared {

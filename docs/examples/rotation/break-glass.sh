@@ -39,6 +39,13 @@ destroy() {
 # replace_manual waits for a person. Readers go on: Vault switches over when
 # the provider refuses the old key.
 replace_manual() {
+  # A shared token stays for minutes whatever the provider accepts by now.
+  # "expires_in" is what only it does not have.
+  if vault read -field=ttl "$mount/creds/$role" >/dev/null 2>&1 &&
+    ! vault read -field=expires_in "$mount/creds/$role" >/dev/null 2>&1; then
+    echo "The role $role has delivery=shared: name another role of the key, such as one with delivery=unleased" >&2
+    exit 1
+  fi
   vault write -f -field=key_id "$mount/keys/$key/rotate" >/dev/null
   echo "Replace the public key in the API Services Portal (Update Public Key) AT ONCE with:"
   vault read -field=public_key "$mount/keys/$key"

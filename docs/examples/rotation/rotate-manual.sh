@@ -28,6 +28,13 @@ fi
 # A key that cannot get a token now has another trouble, which a rotation does not mend.
 vault read -field=key_id "$mount/creds/$role" >/dev/null
 
+# A shared token stays for minutes whatever the provider accepts by now. Only it
+# has no expires_in.
+if ! vault read -field=expires_in "$mount/creds/$role" >/dev/null 2>&1; then
+  echo "The role $role has delivery=shared: name another role of the key, such as one with delivery=unleased" >&2
+  exit 1
+fi
+
 # The new version is "staged": it is there, but the present one goes on signing.
 new=$(vault write -f -field=key_id "$mount/keys/$key/rotate")
 echo "Replace the public key in the API Services Portal (Update Public Key) with:"
