@@ -4,8 +4,8 @@
 #
 # Usage: setup.sh MOUNT ROLE NAME, such as: setup.sh bcgov-jwt myapi myapp
 #
-# NAME is the application's: the policy and the AppRole role are called so. The
-# files role_id and secret_id are written to the current folder. Run it again for
+# NAME is the application's: the policy and the AppRole role are called so, and
+# replace what has that name. The files role_id and secret_id are written to the current folder. Run it again for
 # a new secret_id; a running Agent takes that the next time it signs in.
 #
 # VAULT_ADDR and VAULT_TOKEN say which Vault and who you are. The token must be

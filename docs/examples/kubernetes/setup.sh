@@ -9,7 +9,8 @@
 #   kubectl --namespace NAMESPACE create serviceaccount SERVICE_ACCOUNT
 #
 # VAULT_ADDR and VAULT_TOKEN say which Vault and who you are. The token needs
-# update on MOUNT/roles/*, sys/policies/acl/* and auth/AUTH/role/*.
+# create and update on MOUNT/roles/*, sys/policies/acl/* and auth/AUTH/role/*.
+# A role called KEY that is there already gets delivery=leased.
 set -eu
 
 mount=${1:?usage: setup.sh MOUNT KEY AUTH NAMESPACE SERVICE_ACCOUNT} key=${2:?} auth=${3:?}

@@ -20,7 +20,8 @@ path "bcgov-jwt/keys/+" {
   # Where assertions go, and for whom they are good. Who can set these can have
   # an assertion of a registered key sent to a server of their own, and get a
   # token with it. Without them Vault finds the endpoints through the issuer,
-  # and an assertion is good for that issuer only.
+  # and an assertion is good for that issuer only. (Where an administrator set
+  # an audience, token_endpoint must be set too.)
   denied_parameters = {
     "audience"            = []
     "revocation_endpoint" = []
