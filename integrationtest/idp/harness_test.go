@@ -307,7 +307,7 @@ func (a answer) requireToken(t *testing.T, p *party, scope string) {
 	require.Equal(t, "JWT", header["typ"])
 	require.ElementsMatch(t, []string{"exp", "iat", "jti", "iss", "sub", "typ", "azp", "scope", "clientHost", "clientAddress", "client_id"}, withoutPersonal(claims))
 	require.InDelta(t, must(strconv.Atoi(lifespan)), claims["exp"].(float64)-claims["iat"].(float64), 1) // Keycloak looks at its clock twice
-	require.InDelta(t, must(strconv.Atoi(lifespan)), a.json["expires_in"], 2) // Keycloak says what remains, and may be slow
+	require.InDelta(t, must(strconv.Atoi(lifespan)), a.json["expires_in"], 2)                            // Keycloak says what remains, and may be slow
 	require.Equal(t, a.json["scope"], claims["scope"])
 	require.Equal(t, p.issuer(), claims["iss"])
 	require.Equal(t, "Bearer", claims["typ"])
