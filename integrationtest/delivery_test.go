@@ -307,7 +307,7 @@ func TestMarginsThatATokenCannotKeep(t *testing.T) {
 			m.newRole(t, kc, "myapi", time.Minute, map[string]any{"delivery": delivery, "refresh_margin": 60})
 			got := m.readSecret(t, "creds/myapi")
 			require.Len(t, got.Warnings, 1)
-			requireNames(t, got.Warnings[0], "refresh_margin is 1m", "12s are kept instead", "vault write "+m.path+"/roles/myapi refresh_margin=0")
+			requireNames(t, got.Warnings[0], "refresh_margin is 1m", "12s is kept instead", "vault write "+m.path+"/roles/myapi refresh_margin=0")
 			requirePeriod(t, 48, got)
 		})
 		t.Run("a life of a second, "+delivery, func(t *testing.T) {
