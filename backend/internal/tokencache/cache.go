@@ -66,8 +66,9 @@ type Shared struct {
 	Failure error
 }
 
-// Token returns the token of a name. A reader waits for the source only where there is no token to serve, and at most
-// until its own context ends. The error is Fetch's, the context's cause, or ErrClosed.
+// Token returns the token of a name. A reader waits for the source only where there is no token to serve, at most until
+// its own context ends, and for a moment where it would get less than the margin. The error is Fetch's, the context's
+// cause, or ErrClosed.
 func (c *Cache[B]) Token(ctx context.Context, name string, basis B, source Source) (*Shared, error) {
 	s, shared, refresh := c.look(name, basis, source)
 	switch {
