@@ -48,11 +48,14 @@ func marginByRule(life time.Duration) time.Duration {
 
 // margin is the role's refresh_margin, or the rule's where that is not set or no token of this life could keep it.
 func (r *role) margin(life time.Duration) time.Duration {
-	if r.RefreshMargin == 0 || r.RefreshMargin >= life {
+	if r.RefreshMargin == 0 || !r.keepsMargin(life) {
 		return marginByRule(life)
 	}
 	return r.RefreshMargin
 }
+
+// keepsMargin says whether a token of this life can keep the role's refresh_margin.
+func (r *role) keepsMargin(life time.Duration) bool { return r.RefreshMargin < life }
 
 // period is how much of its life a token is used for: at least 1 s, as Vault takes a lease of 0 for the mount's default,
 // which is days.

@@ -51,7 +51,7 @@ func (b *backend) readAssertion(ctx context.Context, req *logical.Request, data 
 	if !role.AllowAssertion {
 		return nil, userErrorf("role %q hands out no assertions; to allow it: vault write %sroles/%s allow_assertion=true", name, req.MountPoint, name)
 	}
-	r, err := b.newTokenRequest(ctx, req, data)
+	r, err := b.newTokenRequest(ctx, req, name, role)
 	if err != nil {
 		return nil, err
 	}

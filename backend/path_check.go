@@ -328,7 +328,7 @@ func (c *check) describeToken(token *exchange.Token) {
 	}
 	c.passed("token", "%s, good for %s, %s %s (%s before its end), %s", form, compact(token.Lifetime), used, compact(c.role.period(token.Lifetime)),
 		compact(c.role.margin(token.Lifetime)), scope)
-	if c.role.RefreshMargin >= token.Lifetime {
+	if !c.role.keepsMargin(token.Lifetime) {
 		c.line("margin", "WARN", marginTooLong(c.req.MountPoint, c.roleName, c.role, token))
 	}
 	ends := token.RequestedAt.Add(token.Lifetime)

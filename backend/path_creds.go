@@ -35,7 +35,11 @@ func (b *backend) pathCreds() *framework.Path {
 }
 
 func (b *backend) readCreds(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	r, err := b.newTokenRequest(ctx, req, data)
+	name, role, err := b.roleIn(ctx, req, data)
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.newTokenRequest(ctx, req, name, role)
 	if err != nil {
 		return nil, err
 	}
@@ -63,11 +67,7 @@ type tokenRequest struct {
 }
 
 // newTokenRequest finds all that a token needs, and refuses where something of it is missing.
-func (b *backend) newTokenRequest(ctx context.Context, req *logical.Request, data *framework.FieldData) (*tokenRequest, error) {
-	name, role, err := b.roleIn(ctx, req, data)
-	if err != nil {
-		return nil, err
-	}
+func (b *backend) newTokenRequest(ctx context.Context, req *logical.Request, name string, role *role) (*tokenRequest, error) {
 	key, err := b.keyOf(ctx, req, name, role)
 	if err != nil {
 		return nil, err
@@ -218,7 +218,7 @@ func (r *tokenRequest) warned(resp *logical.Response, token *exchange.Token) *lo
 	if len(token.MissingScopes) > 0 {
 		resp.AddWarning(missingScopes(r.req.MountPoint, r.name, token))
 	}
-	if r.role.RefreshMargin >= token.Lifetime {
+	if !r.role.keepsMargin(token.Lifetime) {
 		resp.AddWarning(marginTooLong(r.req.MountPoint, r.name, r.role, token))
 	}
 	return resp

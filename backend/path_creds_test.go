@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
@@ -665,7 +664,9 @@ func TestAReadThatAWriteOvertookSharesItsTokenWithNobodyAfterIt(t *testing.T) {
 			t.Parallel()
 			m, _ := newSharedMount(t)
 			req := &logical.Request{Operation: logical.ReadOperation, Path: "creds/myapi", MountPoint: mountPoint, Storage: m.storage}
-			begun, err := m.newTokenRequest(t.Context(), req, &framework.FieldData{Raw: map[string]any{"role": "myapi"}})
+			role, err := m.roles.get(t.Context(), m.storage, "myapi")
+			require.NoError(t, err)
+			begun, err := m.newTokenRequest(t.Context(), req, "myapi", role)
 			require.NoError(t, err)
 			m.write(path, change)
 			overtaken, err := begun.shared(t.Context())

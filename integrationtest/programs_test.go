@@ -1,7 +1,6 @@
 package integrationtest
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -220,9 +219,7 @@ func (m *mount) programToken(t *testing.T, role string) string {
 type program struct {
 	command *exec.Cmd
 	ended   chan struct{}
-
-	mu      sync.Mutex
-	printed bytes.Buffer
+	printed lockedBuffer
 }
 
 // startProgram starts a command that knows where Vault is; it finds other commands in path first.
@@ -230,7 +227,7 @@ func (m *mount) startProgram(t *testing.T, vaultToken, command, path string, arg
 	t.Helper()
 	p := &program{command: exec.CommandContext(t.Context(), command, args...), ended: make(chan struct{})}
 	p.command.Env = append(shared.Vault.environment(), "VAULT_ADDR="+m.client.Address(), "VAULT_TOKEN="+vaultToken, "PATH="+path+":"+os.Getenv("PATH"))
-	p.command.Stdout, p.command.Stderr = p, p
+	p.command.Stdout, p.command.Stderr = &p.printed, &p.printed
 	p.command.SysProcAttr = dieWithParent()
 	p.command.SysProcAttr.Setpgid = true // so that a shell's sleep can be stopped with it
 	p.command.WaitDelay = time.Second
@@ -241,8 +238,8 @@ func (m *mount) startProgram(t *testing.T, vaultToken, command, path string, arg
 	}()
 	t.Cleanup(func() {
 		p.kill()
-		shared.witness.saw("what "+filepath.Base(command)+" printed", p.output())
-		if strings.Contains(p.output(), vaultToken) {
+		shared.witness.saw("what "+filepath.Base(command)+" printed", p.printed.String())
+		if strings.Contains(p.printed.String(), vaultToken) {
 			t.Error("the Vault token was printed")
 		}
 	})
@@ -265,29 +262,16 @@ func (p *program) stop(t *testing.T) {
 	}
 }
 
-// Write takes what the program prints.
-func (p *program) Write(text []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.printed.Write(text)
-}
-
-func (p *program) output() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.printed.String()
-}
-
 // end is what the program printed last, for a failed test.
 func (p *program) end() string {
-	output := p.output()
+	output := p.printed.String()
 	return output[max(0, len(output)-1000):]
 }
 
 // prints waits until the example has shown this text, and wants its tokens to be good meanwhile.
 func (r programRun) prints(t *testing.T, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(programTokenMargin); !strings.Contains(r.output(), text); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(programTokenMargin); !strings.Contains(r.printed.String(), text); time.Sleep(20 * time.Millisecond) {
 		r.sees(t, 0)
 		require.True(t, time.Now().Before(deadline), r.end())
 	}
