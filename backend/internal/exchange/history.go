@@ -40,6 +40,11 @@ func (m *memories) of(id string) *memory {
 	return known
 }
 
+// Signing is the version that would sign for a key now: the active one, unless another is known to work in its place.
+func (e *Exchanger) Signing(key *keyring.Key) *keyring.Version {
+	return e.memories.of(key.ID()).choose(key, e.now())
+}
+
 // Forget drops what was learned of a key that was deleted.
 func (e *Exchanger) Forget(id string) {
 	e.memories.mu.Lock()

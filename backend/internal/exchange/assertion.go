@@ -1,0 +1,38 @@
+package exchange
+
+import (
+	"context"
+	"time"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/clientauth"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+)
+
+// Assertion is a client assertion for somebody else to send (RFC 7523 §2.2).
+type Assertion struct {
+	*clientauth.Assertion
+	// TokenEndpoint is where it may be sent.
+	TokenEndpoint string
+	// KeyID is the kid of the version that signed it.
+	KeyID string
+}
+
+// Assertion signs an assertion that is good for the key's own assertion_ttl, and no longer than longest. The provider is
+// only asked where the key does not name its token endpoint.
+func (e *Exchanger) Assertion(ctx context.Context, client *tokenendpoint.Client, key *keyring.Key, longest time.Duration) (*Assertion, error) {
+	endpoint, err := TokenEndpoint(ctx, client, key)
+	if err != nil {
+		return nil, err
+	}
+	version := e.Signing(key)
+	assertion, err := e.sign(key, version, min(key.Settings().AssertionTTL, longest))
+	if err != nil {
+		return nil, err
+	}
+	return &Assertion{Assertion: assertion, TokenEndpoint: endpoint, KeyID: version.KeyID()}, nil
+}
+
+func (e *Exchanger) sign(key *keyring.Key, version *keyring.Version, ttl time.Duration) (*clientauth.Assertion, error) {
+	return clientauth.NewAssertion(version.Signer(), key.Settings().ClientID, key.Audience(), e.now(), ttl)
+}

@@ -1,0 +1,296 @@
+package exchange
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
+)
+
+func TestMain(m *testing.M) {
+	// A dependency of Vault's SDK starts this one when it is imported.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"))
+}
+
+const (
+	realmPath      = "/realms/apigw"
+	discoveryPath  = realmPath + "/.well-known/openid-configuration"
+	tokenPath      = realmPath + "/protocol/openid-connect/token"
+	revocationPath = realmPath + "/protocol/openid-connect/revoke"
+)
+
+// providerKey signs every test's tokens: it is made once for all.
+var providerKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
+// provider is the embedded provider and what it received.
+type provider struct {
+	*httptest.Server
+	idp *idp.Server
+
+	mu        sync.Mutex
+	forms     map[string][]url.Values // by path
+	responses map[string]string       // JSON that a path answers in place of the provider
+	refuse    int                     // so many token requests get a 503 first
+}
+
+func newProvider(t *testing.T) *provider {
+	t.Helper()
+	p := &provider{idp: idp.New(idp.Options{SigningKey: providerKey()}), forms: map[string][]url.Values{}, responses: map[string]string{}}
+	require.NoError(t, p.idp.AddRealm("apigw"))
+	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(p.serve))
+	p.Config.ErrorLog = log.New(io.Discard, "", 0)
+	p.Start()
+	t.Cleanup(func() {
+		p.Close()
+		p.idp.Close()
+	})
+	return p
+}
+
+func (p *provider) serve(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body) // what cannot be read is refused by the provider
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	form, _ := url.ParseQuery(string(body))
+	p.mu.Lock()
+	p.forms[r.URL.Path] = append(p.forms[r.URL.Path], form)
+	response := p.responses[r.URL.Path]
+	refused := r.URL.Path == tokenPath && p.refuse > 0
+	if refused {
+		p.refuse--
+	}
+	p.mu.Unlock()
+	switch {
+	case refused:
+		w.WriteHeader(http.StatusServiceUnavailable)
+	case response != "":
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, response)
+	default:
+		p.idp.ServeHTTP(w, r)
+	}
+}
+
+func (p *provider) issuer() string { return p.URL + realmPath }
+
+func (p *provider) received(path string) []url.Values {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.forms[path]
+}
+
+// fixture is a registered key and what is needed to get a token with it.
+type fixture struct {
+	*Exchanger
+	provider *provider
+	client   *tokenendpoint.Client
+	key      *keyring.Key
+}
+
+func newFixture(t *testing.T, changes ...func(*keyring.Settings)) *fixture {
+	t.Helper()
+	p := newProvider(t)
+	settings := keyring.Settings{
+		CommonName: "myapi", ClientID: "my-client", Issuer: p.issuer(), Algorithm: jose.EdDSA, AssertionTTL: 45 * time.Second, SendKeyID: true,
+	}
+	for _, change := range changes {
+		change(&settings)
+	}
+	key, err := keyring.New("myapi", keyring.ED25519, settings, time.Now())
+	require.NoError(t, err)
+	client := keycloak.PortalClient("my-client", key.Active(time.Now()).PublicKeyPEM())
+	client.OptionalClientScopes = []string{"read", "write"}
+	require.NoError(t, p.idp.PutClient("apigw", client))
+	return &fixture{New(time.Now, hclog.NewNullLogger()), p, newClient(t, 1), key}
+}
+
+func newClient(t *testing.T, retries int) *tokenendpoint.Client {
+	t.Helper()
+	client, err := tokenendpoint.New(
+		tokenendpoint.Config{AllowInsecure: true, RequestTimeout: 10 * time.Second, MaxRetries: retries}, tokenendpoint.Options{UserAgent: "test/1"})
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	return client
+}
+
+func (f *fixture) request(scopes ...string) Request {
+	return Request{Key: f.key, Scopes: scopes}
+}
+
+func (f *fixture) token(t *testing.T, request Request) *Token {
+	t.Helper()
+	token, err := f.Token(t.Context(), f.client, request)
+	require.NoError(t, err)
+	return token
+}
+
+// keyProvider accepts the keys with these ids, and refuses others as Keycloak does.
+type keyProvider struct {
+	mu       sync.Mutex
+	accepted map[string]bool
+	requests []string // the kids that came
+	hold     func()   // called within each request, if set
+	answer   http.HandlerFunc
+}
+
+func (p *keyProvider) accept(versions ...*keyring.Version) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.accepted = map[string]bool{}
+	for _, v := range versions {
+		p.accepted[v.KeyID()] = true
+	}
+}
+
+func (p *keyProvider) seen() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	seen := p.requests
+	p.requests = nil
+	return seen
+}
+
+func (p *keyProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	signed, err := jose.ParseSignedCompact(r.PostFormValue("client_assertion"), []jose.SignatureAlgorithm{jose.EdDSA})
+	if err != nil {
+		http.Error(w, "", http.StatusInternalServerError)
+		return
+	}
+	kid := signed.Signatures[0].Protected.KeyID
+	p.mu.Lock()
+	p.requests = append(p.requests, kid)
+	good, hold, answer := p.accepted[kid], p.hold, p.answer
+	p.mu.Unlock()
+	if hold != nil {
+		hold()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case answer != nil:
+		answer(w, r)
+	case good:
+		_ = json.NewEncoder(w).Encode(map[string]any{"access_token": "opaque", "token_type": "Bearer", "expires_in": 300})
+	default:
+		w.WriteHeader(http.StatusBadRequest)
+		_ = json.NewEncoder(w).Encode(map[string]any{"error": "invalid_client", "error_description": "Client authentication with signed JWT failed: Unable to load public key"})
+	}
+}
+
+// world is an Exchanger, its provider, and one key in a storage of its own.
+type world struct {
+	t        testing.TB
+	provider *keyProvider
+	client   *tokenendpoint.Client
+	exchange *Exchanger
+	log      *bytes.Buffer
+	offset   atomic.Int64 // of the clock
+
+	mu     sync.Mutex
+	key    *keyring.Key
+	writes int
+	broken error // of the storage
+}
+
+func newWorld(t testing.TB, registration keyring.Registration) *world {
+	t.Helper()
+	w := &world{t: t, provider: &keyProvider{}, log: &bytes.Buffer{}}
+	server := httptest.NewServer(w.provider)
+	t.Cleanup(server.Close)
+	client, err := tokenendpoint.New(tokenendpoint.Config{RequestTimeout: 10 * time.Second, AllowInsecure: true}, tokenendpoint.Options{Now: w.now})
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	w.client = client
+	w.exchange = New(w.now, hclog.New(&hclog.LoggerOptions{Output: w.log, Mutex: &sync.Mutex{}}))
+	w.key, err = keyring.New("myapi", keyring.ED25519, keyring.Settings{
+		CommonName: "myapi", Algorithm: jose.EdDSA, SendKeyID: true, AssertionTTL: 45 * time.Second, ClientID: "c",
+		Issuer: server.URL, TokenEndpoint: server.URL + "/token", Registration: registration, RetireAfter: time.Hour,
+	}, w.now())
+	require.NoError(t, err)
+	w.provider.accept(w.key.Version(1))
+	return w
+}
+
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.offset.Load())) }
+
+func (w *world) pass(d time.Duration) { w.offset.Add(int64(d)) }
+
+func (w *world) current() *keyring.Key {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.key
+}
+
+func (w *world) change(edit func(*keyring.Key) *keyring.Key) {
+	require.NoError(w.t, w.Change(context.Background(), edit))
+	w.mu.Lock()
+	w.writes--
+	w.mu.Unlock()
+}
+
+func (w *world) rotate() {
+	w.change(func(key *keyring.Key) *keyring.Key {
+		rotated, err := key.Rotate(w.now())
+		require.NoError(w.t, err)
+		return rotated
+	})
+}
+
+// Change is the storage: a ChangeFunc.
+func (w *world) Change(_ context.Context, edit func(*keyring.Key) *keyring.Key) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.broken != nil {
+		return w.broken
+	}
+	if edited := edit(w.key); edited != nil {
+		w.key = edited
+		w.writes++
+	}
+	return nil
+}
+
+func (w *world) read() (*Token, error) { return w.readWith(w.current()) }
+
+func (w *world) readWith(key *keyring.Key) (*Token, error) {
+	return w.exchange.Token(w.t.Context(), w.client, Request{Key: key, Change: w.Change, Role: "r", RequestID: "id"})
+}
+
+func (w *world) mustRead(version int) {
+	w.t.Helper()
+	token, err := w.read()
+	require.NoError(w.t, err)
+	require.Equal(w.t, w.current().Version(version).KeyID(), token.KeyID)
+}
+
+func (w *world) active() int { return w.current().Active(w.now()).Number() }
+
+func (w *world) stored() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.writes
+}

@@ -1,0 +1,128 @@
+package exchange
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+)
+
+func TestFirstAcceptanceIsStoredOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyring.Manual)
+	for range 5 {
+		w.mustRead(1)
+	}
+	require.Equal(t, 1, w.stored())
+	require.NotZero(t, w.current().Version(1).AcceptedTime())
+	require.Len(t, w.provider.seen(), 5)
+}
+
+func TestManualReadSwitchesForwardAndBackWithoutAFailure(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyring.Manual)
+	w.mustRead(1)
+	w.rotate()
+	w.mustRead(1)
+	key := w.current()
+
+	w.provider.accept(key.Version(2)) // the new key was pasted
+	w.mustRead(2)
+	require.Equal(t, 2, w.active())
+	require.Equal(t, keyring.ByProvider, w.current().Version(2).ActivatedBy())
+	require.NotZero(t, w.current().Version(2).AcceptedTime())
+	require.Contains(t, w.log.String(), "key=myapi from=1 to=2 role=r request_id=id")
+	writes := w.stored()
+	w.mustRead(2)
+	require.Equal(t, writes, w.stored(), "one stored switch")
+
+	w.pass(2 * time.Minute)
+	w.provider.accept(key.Version(1)) // the old one was pasted again
+	w.mustRead(1)
+	require.Equal(t, 1, w.active())
+	require.Equal(t, 2, w.current().Staged(w.now()).Number())
+}
+
+func TestJWKSKeepsTheScheduleAndStopsTheRetirement(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyring.ByJWKS)
+	w.mustRead(1)
+	w.rotate() // active at once: there is no delay
+	key := w.current()
+	w.provider.accept(key.Version(1)) // its copy of the document is old
+	w.mustRead(1)
+	require.Equal(t, 2, w.active(), "the schedule stays")
+	w.provider.seen()
+	w.mustRead(1)
+	require.Equal(t, []string{key.Version(1).KeyID()}, w.provider.seen(), "what worked is preferred")
+
+	w.pass(12 * time.Second)
+	w.provider.accept(key.Version(1), key.Version(2)) // it has read the document again
+	w.mustRead(2)
+	require.NotZero(t, w.current().Version(2).AcceptedTime())
+
+	w.pass(2 * time.Minute)
+	w.provider.accept(key.Version(1))
+	w.mustRead(1)
+	require.Zero(t, w.current().Version(2).AcceptedTime(), "a refusal stops the retirement of its predecessor")
+}
+
+func TestAChangeInTheMeantimeWins(t *testing.T) {
+	t.Parallel()
+	for name, meanwhile := range map[string]func(w *world) *keyring.Key{
+		"the version was destroyed": func(w *world) *keyring.Key { return w.key.Destroy(2) },
+		"the operator activated it": func(w *world) *keyring.Key { return w.key.Activate(2, keyring.ByOperator, w.now()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, keyring.Manual)
+			w.mustRead(1)
+			w.rotate()
+			key := w.current()
+			w.provider.accept(key.Version(2))
+			var once sync.Once
+			var wanted *keyring.Key
+			w.provider.hold = func() {
+				once.Do(func() {
+					w.change(func(*keyring.Key) *keyring.Key { wanted = meanwhile(w); return wanted })
+				})
+			}
+			token, err := w.readWith(key)
+			require.NoError(t, err)
+			require.Equal(t, key.Version(2).KeyID(), token.KeyID)
+			require.Same(t, wanted, w.current(), "what was learned did not undo it")
+		})
+	}
+}
+
+func TestAKeyMadeAnewIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyring.Manual)
+	old := w.current()
+	w.key = newWorld(t, keyring.Manual).key
+	_, err := w.readWith(old)
+	require.NoError(t, err)
+	require.Zero(t, w.stored())
+}
+
+func TestANodeThatCannotStorePrefersWhatWorks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyring.Manual)
+	w.mustRead(1)
+	w.rotate()
+	w.broken = context.DeadlineExceeded
+	key := w.current()
+	w.provider.accept(key.Version(2))
+	w.mustRead(2)
+	w.provider.seen()
+	for range 3 {
+		w.mustRead(2)
+	}
+	require.Len(t, w.provider.seen(), 3, "the refused version is not tried again")
+	require.Equal(t, 1, w.active())
+	require.Contains(t, w.log.String(), "could not be stored")
+}

@@ -1,0 +1,55 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+)
+
+func TestStatisticsCountWhatExchangesCameTo(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	e := New(func() time.Time { return at }, hclog.NewNullLogger())
+	require.Equal(t, Statistics{}, e.Statistics())
+
+	e.statistics.count(nil, at)
+	require.Equal(t, Statistics{Exchanges: 1}, e.Statistics())
+	for kind, name := range map[tokenendpoint.Kind]string{
+		tokenendpoint.Refused: "refused", tokenendpoint.Blocked: "blocked", tokenendpoint.Unavailable: "unavailable",
+		tokenendpoint.Malformed: "malformed", tokenendpoint.TimedOut: "timed out",
+	} {
+		before := e.Statistics()
+		at = at.Add(time.Second)
+		e.statistics.count(&tokenendpoint.Error{Kind: kind}, at)
+		require.Equal(t, Statistics{before.Exchanges + 1, before.Failures + 1, at, name}, e.Statistics())
+	}
+	before := e.Statistics()
+	e.statistics.count(&tokenendpoint.Error{Kind: tokenendpoint.Canceled}, at)
+	require.Equal(t, before, e.Statistics(), "a reader that went away says nothing of the provider")
+	e.statistics.count(errors.New("a fault of this program"), at)
+	require.Equal(t, "internal", e.Statistics().LastFailureKind)
+}
+
+func TestFailuresAreCountedAsTheyHappen(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	_, err := f.Token(t.Context(), f.client, f.request("nope"))
+	var failure *tokenendpoint.Error
+	require.ErrorAs(t, err, &failure)
+	require.Equal(t, tokenendpoint.Refused, failure.Kind)
+	require.Equal(t, "invalid_scope", failure.Code)
+	require.Equal(t, "refused", f.Statistics().LastFailureKind)
+	require.Equal(t, int64(1), f.Statistics().Failures)
+
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = f.Token(gone, f.client, f.request())
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, int64(1), f.Statistics().Exchanges)
+}
