@@ -42,7 +42,7 @@ type backend struct {
 	// wrappingKey is read where keys are imported.
 	wrappingKey snapshots[keyring.WrappingKey]
 	// tokens are those of the roles with shared delivery.
-	tokens *tokencache.Cache[tokenBasis]
+	tokens *tokencache.Cache[tokenInputs]
 	// revocations bounds what the ends of leases ask of the provider.
 	revocations *revocations
 	// schedule knows which keys have background work to do, and when.
@@ -71,7 +71,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, build Build, n
 		build:       build,
 		now:         now,
 		exchanger:   exchange.New(now, conf.Logger),
-		tokens:      tokencache.New[tokenBasis](now, conf.Logger),
+		tokens:      tokencache.New[tokenInputs](now, conf.Logger),
 		revocations: newRevocations(now),
 		roleLocks:   locksutil.CreateLocks(),
 		keyLocks:    locksutil.CreateLocks(),

@@ -93,8 +93,8 @@ func providerError(err error, mount string, key *keyring.Key, roleName string) e
 	}
 	tried := err.Error()
 	var others []string
-	if round, ok := errors.AsType[*exchange.RoundError](err); ok {
-		tried, others = failure.Error(), round.Others()
+	if refused, ok := errors.AsType[*exchange.AllVersionsRefusedError](err); ok {
+		tried, others = failure.Error(), refused.Others()
 	}
 	text := strings.Join(append([]string{sentence(tried)}, advice(failure, mount, key, roleName)...), " ")
 	text = strings.Join(append([]string{text}, others...), "\n")

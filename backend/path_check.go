@@ -279,7 +279,7 @@ type attempt struct {
 func (a *attempt) step() string { return fmt.Sprintf("version %d", a.version.Number()) }
 
 func (a *attempt) refusal() string {
-	return fmt.Sprintf("%s, and not accepted: %s", a.state, exchange.Said(a.err))
+	return fmt.Sprintf("%s, and not accepted: %s", a.state, exchange.Description(a.err))
 }
 
 // consequence is what becomes of a staged version that the provider accepts.

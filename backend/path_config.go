@@ -169,7 +169,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, _ *fram
 // configChanged forgets what this node holds of the configuration, whether or not the write of it succeeded.
 func (b *backend) configChanged() {
 	b.config.drop(configStoragePath)
-	b.tokens.DropIf(func(tokenBasis) bool { return true })
+	b.tokens.DropIf(func(tokenInputs) bool { return true })
 }
 
 func (b *backend) validateConfig(ctx context.Context, settings tokenendpoint.Config) error {

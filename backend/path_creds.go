@@ -93,9 +93,9 @@ func (r *tokenRequest) failed(err error) error {
 	return providerError(err, r.req.MountPoint, r.key, r.name)
 }
 
-// tokenBasis is what a shared token rests on. Snapshots of what did not change are one and the same, but what an exchange
+// tokenInputs is what a shared token rests on. Snapshots of what did not change are one and the same, but what an exchange
 // learned makes a new one of the key: of that, only what the token was asked for with counts.
-type tokenBasis struct {
+type tokenInputs struct {
 	config   *configuration
 	role     *role
 	keyID    string
@@ -104,7 +104,7 @@ type tokenBasis struct {
 
 // shared answers with the token that all readers of the role get.
 func (r *tokenRequest) shared(ctx context.Context) (*logical.Response, error) {
-	token, err := r.tokens.Token(ctx, r.name, tokenBasis{r.config, r.role, r.key.ID(), r.key.Settings()}, tokencache.Source{
+	token, err := r.tokens.Token(ctx, r.name, tokenInputs{r.config, r.role, r.key.ID(), r.key.Settings()}, tokencache.Source{
 		Fetch: r.fetchInBackground, Margin: r.role.margin,
 	})
 	switch {

@@ -396,7 +396,7 @@ func (b *backend) keyChanged(name string) {
 
 // dropTokens makes the next readers of shared tokens wait for a token that the key, as it is now, was asked for.
 func (b *backend) dropTokens(keyName string) {
-	b.tokens.DropIf(func(basis tokenBasis) bool { return basis.role.Key == keyName })
+	b.tokens.DropIf(func(inputs tokenInputs) bool { return inputs.role.Key == keyName })
 }
 
 func keyTypeIn(data map[string]any, absent keyring.Type) (keyring.Type, error) {

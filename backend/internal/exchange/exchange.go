@@ -21,7 +21,7 @@ import (
 type Exchanger struct {
 	now        func() time.Time
 	logger     hclog.Logger
-	memories   memories
+	histories  histories
 	statistics counter
 }
 
@@ -70,12 +70,12 @@ func (e *Exchanger) Token(ctx context.Context, client *tokenendpoint.Client, req
 }
 
 func (e *Exchanger) token(ctx context.Context, client *tokenendpoint.Client, request Request) (*Token, error) {
-	memory := e.memories.of(request.Key.ID())
+	h := e.histories.of(request.Key.ID())
 	for {
-		version := memory.choose(request.Key, e.now())
+		version := h.choose(request.Key, e.now())
 		token, err := e.Try(ctx, client, request, version)
 		if err == nil {
-			e.learn(ctx, memory, request, version, asChosen)
+			e.recordAcceptance(ctx, h, request, version, false)
 			return token, nil
 		}
 		if !KeyRefused(err) {
@@ -92,15 +92,15 @@ func (e *Exchanger) token(ctx context.Context, client *tokenendpoint.Client, req
 		if len(request.Key.Live(e.now())) == 1 {
 			return nil, err
 		}
-		verdict, leads := memory.enterRound(e.now())
+		done, leads := h.joinFallback(e.now())
 		switch {
 		case leads:
-			return e.lead(ctx, client, request, memory, version, err)
-		case verdict == nil: // a round was in vain just now
+			return (&fallback{e, client, request, h, version, err}).run(ctx)
+		case done == nil: // every version was rejected just now
 			return nil, err
 		}
 		select {
-		case <-verdict:
+		case <-done:
 		case <-ctx.Done():
 			return nil, err
 		}

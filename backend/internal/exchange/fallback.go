@@ -12,60 +12,69 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
-// lead goes through a round for all who wait for its verdict, and lets them go on whatever becomes of it.
-func (e *Exchanger) lead(ctx context.Context, client *tokenendpoint.Client, request Request, memory *memory, refused *keyring.Version, refusal error) (token *Token, err error) {
-	defer func() { memory.leaveRound(inVain(err), e.now()) }()
-	return e.round(ctx, client, request, memory, refused, refusal)
+// maxTries limits how often a fallback tries all versions.
+const maxTries = 10
+
+// fallback obtains a token with another version than the one the provider rejected.
+type fallback struct {
+	*Exchanger
+	client  *tokenendpoint.Client
+	request Request
+	history *history
+	refused *keyring.Version
+	refusal error
 }
 
-// maxPasses bounds how often a round goes over all versions.
-const maxPasses = 10
-
-// round tries the versions other than the refused one. Where this key worked a short while ago, so that some node of the
-// provider must know a version of it, it goes over all of them again, in the other order each time: nodes that a load
-// balancer takes in turns would otherwise each be asked for the version that only the other one knows.
-func (e *Exchanger) round(ctx context.Context, client *tokenendpoint.Client, request Request, memory *memory, refused *keyring.Version, refusal error) (*Token, error) {
-	versions := alternatives(request.Key, refused, e.now())
-	token, first := e.pass(ctx, client, request, memory, versions, refusal)
-	if !inVain(first) {
+// run tries the other versions, and lets those who wait for it continue whatever the outcome. If
+// the key worked recently, some node of the provider must know one of its versions, so all of them
+// are tried again, each time in the opposite order: otherwise a load balancer that alternates
+// between nodes could pair each version with the node that does not know it.
+func (f *fallback) run(ctx context.Context) (token *Token, err error) {
+	defer func() { f.history.endFallback(allRefused(err), f.now()) }()
+	versions := alternatives(f.request.Key, f.refused, f.now())
+	token, first := f.tryVersions(ctx, versions)
+	if !allRefused(first) {
 		return token, first
 	}
-	versions = append([]*keyring.Version{refused}, versions...)
-	for passes := 1; passes < maxPasses && memory.workedLately(e.now()); passes++ {
+	versions = append([]*keyring.Version{f.refused}, versions...)
+	for tries := 1; tries < maxTries && f.history.acceptedRecently(f.now()); tries++ {
 		slices.Reverse(versions)
-		token, err := e.pass(ctx, client, request, memory, versions, refusal)
+		token, err := f.tryVersions(ctx, versions)
 		if err == nil {
 			return token, nil
 		}
-		if !inVain(err) { // what the provider said of the key tells the reader more than that time ran out over it
+		if !allRefused(err) { // a timeout, say: the rejection tells the reader more
 			break
 		}
 	}
 	return nil, first
 }
 
-// pass tries versions in order. It ends with the first that works, or with the first error that is not about the key.
-func (e *Exchanger) pass(ctx context.Context, client *tokenendpoint.Client, request Request, memory *memory, versions []*keyring.Version, refusal error) (*Token, error) {
-	failures := &RoundError{refusal: refusal}
+// tryVersions tries versions in order, up to the first that works or the first error that is not
+// about the key.
+func (f *fallback) tryVersions(ctx context.Context, versions []*keyring.Version) (*Token, error) {
+	failure := &AllVersionsRefusedError{refusal: f.refusal}
 	for _, version := range versions {
-		if _, usable := e.current(ctx, request); !usable {
-			return nil, refusal
+		if _, usable := f.current(ctx, f.request); !usable {
+			return nil, f.refusal
 		}
-		token, err := e.Try(ctx, client, request, version)
+		token, err := f.Try(ctx, f.client, f.request, version)
 		if err == nil {
-			e.learn(ctx, memory, request, version, afterRefusal)
+			f.recordAcceptance(ctx, f.history, f.request, version, true)
 			return token, nil
 		}
 		if !KeyRefused(err) {
 			return nil, err
 		}
-		failures.add(request.Key, version, err, e.now())
+		failure.others = append(failure.others, fmt.Sprintf("version %d (%s) was refused too: %s",
+			version.Number(), f.request.Key.State(version, f.now()), Description(err)))
 	}
-	return nil, failures
+	return nil, failure
 }
 
-// alternatives are what to try in place of a refused version: the newer ones, which may have been registered by now,
-// newest first, then the older ones, down to the newest that the provider has accepted before.
+// alternatives returns the versions to try in place of the refused one: the newer ones, newest
+// first, as they may have been registered since, then the older ones, down to the newest that the
+// provider has accepted before.
 func alternatives(key *keyring.Key, refused *keyring.Version, now time.Time) []*keyring.Version {
 	var others []*keyring.Version
 	older := false
@@ -80,30 +89,16 @@ func alternatives(key *keyring.Key, refused *keyring.Version, now time.Time) []*
 	return others
 }
 
-// KeyRefused says whether the provider refused the key itself, so that another version may work.
+// KeyRefused reports whether the provider rejected the key itself, so that another version may
+// work.
 func KeyRefused(err error) bool {
-	var failure *tokenendpoint.Error
-	return errors.As(err, &failure) && failure.KeyRefused
+	failure, ok := errors.AsType[*tokenendpoint.Error](err)
+	return ok && failure.KeyRefused
 }
 
-func inVain(err error) bool {
-	var round *RoundError
-	return errors.As(err, &round)
-}
-
-// RoundError says that the provider refused every version: the error of the one that was to sign, and what was said of
-// each other one.
-type RoundError struct {
-	refusal error
-	others  []string
-}
-
-func (e *RoundError) add(key *keyring.Key, version *keyring.Version, err error, now time.Time) {
-	e.others = append(e.others, fmt.Sprintf("version %d (%s) was refused too: %s", version.Number(), key.State(version, now), Said(err)))
-}
-
-// Said is what the provider said, without what was tried and where.
-func Said(err error) string {
+// Description returns the provider's error_description or error code (RFC 6749 §5.2), without the
+// operation and URL; for an error that has neither, its text.
+func Description(err error) string {
 	failure, ok := errors.AsType[*tokenendpoint.Error](err)
 	switch {
 	case ok && failure.Description != "":
@@ -114,13 +109,24 @@ func Said(err error) string {
 	return err.Error()
 }
 
-// Others has a line for each version but the one that was to sign.
-func (e *RoundError) Others() []string { return e.others }
+// AllVersionsRefusedError means that the provider rejected every version that was tried.
+type AllVersionsRefusedError struct {
+	refusal error // of the version that was to sign
+	others  []string
+}
 
-// Error is the refusal of the version that was to sign, then a line for each other one.
-func (e *RoundError) Error() string {
+func allRefused(err error) bool {
+	_, ok := errors.AsType[*AllVersionsRefusedError](err)
+	return ok
+}
+
+// Others returns a line for each version but the one that was to sign.
+func (e *AllVersionsRefusedError) Others() []string { return e.others }
+
+// Error returns the rejection of the version that was to sign, then a line for each other one.
+func (e *AllVersionsRefusedError) Error() string {
 	return strings.Join(append([]string{e.refusal.Error()}, e.others...), "\n")
 }
 
-// Unwrap returns the refusal of the version that was to sign.
-func (e *RoundError) Unwrap() error { return e.refusal }
+// Unwrap returns the rejection of the version that was to sign.
+func (e *AllVersionsRefusedError) Unwrap() error { return e.refusal }

@@ -10,24 +10,16 @@ import (
 // storeTimeout limits the storing of what was learned. The token is there already, and the reader waits.
 const storeTimeout = 5 * time.Second
 
-// evidence says what an acceptance shows besides itself.
-type evidence bool
-
-const (
-	asChosen     evidence = false // the version was tried first, and no other was
-	afterRefusal evidence = true  // the one that was to sign was refused just before
-)
-
-// learn notes which version the provider accepted: on this node at once, and in storage where it is worth it.
-func (e *Exchanger) learn(ctx context.Context, memory *memory, request Request, accepted *keyring.Version, evidence evidence) {
+// recordAcceptance notes which version the provider accepted: on this node at once, and in storage where it is worth it.
+func (e *Exchanger) recordAcceptance(ctx context.Context, h *history, request Request, accepted *keyring.Version, afterRefusal bool) {
 	now := e.now()
 	active := request.Key.Active(now)
-	memory.worked(accepted.Number(), active.Number(), evidence, now)
-	if evidence == asChosen && accepted.Number() != active.Number() && request.Key.Settings().Registration == keyring.ByJWKS {
+	h.accept(accepted.Number(), active.Number(), afterRefusal, now)
+	if !afterRefusal && accepted.Number() != active.Number() && request.Key.Settings().Registration == keyring.ByJWKS {
 		return // it was preferred, which says nothing of the active one, whose time may have come meanwhile
 	}
-	edit := lesson(request.Key, accepted, active, now)
-	if edit == nil || request.Change == nil || !memory.mayStore(accepted.Number(), now) {
+	update := keyUpdate(request.Key, accepted, active, now)
+	if update == nil || request.Change == nil || !h.mayStore(accepted.Number(), now) {
 		return
 	}
 	// A reader that went away does not unlearn what was learned.
@@ -35,7 +27,7 @@ func (e *Exchanger) learn(ctx context.Context, memory *memory, request Request, 
 	defer cancel()
 	changed := false
 	err := request.Change(ctx, func(current *keyring.Key) *keyring.Key {
-		edited := e.ifItStillHolds(current, request.Key, active, accepted, edit)
+		edited := e.applyIfUnchanged(current, request.Key, active, accepted, update)
 		changed = edited != nil
 		return edited
 	})
@@ -49,8 +41,8 @@ func (e *Exchanger) learn(ctx context.Context, memory *memory, request Request, 
 	}
 }
 
-// lesson is what an acceptance changes in the key; nil: nothing.
-func lesson(key *keyring.Key, accepted, active *keyring.Version, now time.Time) func(*keyring.Key) *keyring.Key {
+// keyUpdate is what an acceptance changes in the key; nil: nothing.
+func keyUpdate(key *keyring.Key, accepted, active *keyring.Version, now time.Time) func(*keyring.Key) *keyring.Key {
 	switch {
 	case accepted.Number() == active.Number():
 		if !active.AcceptedTime().IsZero() {
@@ -69,9 +61,9 @@ func lesson(key *keyring.Key, accepted, active *keyring.Version, now time.Time) 
 	}
 }
 
-// ifItStillHolds applies the edit unless what it rested on has changed while the request was on the network: the key was
+// applyIfUnchanged applies the update unless what it rested on has changed while the request was on the network: the key was
 // deleted or made anew, another version became active, or the accepted one was destroyed.
-func (e *Exchanger) ifItStillHolds(current, before *keyring.Key, active, accepted *keyring.Version, edit func(*keyring.Key) *keyring.Key) *keyring.Key {
+func (e *Exchanger) applyIfUnchanged(current, before *keyring.Key, active, accepted *keyring.Version, update func(*keyring.Key) *keyring.Key) *keyring.Key {
 	if current == nil || current.ID() != before.ID() || current.Version(accepted.Number()) == nil {
 		return nil
 	}
@@ -81,5 +73,5 @@ func (e *Exchanger) ifItStillHolds(current, before *keyring.Key, active, accepte
 	if now := current.Active(e.now()); now.Number() != active.Number() || now.AcceptedTime() != active.AcceptedTime() {
 		return nil
 	}
-	return edit(current)
+	return update(current)
 }

@@ -24,10 +24,10 @@ const (
 // ErrClosed is what a reader gets who would have to wait for a token after Close.
 var ErrClosed = errors.New("the secrets engine is stopping")
 
-// Cache holds one token per name, in memory only. B is what a token rests on: readers only share a token with those who
-// come with an equal basis, so that a write to anything in it means a new token, also for a request that the write overtook.
+// Cache holds one token per name, in memory only. I is what a token rests on: readers only share a token with those who
+// come with equal inputs, so that a write to anything in it means a new token, also for a request that the write overtook.
 // A Cache is safe for concurrent use, and Close must be called at its end.
-type Cache[B comparable] struct {
+type Cache[I comparable] struct {
 	now    func() time.Time
 	logger hclog.Logger
 
@@ -35,14 +35,14 @@ type Cache[B comparable] struct {
 	endLife    context.CancelFunc
 	background sync.WaitGroup
 
-	mu     sync.Mutex // guards all slots, and background against Close
-	closed bool
-	slots  map[string]*slot[B]
+	mu      sync.Mutex // guards all entries, and background against Close
+	closed  bool
+	entries map[string]*entry[I]
 }
 
 // New makes an empty Cache that goes by this clock.
-func New[B comparable](now func() time.Time, logger hclog.Logger) *Cache[B] {
-	c := &Cache[B]{now: now, logger: logger, slots: map[string]*slot[B]{}}
+func New[I comparable](now func() time.Time, logger hclog.Logger) *Cache[I] {
+	c := &Cache[I]{now: now, logger: logger, entries: map[string]*entry[I]{}}
 	c.life, c.endLife = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	return c
 }
@@ -69,13 +69,13 @@ type Shared struct {
 // Token returns the token of a name. A reader waits for the source only where there is no token to serve, at most until
 // its own context ends, and for a moment where it would get less than the margin. The error is Fetch's, the context's
 // cause, or ErrClosed.
-func (c *Cache[B]) Token(ctx context.Context, name string, basis B, source Source) (*Shared, error) {
-	s, shared, refresh := c.look(name, basis, source)
+func (c *Cache[I]) Token(ctx context.Context, name string, inputs I, source Source) (*Shared, error) {
+	e, shared, refresh := c.lookup(name, inputs, source)
 	switch {
 	case shared != nil && refresh == nil:
 		return shared, nil
 	case shared != nil:
-		return c.awaitBriefly(ctx, s, refresh), nil
+		return c.awaitBriefly(ctx, e, refresh), nil
 	case refresh == nil:
 		return nil, ErrClosed
 	}
@@ -86,7 +86,7 @@ func (c *Cache[B]) Token(ctx context.Context, name string, basis B, source Sourc
 	}
 	switch {
 	case refresh.err == nil:
-		return c.share(s), nil
+		return c.share(e), nil
 	case c.life.Err() != nil:
 		return nil, ErrClosed
 	default:
@@ -94,33 +94,33 @@ func (c *Cache[B]) Token(ctx context.Context, name string, basis B, source Sourc
 	}
 }
 
-// look returns what there is to serve, and the refresh that is worth waiting for: any where there is nothing to serve.
-func (c *Cache[B]) look(name string, basis B, source Source) (*slot[B], *Shared, *refresh) {
+// lookup returns what there is to serve, and the refresh that is worth waiting for: any where there is nothing to serve.
+func (c *Cache[I]) lookup(name string, inputs I, source Source) (*entry[I], *Shared, *refresh) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.slots[name]
-	if s == nil || s.basis != basis {
-		s = &slot[B]{name: name, basis: basis}
-		c.slots[name] = s
+	e := c.entries[name]
+	if e == nil || e.inputs != inputs {
+		e = &entry[I]{name: name, inputs: inputs}
+		c.entries[name] = e
 	}
 	now := c.now()
-	if s.due(now) {
-		c.begin(s, source)
+	if e.due(now) {
+		c.startRefresh(e, source)
 	}
 	switch {
-	case !s.usable(now):
-		return s, nil, s.refresh
-	case s.worthWaiting(now) > 0:
-		return s, s.share(now), s.refresh
+	case !e.usable(now):
+		return e, nil, e.refresh
+	case e.worthWaiting(now) > 0:
+		return e, e.share(now), e.refresh
 	default:
-		return s, s.share(now), nil
+		return e, e.share(now), nil
 	}
 }
 
 // awaitBriefly returns the new token if it comes soon, otherwise the old one while that is usable.
-func (c *Cache[B]) awaitBriefly(ctx context.Context, s *slot[B], refresh *refresh) *Shared {
+func (c *Cache[I]) awaitBriefly(ctx context.Context, e *entry[I], refresh *refresh) *Shared {
 	c.mu.Lock()
-	grace := time.NewTimer(s.worthWaiting(c.now()))
+	grace := time.NewTimer(e.worthWaiting(c.now()))
 	c.mu.Unlock()
 	defer grace.Stop()
 	select {
@@ -128,27 +128,27 @@ func (c *Cache[B]) awaitBriefly(ctx context.Context, s *slot[B], refresh *refres
 	case <-grace.C:
 	case <-ctx.Done():
 	}
-	return c.share(s)
+	return c.share(e)
 }
 
-func (c *Cache[B]) share(s *slot[B]) *Shared {
+func (c *Cache[I]) share(e *entry[I]) *Shared {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return s.share(c.now())
+	return e.share(c.now())
 }
 
-// begin starts a refresh in the background unless one is under way. It is called under the lock.
-func (c *Cache[B]) begin(s *slot[B], source Source) {
-	if s.refresh != nil || c.closed {
+// startRefresh starts a refresh in the background unless one is under way. It is called under the lock.
+func (c *Cache[I]) startRefresh(e *entry[I], source Source) {
+	if e.refresh != nil || c.closed {
 		return
 	}
-	s.refresh = &refresh{begunAt: c.now(), done: make(chan struct{})}
-	pause := s.attemptedAt.Add(refreshPause).Sub(c.now())
-	c.background.Go(func() { c.run(s, source, pause) })
+	e.refresh = &refresh{begunAt: c.now(), done: make(chan struct{})}
+	pause := e.attemptedAt.Add(refreshPause).Sub(c.now())
+	c.background.Go(func() { c.run(e, source, pause) })
 }
 
-// run replaces the token of a slot. It is the only one to do so at a time.
-func (c *Cache[B]) run(s *slot[B], source Source, pause time.Duration) {
+// run replaces the token of an entry. It is the only one to do so at a time.
+func (c *Cache[I]) run(e *entry[I], source Source, pause time.Duration) {
 	if pause > 0 {
 		select {
 		case <-time.After(pause):
@@ -160,48 +160,48 @@ func (c *Cache[B]) run(s *slot[B], source Source, pause time.Duration) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.attemptedAt = attemptedAt
+	e.attemptedAt = attemptedAt
 	if c.life.Err() == nil {
-		c.tell(s, err)
+		c.logOutcome(e, err)
 	}
-	s.conclude(token, err, source.Margin)
+	e.finish(token, err, source.Margin)
 }
 
-// tell logs the first of several failures and the success after them: readers who are served do not notice the former.
-func (c *Cache[B]) tell(s *slot[B], err error) {
+// logOutcome logs the first of several failures and the success after them: readers who are served do not notice the former.
+func (c *Cache[I]) logOutcome(e *entry[I], err error) {
 	switch {
-	case err != nil && s.failure == nil && s.usable(c.now()):
-		c.logger.Warn("a shared token could not be replaced; it is served while it lasts", "role", s.name, "expires_at", s.expiry().UTC().Format(time.RFC3339), "error", err)
-	case s.token != nil && err == nil && s.failure != nil:
-		c.logger.Info("a shared token was replaced, after failures", "role", s.name)
+	case err != nil && e.failure == nil && e.usable(c.now()):
+		c.logger.Warn("a shared token could not be replaced; it is served while it lasts", "role", e.name, "expires_at", e.expiry().UTC().Format(time.RFC3339), "error", err)
+	case e.token != nil && err == nil && e.failure != nil:
+		c.logger.Info("a shared token was replaced, after failures", "role", e.name)
 	}
 }
 
 // Drop forgets the token of a name. A fetch under way goes on for those who wait for it, and nobody else gets its token.
-func (c *Cache[B]) Drop(name string) {
+func (c *Cache[I]) Drop(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.slots, name)
+	delete(c.entries, name)
 }
 
-// DropIf forgets the tokens whose basis matches.
-func (c *Cache[B]) DropIf(matches func(B) bool) {
+// DropIf forgets the tokens whose inputs match.
+func (c *Cache[I]) DropIf(matches func(I) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for name, s := range c.slots {
-		if matches(s.basis) {
-			delete(c.slots, name)
+	for name, e := range c.entries {
+		if matches(e.inputs) {
+			delete(c.entries, name)
 		}
 	}
 }
 
 // Len counts the tokens that have not expired.
-func (c *Cache[B]) Len() int {
+func (c *Cache[I]) Len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	held, now := 0, c.now()
-	for _, s := range c.slots {
-		if s.token != nil && s.remaining(now) > 0 {
+	for _, e := range c.entries {
+		if e.token != nil && e.remaining(now) > 0 {
 			held++
 		}
 	}
@@ -209,11 +209,11 @@ func (c *Cache[B]) Len() int {
 }
 
 // Close forgets all tokens and ends the fetches under way. No goroutine is left when it returns.
-func (c *Cache[B]) Close() {
+func (c *Cache[I]) Close() {
 	c.mu.Lock()
 	c.closed = true
 	c.endLife()
-	c.slots = map[string]*slot[B]{}
+	c.entries = map[string]*entry[I]{}
 	c.mu.Unlock()
 	c.background.Wait()
 }

@@ -682,7 +682,7 @@ func TestDropForgetsOneName(t *testing.T) {
 		f.Drop("role")
 		f.Drop("none")
 		require.Equal(t, 1, f.Len())
-		_, number := f.readAtOnce(t) // without a pause: it is another slot
+		_, number := f.readAtOnce(t) // without a pause: it is another entry
 		require.Equal(t, 3, number)
 		shared, err := f.Token(t.Context(), "other", "basis", f.source())
 		require.NoError(t, err)

@@ -10,13 +10,13 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
-func slotOf(life, margin time.Duration) *slot[string] {
-	return &slot[string]{token: &exchange.Token{Token: &tokenendpoint.Token{RequestedAt: time.Unix(0, 0), Lifetime: life}}, margin: margin}
+func entryOf(life, margin time.Duration) *entry[string] {
+	return &entry[string]{token: &exchange.Token{Token: &tokenendpoint.Token{RequestedAt: time.Unix(0, 0), Lifetime: life}}, margin: margin}
 }
 
 func TestASlotWithoutATokenIsDueAndNotUsable(t *testing.T) {
 	t.Parallel()
-	empty := &slot[string]{}
+	empty := &entry[string]{}
 	require.True(t, empty.due(time.Now()))
 	require.False(t, empty.usable(time.Now()))
 }
@@ -31,14 +31,14 @@ func TestWhenATokenIsDueAndHowLongItIsUsable(t *testing.T) {
 		{10 * time.Second, 5 * time.Second, 4 * time.Second, 9 * time.Second},
 		{time.Second, time.Second, 0, 900 * time.Millisecond},
 	} {
-		s := slotOf(test.life, test.margin)
+		e := entryOf(test.life, test.margin)
 		at := func(age time.Duration) time.Time { return time.Unix(0, 0).Add(age) }
 		if test.due > 0 {
-			require.False(t, s.due(at(test.due-1)), "%+v", test)
+			require.False(t, e.due(at(test.due-1)), "%+v", test)
 		}
-		require.True(t, s.due(at(test.due)), "%+v", test)
-		require.True(t, s.usable(at(test.unusable-1)), "%+v", test)
-		require.False(t, s.usable(at(test.unusable)), "%+v", test)
+		require.True(t, e.due(at(test.due)), "%+v", test)
+		require.True(t, e.usable(at(test.unusable-1)), "%+v", test)
+		require.False(t, e.usable(at(test.unusable)), "%+v", test)
 	}
 }
 
@@ -61,36 +61,36 @@ func TestTheTTLOfAShare(t *testing.T) {
 		{297 * time.Second, true, time.Second},
 		{299 * time.Second, true, time.Second},
 	} {
-		s := slotOf(5*time.Minute, time.Minute)
+		e := entryOf(5*time.Minute, time.Minute)
 		if test.failed {
-			s.failure = errProvider
+			e.failure = errProvider
 		}
-		shared := s.share(time.Unix(0, 0).Add(test.age))
+		shared := e.share(time.Unix(0, 0).Add(test.age))
 		require.Equal(t, test.ttl, shared.TTL, "%+v", test)
-		require.Equal(t, s.failure, shared.Failure)
+		require.Equal(t, e.failure, shared.Failure)
 	}
 }
 
 func TestAConcludedRefreshTellsAllWhoWait(t *testing.T) {
 	t.Parallel()
-	s, half := slotOf(5*time.Minute, time.Minute), func(life time.Duration) time.Duration { return life / 2 }
-	old := s.token
+	e, half := entryOf(5*time.Minute, time.Minute), func(life time.Duration) time.Duration { return life / 2 }
+	old := e.token
 	failed := &refresh{done: make(chan struct{})}
-	s.refresh = failed
-	s.conclude(nil, errProvider, half)
+	e.refresh = failed
+	e.finish(nil, errProvider, half)
 	<-failed.done
 	require.Equal(t, errProvider, failed.err)
-	require.Equal(t, errProvider, s.failure)
-	require.Same(t, old, s.token, "it is kept")
-	require.Equal(t, time.Minute, s.margin)
-	require.Nil(t, s.refresh)
+	require.Equal(t, errProvider, e.failure)
+	require.Same(t, old, e.token, "it is kept")
+	require.Equal(t, time.Minute, e.margin)
+	require.Nil(t, e.refresh)
 
 	succeeded := &refresh{done: make(chan struct{})}
-	s.refresh = succeeded
-	s.conclude(slotOf(time.Minute, 0).token, nil, half)
+	e.refresh = succeeded
+	e.finish(entryOf(time.Minute, 0).token, nil, half)
 	<-succeeded.done
 	require.NoError(t, succeeded.err)
-	require.NoError(t, s.failure)
-	require.NotSame(t, old, s.token)
-	require.Equal(t, 30*time.Second, s.margin, "the new token's")
+	require.NoError(t, e.failure)
+	require.NotSame(t, old, e.token)
+	require.Equal(t, 30*time.Second, e.margin, "the new token's")
 }
