@@ -180,7 +180,7 @@ func TestAFaultAtAFirstAcceptanceFailsNoRead(t *testing.T) {
 	m, p := newReadyMount(t)
 	m.storage.failNth(1, verb.writes)
 	require.Equal(t, 1, m.signedBy())
-	require.Contains(t, m.log.String(), "what the provider accepted could not be stored; it is kept in memory")
+	require.Contains(t, m.log.String(), "accepted version could not be stored; kept in memory")
 	require.Empty(t, m.version(1)["accepted_time"])
 	pass(m, p, time.Minute)
 	require.Equal(t, 1, m.signedBy())

@@ -793,14 +793,14 @@ func TestASharedTokenLastsThroughAnOutage(t *testing.T) {
 
 	pass(m, p, 47*time.Second) // 3 s are left of it
 	require.Contains(t, m.failed(http.StatusBadGateway, logical.ReadOperation, "creds/myapi", nil), "HTTP 503")
-	require.Equal(t, 1, strings.Count(m.log.String(), "a shared token could not be replaced"))
+	require.Equal(t, 1, strings.Count(m.log.String(), "shared token refresh failed; serving the old token until it expires"))
 
 	p.interceptWith(nil)
 	m.clock.advance(2 * time.Second) // no pause
 	recovered := m.read("creds/myapi")
 	require.NotEqual(t, first["token_jti"], recovered.Data["token_jti"])
 	require.Empty(t, recovered.Warnings)
-	require.Equal(t, 1, strings.Count(m.log.String(), "a shared token was replaced, after failures"))
+	require.Equal(t, 1, strings.Count(m.log.String(), "shared token refreshed after failures"))
 	requireClean(t, m.log.String())
 }
 

@@ -176,7 +176,7 @@ func TestManualRotationFromEndToEnd(t *testing.T) {
 	require.Equal(t, "provider", m.version(2)["activated_by"])
 	require.NotEmpty(t, m.version(2)["accepted_time"])
 	require.NotEmpty(t, m.version(1)["expire_time"])
-	const line = "the provider accepts another version of the key"
+	const line = "active version changed by provider acceptance"
 	require.Equal(t, 1, strings.Count(m.log.String(), line))
 	require.Contains(t, m.log.String(), "key=myapi from=1 to=2 role=myapi request_id=request-1")
 	writes := m.storage.writes()
@@ -239,7 +239,7 @@ func TestTheErrorNamesEveryVersionThatWasRefused(t *testing.T) {
 	p.register(m, "other", "my-client")
 	text := m.refused(logical.ReadOperation, "creds/myapi", nil)
 	require.Contains(t, text, "Unable to load public key")
-	require.Contains(t, text, "version 2 (staged) was refused too: ")
+	require.Contains(t, text, "version 2 (staged) was also rejected: ")
 	require.Contains(t, text, "vault read -field=public_key bcgov-jwt/keys/myapi")
 	requireClean(t, text)
 }
@@ -336,7 +336,7 @@ func TestWhatChangedWhileAReadWasOnTheNetworkStays(t *testing.T) {
 			release()
 			require.NoError(t, <-read, "its token is good")
 			require.Equal(t, before, m.storage.entries(t), "what was learned did not undo it")
-			require.NotContains(t, m.log.String(), "the provider accepts another version")
+			require.NotContains(t, m.log.String(), "active version changed by provider acceptance")
 			if test.states == nil {
 				require.Nil(t, m.read("keys/myapi"))
 				return

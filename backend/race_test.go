@@ -193,5 +193,5 @@ func TestNoReadFailsWhileKeysAreReplaced(t *testing.T) {
 	}
 	done.Store(true)
 	reads.Wait()
-	require.Equal(t, rotations, strings.Count(m.log.String(), "the provider accepts another version of the key"), "one stored switch each")
+	require.Equal(t, rotations, strings.Count(m.log.String(), "active version changed by provider acceptance"), "one stored switch each")
 }

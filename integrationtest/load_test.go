@@ -164,7 +164,7 @@ func (v *vaultServer) switches(t *testing.T, key string) []storedSwitch {
 	pair := regexp.MustCompile(`(\w+)=(\S+)`)
 	var found []storedSwitch
 	for line := range strings.Lines(string(log)) {
-		before, after, isSwitch := strings.Cut(line, "the provider accepts another version")
+		before, after, isSwitch := strings.Cut(line, "active version changed by provider acceptance")
 		// The plugin's logger hands its fields over without an order.
 		fields := map[string]string{}
 		for _, match := range pair.FindAllStringSubmatch(after, -1) {

@@ -1,6 +1,6 @@
-// Package exchange obtains access tokens: one client-credentials request (RFC 6749 §4.4), authenticated by a signed
-// assertion (RFC 7523 §2.2), for one key. It chooses the version that signs, tries the others where the provider refuses
-// it, and learns from what the provider accepts.
+// Package exchange obtains access tokens: one client-credentials request (RFC 6749 §4.4),
+// authenticated by a signed assertion (RFC 7523 §2.2), for one key. It chooses the version that
+// signs, falls back to others when the provider rejects it, and records which one was accepted.
 package exchange
 
 import (
@@ -16,8 +16,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
-// Exchanger obtains tokens, and remembers for this node which version of a key the provider accepts. It is safe for
-// concurrent use.
+// Exchanger obtains tokens and tracks, on this node, which version of a key the provider accepts.
+// It is safe for concurrent use.
 type Exchanger struct {
 	now        func() time.Time
 	logger     hclog.Logger
@@ -25,51 +25,57 @@ type Exchanger struct {
 	statistics counter
 }
 
-// New makes an Exchanger that signs by this clock.
+// New creates an Exchanger that signs by this clock.
 func New(now func() time.Time, logger hclog.Logger) *Exchanger {
-	return &Exchanger{now: now, logger: logger}
+	return &Exchanger{now: now, logger: logger, histories: histories{byID: map[string]*history{}}}
 }
 
-// Request is what to ask of the token endpoint.
+// Request describes a token request.
 type Request struct {
 	Key *keyring.Key
-	// Scopes are sent as the scope parameter (RFC 6749 §3.3); none: the parameter is left out.
+	// Scopes are sent as the scope parameter (RFC 6749 §3.3), which is omitted if there are none.
 	Scopes []string
-	// Parameters are further form parameters.
+	// Parameters are additional form parameters.
 	Parameters url.Values
-	// Current reads the key as it is now; nil if it was deleted. A read that a rotation overtook looks again before it fails.
+	// Current returns the current key, as a rotation may overtake the request; nil: deleted.
 	Current func(context.Context) (*keyring.Key, error)
-	// Change stores what is learned of the key; nil where this node cannot write. See ChangeFunc.
+	// Change stores an update of the key; nil where this node cannot write.
 	Change ChangeFunc
-	// Role and RequestID go into the log line about a stored switch.
+	// Role and RequestID are logged when an exchange changes the active version.
 	Role, RequestID string
 }
 
-// ChangeFunc reads the key again under its lock, passes it to edit, and stores what that returns unless it is nil. The
-// key is nil where it was deleted.
+// ChangeFunc reads the key again under its lock, passes it to edit, or nil if it was deleted, and
+// stores the result unless that is nil.
 type ChangeFunc func(ctx context.Context, edit func(current *keyring.Key) *keyring.Key) error
 
-// Token is an access token and what is known of it.
+// Token is an access token and the terms it was issued on.
 type Token struct {
 	*tokenendpoint.Token
-	// Scope is what was granted: what the provider said, or what was asked for when it said nothing (RFC 6749 §5.1).
+	// Scope is the scope granted: the response's, or the requested one if the response has none
+	// (RFC 6749 §5.1).
 	Scope string
-	// MissingScopes were asked for and not granted.
+	// MissingScopes were requested but not granted.
 	MissingScopes []string
-	// KeyID is the kid of the version that signed the assertion. Not the version itself: a shared token would hold on to its
-	// private key, also when the key was changed or deleted.
+	// KeyID is the kid of the version that signed. Not the version itself: a shared token would
+	// keep its private key in memory after the key was changed or deleted.
 	KeyID string
 }
 
-// Token obtains an access token. Where the provider refuses the key itself, the other versions are tried within the same
-// call, and what worked is learned. Its error is, or wraps, a *tokenendpoint.Error, but for faults of this program.
-func (e *Exchanger) Token(ctx context.Context, client *tokenendpoint.Client, request Request) (*Token, error) {
+// Token obtains an access token. If the provider rejects the key itself, the other versions are
+// tried within the same call, and the one accepted is recorded. The error is, or wraps, a
+// *tokenendpoint.Error unless it is internal.
+func (e *Exchanger) Token(
+	ctx context.Context, client *tokenendpoint.Client, request Request,
+) (*Token, error) {
 	token, err := e.token(ctx, client, request)
 	e.statistics.count(err, e.now())
 	return token, err
 }
 
-func (e *Exchanger) token(ctx context.Context, client *tokenendpoint.Client, request Request) (*Token, error) {
+func (e *Exchanger) token(
+	ctx context.Context, client *tokenendpoint.Client, request Request,
+) (*Token, error) {
 	h := e.histories.of(request.Key.ID())
 	for {
 		version := h.choose(request.Key, e.now())
@@ -96,7 +102,7 @@ func (e *Exchanger) token(ctx context.Context, client *tokenendpoint.Client, req
 		switch {
 		case leads:
 			return (&fallback{e, client, request, h, version, err}).run(ctx)
-		case done == nil: // every version was rejected just now
+		case done == nil: // all versions were rejected just now
 			return nil, err
 		}
 		select {
@@ -107,40 +113,48 @@ func (e *Exchanger) token(ctx context.Context, client *tokenendpoint.Client, req
 	}
 }
 
-// current returns the key as it is now: another one than the request began with where a rotation overtook it, as snapshots
-// of a key that did not change are one and the same. It says false where there must be no further signature: the key was
-// deleted, disabled or otherwise changed.
+// current returns the current key. It differs from the request's if a rotation overtook it, since
+// an unchanged key is always the same pointer. It reports false if nothing more may be signed: the
+// key was deleted, disabled or otherwise changed.
 func (e *Exchanger) current(ctx context.Context, request Request) (*keyring.Key, bool) {
 	if request.Current == nil {
 		return request.Key, true
 	}
 	current, err := request.Current(ctx)
-	if err != nil || current == nil || current.ID() != request.Key.ID() || current.Settings() != request.Key.Settings() {
+	if err != nil || current == nil || current.ID() != request.Key.ID() ||
+		current.Settings() != request.Key.Settings() {
 		return nil, false
 	}
 	return current, true
 }
 
-// Try obtains an access token with this version and no other, and learns nothing.
-func (e *Exchanger) Try(ctx context.Context, client *tokenendpoint.Client, request Request, version *keyring.Version) (*Token, error) {
+// Try obtains an access token with this version only, and records nothing.
+func (e *Exchanger) Try(
+	ctx context.Context, client *tokenendpoint.Client, request Request, version *keyring.Version,
+) (*Token, error) {
 	endpoint, err := TokenEndpoint(ctx, client, request.Key)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := client.RequestToken(ctx, endpoint, func() (url.Values, error) { return e.tokenForm(request, version) })
+	response, err := client.RequestToken(ctx, endpoint, func() (url.Values, error) {
+		return e.tokenForm(request, version)
+	})
 	if err != nil {
 		return nil, err
 	}
-	token := &Token{Token: answer, Scope: answer.Scope, KeyID: version.KeyID()}
-	if !answer.HasScope {
+	token := &Token{Token: response, Scope: response.Scope, KeyID: version.KeyID()}
+	if !response.HasScope {
 		token.Scope = strings.Join(request.Scopes, " ")
 	}
 	token.MissingScopes = missing(request.Scopes, strings.Fields(token.Scope))
 	return token, nil
 }
 
-// TokenEndpoint is where the key's assertions go: its own setting, or what the issuer's discovery document names.
-func TokenEndpoint(ctx context.Context, client *tokenendpoint.Client, key *keyring.Key) (string, error) {
+// TokenEndpoint returns the URL that the key's assertions are sent to: the key's own setting, or
+// the one in the issuer's discovery document.
+func TokenEndpoint(
+	ctx context.Context, client *tokenendpoint.Client, key *keyring.Key,
+) (string, error) {
 	if endpoint := key.Settings().TokenEndpoint; endpoint != "" {
 		return endpoint, nil
 	}
@@ -148,9 +162,9 @@ func TokenEndpoint(ctx context.Context, client *tokenendpoint.Client, key *keyri
 	return metadata.TokenEndpoint, err
 }
 
-func missing(asked, granted []string) []string {
+func missing(requested, granted []string) []string {
 	var absent []string
-	for _, scope := range asked {
+	for _, scope := range requested {
 		if !slices.Contains(granted, scope) {
 			absent = append(absent, scope)
 		}

@@ -66,7 +66,7 @@ func (f *fallback) tryVersions(ctx context.Context, versions []*keyring.Version)
 		if !KeyRefused(err) {
 			return nil, err
 		}
-		failure.others = append(failure.others, fmt.Sprintf("version %d (%s) was refused too: %s",
+		failure.others = append(failure.others, fmt.Sprintf("version %d (%s) was also rejected: %s",
 			version.Number(), f.request.Key.State(version, f.now()), Description(err)))
 	}
 	return nil, failure
@@ -89,15 +89,14 @@ func alternatives(key *keyring.Key, refused *keyring.Version, now time.Time) []*
 	return others
 }
 
-// KeyRefused reports whether the provider rejected the key itself, so that another version may
-// work.
+// KeyRefused reports whether the provider rejected the key itself: another version may work.
 func KeyRefused(err error) bool {
 	failure, ok := errors.AsType[*tokenendpoint.Error](err)
 	return ok && failure.KeyRefused
 }
 
-// Description returns the provider's error_description or error code (RFC 6749 §5.2), without the
-// operation and URL; for an error that has neither, its text.
+// Description returns the provider's error_description or error code (RFC 6749 §5.2), or else the
+// error's text.
 func Description(err error) string {
 	failure, ok := errors.AsType[*tokenendpoint.Error](err)
 	switch {
@@ -123,7 +122,7 @@ func allRefused(err error) bool {
 // Others returns a line for each version but the one that was to sign.
 func (e *AllVersionsRefusedError) Others() []string { return e.others }
 
-// Error returns the rejection of the version that was to sign, then a line for each other one.
+// Error joins the text of Unwrap's error and Others.
 func (e *AllVersionsRefusedError) Error() string {
 	return strings.Join(append([]string{e.refusal.Error()}, e.others...), "\n")
 }

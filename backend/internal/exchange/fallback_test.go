@@ -53,7 +53,7 @@ func TestARoundInVainNamesEveryVersionAndPauses(t *testing.T) {
 	w.provider.accept()
 	_, err := w.read()
 	require.ErrorContains(t, err, "Unable to load public key")
-	require.ErrorContains(t, err, "\nversion 2 (staged) was refused too: Client authentication")
+	require.ErrorContains(t, err, "\nversion 2 (staged) was also rejected: Client authentication")
 	require.Len(t, w.provider.seen(), 2)
 
 	_, err = w.read()

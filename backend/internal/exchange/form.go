@@ -16,7 +16,7 @@ func (e *Exchanger) tokenForm(request Request, version *keyring.Version) (url.Va
 	}
 	form := url.Values{}
 	maps.Copy(form, request.Parameters)
-	maps.Copy(form, authentication) // later, so that no parameter can take its place
+	maps.Copy(form, authentication) // after the parameters, so that none can replace it
 	form.Set("grant_type", "client_credentials")
 	if len(request.Scopes) > 0 {
 		form.Set("scope", strings.Join(request.Scopes, " "))
@@ -24,7 +24,8 @@ func (e *Exchanger) tokenForm(request Request, version *keyring.Version) (url.Va
 	return form, nil
 }
 
-// authentication is the part of a form that says who the client is, with a new assertion (RFC 7523 §2.2).
+// authentication returns the parameters that authenticate the client, with a new assertion
+// (RFC 7523 §2.2).
 func (e *Exchanger) authentication(key *keyring.Key, version *keyring.Version) (url.Values, error) {
 	settings := key.Settings()
 	assertion, err := e.sign(key, version, settings.AssertionTTL)

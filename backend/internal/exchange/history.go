@@ -8,19 +8,21 @@ import (
 )
 
 const (
-	// A round in vain is not repeated for so long: what is not registered does not become so by asking more often.
+	// fallbackPause follows a fallback in which every version was rejected: asking more often does
+	// not register a key.
 	fallbackPause = 5 * time.Second
-	// What is learned of a key is stored at most so often, so that a provider whose nodes disagree does not make Vault
-	// write on every read.
+	// storePause is the least time between stored updates of a key, so that a provider whose nodes
+	// disagree does not make Vault write on every read.
 	storePause = time.Minute
-	// With jwks the active version is tried again after so long: an unknown kid makes Keycloak read the document again, if
-	// the last time was more than 10 whole seconds ago.
+	// jwksPreference is how long another version is preferred to the active one with jwks. After
+	// that, an unknown kid makes Keycloak fetch the document again, if the last fetch was more than
+	// 10 whole seconds ago.
 	jwksPreference = 11 * time.Second
-	// A key that worked so lately is known to some node of the provider.
+	// recently is how long an acceptance shows that some node of the provider knows the key.
 	recently = time.Minute
 )
 
-// histories hold what this node learned, by the keys' own ids.
+// histories holds the history of each key, by the key's own ID.
 type histories struct {
 	mu   sync.Mutex
 	byID map[string]*history
@@ -29,45 +31,41 @@ type histories struct {
 func (h *histories) of(id string) *history {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	known := h.byID[id]
-	if known == nil {
-		known = &history{}
-		if h.byID == nil {
-			h.byID = map[string]*history{}
-		}
-		h.byID[id] = known
+	if h.byID[id] == nil {
+		h.byID[id] = &history{}
 	}
-	return known
+	return h.byID[id]
 }
 
-// Signing is the version that would sign for a key now: the active one, unless another is known to work in its place.
+// Signing returns the version that would sign now: the active one, unless another is known to work
+// in its place.
 func (e *Exchanger) Signing(key *keyring.Key) *keyring.Version {
 	return e.histories.of(key.ID()).choose(key, e.now())
 }
 
-// Forget drops what was learned of a key that was deleted.
+// Forget drops the history of a deleted key.
 func (e *Exchanger) Forget(id string) {
 	e.histories.mu.Lock()
 	defer e.histories.mu.Unlock()
 	delete(e.histories.byID, id)
 }
 
-// history is what this node learned of one key.
+// history holds what the provider accepted and rejected of one key, as seen by this node.
 type history struct {
 	mu sync.Mutex
 
-	preferred   int       // the version that worked in place of the active one; 0: none
-	insteadOf   int       // the version that was active then
-	preferredAt time.Time // since when
+	preferred   int // the version accepted in place of the active one; 0: none
+	insteadOf   int // the version that was active then
+	preferredAt time.Time
 
-	acceptedAt  time.Time     // when any version last worked
-	fallback    chan struct{} // closed at the end of the round that is under way; nil: none is
-	pausedUntil time.Time     // no new round before
-	storedAt    time.Time     // when something learned was last stored, or tried to
-	storedFor   int           // the highest version that was then about
+	acceptedAt  time.Time     // when any version was last accepted
+	fallback    chan struct{} // closed when the current fallback ends; nil: none is running
+	pausedUntil time.Time     // no fallback starts before
+	storedAt    time.Time     // when an update was last attempted
+	storedFor   int           // the highest version updated so far
 }
 
-// choose returns the version to sign with: the active one, unless another is known to work in its place.
+// choose returns the version to sign with.
 func (h *history) choose(key *keyring.Key, now time.Time) *keyring.Version {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -86,8 +84,9 @@ func (h *history) choose(key *keyring.Key, now time.Time) *keyring.Version {
 	return active
 }
 
-// accept notes that a version was accepted while another, or the same, was active. Only a refusal of the active one makes
-// another one preferred: a preference that renewed itself would never give the active one another try.
+// accept records that a version was accepted, and which one was active. Only a rejection of the
+// active version makes another one preferred: a preference that renewed itself would never let the
+// active one be tried again.
 func (h *history) accept(version, active int, afterRefusal bool, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -106,8 +105,8 @@ func (h *history) acceptedRecently(now time.Time) bool {
 	return !h.acceptedAt.IsZero() && now.Sub(h.acceptedAt) < recently
 }
 
-// joinFallback begins a round (leads), or returns the channel that the end of the present one closes. Both are empty where
-// a round was in vain just now.
+// joinFallback starts a fallback, which the caller leads, or returns the channel that is closed
+// when the current one ends. It returns neither during fallbackPause.
 func (h *history) joinFallback(now time.Time) (done <-chan struct{}, leads bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -125,15 +124,14 @@ func (h *history) endFallback(pause bool, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	close(h.fallback)
-	h.fallback = nil
-	h.pausedUntil = time.Time{}
+	h.fallback, h.pausedUntil = nil, time.Time{}
 	if pause {
 		h.pausedUntil = now.Add(fallbackPause)
 	}
 }
 
-// mayStore says whether to store something learned of a version now, and notes that it is. For a version that nothing was
-// stored about yet it is worth it at once: that is a rotation.
+// mayStore reports whether to store an update about a version now, and if so records that. The
+// first update about a newer version, which means a rotation, need not wait.
 func (h *history) mayStore(version int, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

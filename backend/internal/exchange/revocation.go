@@ -8,9 +8,12 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
-// Revoke asks the provider to end a token (RFC 7009). It says false, and no error, when the provider has no revocation
-// endpoint.
-func (e *Exchanger) Revoke(ctx context.Context, client *tokenendpoint.Client, key *keyring.Key, version *keyring.Version, accessToken string) (bool, error) {
+// Revoke revokes a token at the provider (RFC 7009). It returns false and no error if the provider
+// has no revocation endpoint.
+func (e *Exchanger) Revoke(
+	ctx context.Context, client *tokenendpoint.Client, key *keyring.Key, version *keyring.Version,
+	accessToken string,
+) (bool, error) {
 	endpoint := key.Settings().RevocationEndpoint
 	if endpoint == "" {
 		metadata, err := client.Discover(ctx, key.Settings().Issuer)

@@ -8,7 +8,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
-// Statistics count what this node's exchanges came to.
+// Statistics counts the outcomes of this node's exchanges.
 type Statistics struct {
 	Exchanges       int64
 	Failures        int64
@@ -29,9 +29,9 @@ type counter struct {
 }
 
 func (c *counter) count(err error, now time.Time) {
-	var failure *tokenendpoint.Error
-	if errors.As(err, &failure) && failure.Kind == tokenendpoint.Canceled {
-		return // the reader went away: that says nothing of the provider
+	failure, ok := errors.AsType[*tokenendpoint.Error](err)
+	if ok && failure.Kind == tokenendpoint.Canceled {
+		return // the client disconnected, which says nothing about the provider
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -41,7 +41,7 @@ func (c *counter) count(err error, now time.Time) {
 	}
 	c.Failures++
 	c.LastFailureTime, c.LastFailureKind = now, "internal"
-	if failure != nil {
+	if ok {
 		c.LastFailureKind = failure.Kind.String()
 	}
 }

@@ -1,5 +1,6 @@
-// Package tokencache shares access tokens: however many readers there are, the provider gets one request per token life. A
-// token is replaced ahead of time in the background, and served on while the provider cannot give a new one.
+// Package tokencache shares access tokens: however many readers there are, the provider receives
+// one request per token lifetime. A token is replaced ahead of time in the background, and the old
+// one is served while the provider cannot issue a new one.
 package tokencache
 
 import (
@@ -14,25 +15,26 @@ import (
 )
 
 const (
-	// refreshPause is the least time between two attempts to replace one token.
+	// refreshPause is the least time between two attempts to refresh one token.
 	refreshPause = time.Second
-	// refreshGrace is how long after its begin a refresh is worth waiting for, to a reader that would get less than the margin:
-	// one that follows ttl, as that ends where the margin begins, where no other came before.
+	// refreshGrace is how long after its start a refresh is worth waiting for, to a reader that
+	// would otherwise receive less than the margin: typically a sole reader that follows ttl, which
+	// ends where the margin begins.
 	refreshGrace = time.Second
 )
 
-// ErrClosed is what a reader gets who would have to wait for a token after Close.
+// ErrClosed is returned after Close to readers that would have to wait for a token.
 var ErrClosed = errors.New("the secrets engine is stopping")
 
-// Cache holds one token per name, in memory only. I is what a token rests on: readers only share a token with those who
-// come with equal inputs, so that a write to anything in it means a new token, also for a request that the write overtook.
-// A Cache is safe for concurrent use, and Close must be called at its end.
+// Cache holds one token per name, in memory only. I is the type of a token's inputs: only readers
+// with equal inputs share a token, so that a write to any of them leads to a new one, even for a
+// request that the write overtook. A Cache is safe for concurrent use and must be closed.
 type Cache[I comparable] struct {
 	now    func() time.Time
 	logger hclog.Logger
 
-	life       context.Context // ends with Close
-	endLife    context.CancelFunc
+	ctx        context.Context // canceled by Close
+	cancel     context.CancelFunc
 	background sync.WaitGroup
 
 	mu      sync.Mutex // guards all entries, and background against Close
@@ -40,61 +42,63 @@ type Cache[I comparable] struct {
 	entries map[string]*entry[I]
 }
 
-// New makes an empty Cache that goes by this clock.
+// New creates an empty Cache that uses this clock.
 func New[I comparable](now func() time.Time, logger hclog.Logger) *Cache[I] {
 	c := &Cache[I]{now: now, logger: logger, entries: map[string]*entry[I]{}}
-	c.life, c.endLife = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
+	c.ctx, c.cancel = context.WithCancel(context.Background()) //nolint:gosec // Close calls it
 	return c
 }
 
-// Source is how a token is made, and when it is to be replaced.
+// Source obtains a token and determines when to replace it.
 type Source struct {
-	// Fetch gets a new token, in a limited time. Its context is no reader's, so that one who goes away does not fail the
-	// others.
+	// Fetch obtains a new token, in limited time. Its context is no reader's, so that one who
+	// disconnects does not fail the others.
 	Fetch func(context.Context) (*exchange.Token, error)
-	// Margin is how much of its life a token should have left when a reader gets it.
+	// Margin returns how much of its lifetime a token should have left when it is served.
 	Margin func(life time.Duration) time.Duration
 }
 
-// Shared is a token as one reader gets it.
+// Shared is a token as served to one reader.
 type Shared struct {
 	*exchange.Token
-	// TTL is when to read again: when the token is due to be replaced or, while that fails, soon, yet not so soon that
-	// readers stampede. Whole seconds, at least 1.
+	// TTL is when to read again: when the token is due for replacement or, while that fails, soon,
+	// but not so soon that readers stampede. Whole seconds, at least 1.
 	TTL time.Duration
-	// Failure is why the token could not be replaced so far; nil if there is nothing wrong.
+	// Failure is why the token could not be replaced so far; nil if nothing is wrong.
 	Failure error
 }
 
-// Token returns the token of a name. A reader waits for the source only where there is no token to serve, at most until
-// its own context ends, and for a moment where it would get less than the margin. The error is Fetch's, the context's
-// cause, or ErrClosed.
-func (c *Cache[I]) Token(ctx context.Context, name string, inputs I, source Source) (*Shared, error) {
-	e, shared, refresh := c.lookup(name, inputs, source)
+// Token returns the token of a name. A reader waits for the source only if there is no token to
+// serve, at most until its own context ends, and briefly if it would receive less than the margin.
+// The error is Fetch's, the context's cause, or ErrClosed.
+func (c *Cache[I]) Token(
+	ctx context.Context, name string, inputs I, source Source,
+) (*Shared, error) {
+	e, shared, pending := c.lookup(name, inputs, source)
 	switch {
-	case shared != nil && refresh == nil:
+	case shared != nil && pending == nil:
 		return shared, nil
 	case shared != nil:
-		return c.awaitBriefly(ctx, e, refresh), nil
-	case refresh == nil:
+		return c.awaitBriefly(ctx, e, pending), nil
+	case pending == nil:
 		return nil, ErrClosed
 	}
 	select {
-	case <-refresh.done:
+	case <-pending.done:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 	switch {
-	case refresh.err == nil:
+	case pending.err == nil:
 		return c.share(e), nil
-	case c.life.Err() != nil:
+	case c.ctx.Err() != nil:
 		return nil, ErrClosed
 	default:
-		return nil, refresh.err
+		return nil, pending.err
 	}
 }
 
-// lookup returns what there is to serve, and the refresh that is worth waiting for: any where there is nothing to serve.
+// lookup returns the token to serve, if any, and the refresh worth waiting for.
 func (c *Cache[I]) lookup(name string, inputs I, source Source) (*entry[I], *Shared, *refresh) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,21 +114,21 @@ func (c *Cache[I]) lookup(name string, inputs I, source Source) (*entry[I], *Sha
 	switch {
 	case !e.usable(now):
 		return e, nil, e.refresh
-	case e.worthWaiting(now) > 0:
+	case e.maxWait(now) > 0:
 		return e, e.share(now), e.refresh
 	default:
 		return e, e.share(now), nil
 	}
 }
 
-// awaitBriefly returns the new token if it comes soon, otherwise the old one while that is usable.
-func (c *Cache[I]) awaitBriefly(ctx context.Context, e *entry[I], refresh *refresh) *Shared {
+// awaitBriefly returns the new token if it arrives soon, otherwise the old one while it is usable.
+func (c *Cache[I]) awaitBriefly(ctx context.Context, e *entry[I], pending *refresh) *Shared {
 	c.mu.Lock()
-	grace := time.NewTimer(e.worthWaiting(c.now()))
+	grace := time.NewTimer(e.maxWait(c.now()))
 	c.mu.Unlock()
 	defer grace.Stop()
 	select {
-	case <-refresh.done:
+	case <-pending.done:
 	case <-grace.C:
 	case <-ctx.Done():
 	}
@@ -137,54 +141,57 @@ func (c *Cache[I]) share(e *entry[I]) *Shared {
 	return e.share(c.now())
 }
 
-// startRefresh starts a refresh in the background unless one is under way. It is called under the lock.
+// startRefresh starts a refresh in the background unless one is running. c.mu must be held.
 func (c *Cache[I]) startRefresh(e *entry[I], source Source) {
 	if e.refresh != nil || c.closed {
 		return
 	}
-	e.refresh = &refresh{begunAt: c.now(), done: make(chan struct{})}
+	e.refresh = &refresh{startedAt: c.now(), done: make(chan struct{})}
 	pause := e.attemptedAt.Add(refreshPause).Sub(c.now())
 	c.background.Go(func() { c.run(e, source, pause) })
 }
 
-// run replaces the token of an entry. It is the only one to do so at a time.
+// run performs the refresh of an entry.
 func (c *Cache[I]) run(e *entry[I], source Source, pause time.Duration) {
 	if pause > 0 {
 		select {
 		case <-time.After(pause):
-		case <-c.life.Done():
+		case <-c.ctx.Done():
 		}
 	}
 	attemptedAt := c.now()
-	token, err := source.Fetch(c.life)
+	token, err := source.Fetch(c.ctx)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e.attemptedAt = attemptedAt
-	if c.life.Err() == nil {
+	if c.ctx.Err() == nil {
 		c.logOutcome(e, err)
 	}
 	e.finish(token, err, source.Margin)
 }
 
-// logOutcome logs the first of several failures and the success after them: readers who are served do not notice the former.
+// logOutcome logs the first of several failures, which readers of the old token do not notice, and
+// the success after them.
 func (c *Cache[I]) logOutcome(e *entry[I], err error) {
 	switch {
 	case err != nil && e.failure == nil && e.usable(c.now()):
-		c.logger.Warn("a shared token could not be replaced; it is served while it lasts", "role", e.name, "expires_at", e.expiry().UTC().Format(time.RFC3339), "error", err)
+		c.logger.Warn("shared token refresh failed; serving the old token until it expires",
+			"role", e.name, "expires_at", e.expiry().UTC().Format(time.RFC3339), "error", err)
 	case e.token != nil && err == nil && e.failure != nil:
-		c.logger.Info("a shared token was replaced, after failures", "role", e.name)
+		c.logger.Info("shared token refreshed after failures", "role", e.name)
 	}
 }
 
-// Drop forgets the token of a name. A fetch under way goes on for those who wait for it, and nobody else gets its token.
+// Drop drops the token of a name. Those who wait for a running fetch still receive its token, and
+// nobody else does.
 func (c *Cache[I]) Drop(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.entries, name)
 }
 
-// DropIf forgets the tokens whose inputs match.
+// DropIf drops the tokens whose inputs match.
 func (c *Cache[I]) DropIf(matches func(I) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -208,11 +215,11 @@ func (c *Cache[I]) Len() int {
 	return held
 }
 
-// Close forgets all tokens and ends the fetches under way. No goroutine is left when it returns.
+// Close drops all tokens, cancels running fetches and waits for their goroutines.
 func (c *Cache[I]) Close() {
 	c.mu.Lock()
 	c.closed = true
-	c.endLife()
+	c.cancel()
 	c.entries = map[string]*entry[I]{}
 	c.mu.Unlock()
 	c.background.Wait()
