@@ -31,6 +31,7 @@ import (
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/testlog"
 )
 
 func TestMain(m *testing.M) {
@@ -196,24 +197,6 @@ func (s *countingSystem) PluginEnv(context.Context) (*logical.PluginEnvironment,
 	return &logical.PluginEnvironment{VaultVersion: "1.21.0"}, nil
 }
 
-// syncBuffer is a log that may be written to from many goroutines.
-type syncBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
-}
-
 // mount is one mount of the engine, as Vault sees it.
 type mount struct {
 	*backend
@@ -221,7 +204,7 @@ type mount struct {
 	storage *countingStorage
 	system  *countingSystem
 	clock   *clock
-	log     *syncBuffer
+	log     testlog.Buffer
 }
 
 func newMount(tb testing.TB) *mount {
@@ -238,12 +221,12 @@ func mountOver(tb testing.TB, storage *countingStorage, clock *clock) *mount {
 // nodeOver is mountOver for a node with this part in replication.
 func nodeOver(tb testing.TB, storage *countingStorage, clock *clock, state consts.ReplicationState) *mount {
 	tb.Helper()
-	m := &mount{tb: tb, storage: storage, system: &countingSystem{state: state}, clock: clock, log: &syncBuffer{}}
+	m := &mount{tb: tb, storage: storage, system: &countingSystem{state: state}, clock: clock}
 	var err error
 	m.backend, err = newBackend(context.Background(), &logical.BackendConfig{
 		StorageView: storage,
 		System:      m.system,
-		Logger:      hclog.New(&hclog.LoggerOptions{Output: m.log, Level: hclog.Trace}),
+		Logger:      hclog.New(&hclog.LoggerOptions{Output: &m.log, Level: hclog.Trace}),
 		BackendUUID: "uuid",
 	}, Build{Version: "v1.2.3", Commit: "abc"}, clock.now)
 	require.NoError(tb, err)
