@@ -12,7 +12,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
-func TestTheEndpointIsDiscoveredUnlessTheKeyNamesIt(t *testing.T) {
+func TestTokenEndpoint_DiscoveredUnlessKeyNamesIt(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		set       bool
@@ -28,7 +28,7 @@ func TestTheEndpointIsDiscoveredUnlessTheKeyNamesIt(t *testing.T) {
 			for range 3 {
 				f.token(t, f.request())
 			}
-			require.Len(t, f.provider.received(discoveryPath), test.discovers, "kept in memory")
+			require.Len(t, f.provider.received(discoveryPath), test.discovers, "cached")
 			require.Len(t, f.provider.received(tokenPath), 3)
 			endpoint, err := TokenEndpoint(t.Context(), f.client, f.key)
 			require.NoError(t, err)
@@ -37,25 +37,28 @@ func TestTheEndpointIsDiscoveredUnlessTheKeyNamesIt(t *testing.T) {
 	}
 }
 
-func TestGrantedScopesAreComparedWithThoseAskedFor(t *testing.T) {
+func TestToken_GrantedScopesComparedWithRequested(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		member  string
 		scope   string
 		missing []string
 	}{
-		"absent: as asked":     {``, "read write", nil},
-		"as asked":             {`,"scope":"read write"`, "read write", nil},
+		"absent: as requested": {``, "read write", nil},
+		"as requested":         {`,"scope":"read write"`, "read write", nil},
 		"wider, another order": {`,"scope":"email write read"`, "email write read", nil},
 		"narrower":             {`,"scope":"write"`, "write", []string{"read"}},
 		"none":                 {`,"scope":""`, "", []string{"read", "write"}},
-		"part of a name":       {`,"scope":"read:all writer"`, "read:all writer", []string{"read", "write"}},
-		"another letter case":  {`,"scope":"Read write"`, "Read write", []string{"read"}},
+		"part of a name": {
+			`,"scope":"read:all writer"`, "read:all writer", []string{"read", "write"},
+		},
+		"another letter case": {`,"scope":"Read write"`, "Read write", []string{"read"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
-			f.provider.responses[tokenPath] = `{"access_token":"opaque","token_type":"Bearer","expires_in":60` + test.member + `}`
+			f.provider.responses[tokenPath] = `{"access_token":"opaque","token_type":"Bearer",` +
+				`"expires_in":60` + test.member + `}`
 			token := f.token(t, f.request("read", "write"))
 			require.Equal(t, test.scope, token.Scope)
 			require.Equal(t, test.missing, token.MissingScopes)
@@ -63,9 +66,11 @@ func TestGrantedScopesAreComparedWithThoseAskedFor(t *testing.T) {
 	}
 }
 
-func TestADiscoveryFailureSendsNoAssertion(t *testing.T) {
+func TestTokenEndpoint_DiscoveryFailureSendsNoAssertion(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, func(s *keyring.Settings) { s.Issuer += "/" }) // the document names another issuer
+	f := newFixture(t, func(s *keyring.Settings) {
+		s.Issuer += "/" // the document names another issuer
+	})
 	_, err := f.Token(t.Context(), f.client, f.request())
 	require.ErrorContains(t, err, "another issuer")
 	require.Empty(t, f.provider.received(tokenPath))
@@ -74,7 +79,7 @@ func TestADiscoveryFailureSendsNoAssertion(t *testing.T) {
 	require.Empty(t, f.provider.received(revocationPath))
 }
 
-func TestTokensArePrintedByNobody(t *testing.T) {
+func TestToken_IsNeverPrinted(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	token := f.token(t, f.request())
@@ -82,10 +87,10 @@ func TestTokensArePrintedByNobody(t *testing.T) {
 	require.NotContains(t, token.GoString(), token.AccessToken)
 }
 
-func TestConcurrentExchanges(t *testing.T) {
+func TestToken_ConcurrentRequestsShareDiscovery(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.provider.responses[tokenPath] = `{"access_token":"opaque","token_type":"Bearer","expires_in":60}`
+	f.provider.responses[tokenPath] = opaqueToken
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {

@@ -72,7 +72,7 @@ func (f *fallback) tryVersions(ctx context.Context, versions []*keyring.Version)
 	return nil, failure
 }
 
-// alternatives returns the versions to try in place of the refused one: the newer ones, newest
+// alternatives returns the versions to try in place of the rejected one: the newer ones, newest
 // first, as they may have been registered since, then the older ones, down to the newest that the
 // provider has accepted before.
 func alternatives(key *keyring.Key, refused *keyring.Version, now time.Time) []*keyring.Version {

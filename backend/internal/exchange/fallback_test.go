@@ -8,25 +8,28 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/stretchr/testify/require"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
-func TestOnlyAKeyRelatedRefusalIsRetriedWithAnotherVersion(t *testing.T) {
+func TestFallback_OnlyAfterKeyRefusal(t *testing.T) {
 	t.Parallel()
+	const (
+		keysNotLoaded   = keycloakPrefix + "Error when loading public keys: Connect refused"
+		signatureFailed = keycloakPrefix + "Signature on JWT token failed validation"
+	)
 	for name, test := range map[string]struct {
 		status   int
 		body     string
 		requests int
 	}{
-		"unable to load":        {400, `{"error":"invalid_client","error_description":"Unable to load public key"}`, 2},
-		"JWKS URL is down":      {400, `{"error":"invalid_client","error_description":"Client authentication with signed JWT failed: Error when loading public keys: Connect refused"}`, 2},
+		"unable to load":        {400, refusal("Unable to load public key"), 2},
+		"JWKS URL is down":      {400, refusal(keysNotLoaded), 2},
 		"no description":        {401, `{"error":"invalid_client"}`, 2},
-		"signature failed":      {400, `{"error":"invalid_client","error_description":"Client authentication with signed JWT failed: Signature on JWT token failed validation"}`, 2},
-		"reuse proves the key":  {400, `{"error":"invalid_client","error_description":"Token reuse detected"}`, 1},
-		"a disabled client":     {401, `{"error":"invalid_client","error_description":"Invalid client or Invalid client credentials"}`, 1},
+		"signature failed":      {400, refusal(signatureFailed), 2},
+		"reuse proves the key":  {400, refusal("Token reuse detected"), 1},
+		"a disabled client":     {401, refusal("Invalid client or Invalid client credentials"), 1},
 		"another error":         {400, `{"error":"invalid_scope"}`, 1},
 		"a failure of the host": {500, `{"error":"invalid_client"}`, 1},
 	} {
@@ -46,7 +49,7 @@ func TestOnlyAKeyRelatedRefusalIsRetriedWithAnotherVersion(t *testing.T) {
 	}
 }
 
-func TestARoundInVainNamesEveryVersionAndPauses(t *testing.T) {
+func TestFallback_AllRefusedNamesEveryVersionAndPauses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, keyring.Manual)
 	w.rotate()
@@ -58,25 +61,25 @@ func TestARoundInVainNamesEveryVersionAndPauses(t *testing.T) {
 
 	_, err = w.read()
 	require.Error(t, err)
-	require.Len(t, w.provider.seen(), 1, "no second round within 5 s")
-	w.pass(6 * time.Second)
+	require.Len(t, w.provider.seen(), 1, "no second fallback within 5 s")
+	w.advance(6 * time.Second)
 	_, err = w.read()
 	require.Error(t, err)
 	require.Len(t, w.provider.seen(), 2)
 	require.Zero(t, w.stored())
 }
 
-func TestARoundGoesDownToAVersionThatWasAccepted(t *testing.T) {
+func TestFallback_TriesDownToAcceptedVersion(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, keyring.ByJWKS)
 	w.mustRead(1)
 	w.rotate()
-	w.rotate() // both active by schedule, and the provider has fetched neither
+	w.rotate() // the provider has fetched neither, though the schedule made both active
 	require.Equal(t, 3, w.active())
 	w.mustRead(1)
 }
 
-func TestAKeyThatIsDisabledInARoundSignsNoMore(t *testing.T) {
+func TestFallback_StopsWhenKeyIsDisabled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, keyring.Manual)
 	w.mustRead(1)
@@ -97,13 +100,14 @@ func TestAKeyThatIsDisabledInARoundSignsNoMore(t *testing.T) {
 		})
 	}
 	_, err := w.exchange.Token(t.Context(), w.client, Request{
-		Key: key, Change: w.Change, Current: func(context.Context) (*keyring.Key, error) { return w.current(), nil },
+		Key: key, Change: w.Change,
+		Current: func(context.Context) (*keyring.Key, error) { return w.current(), nil },
 	})
 	require.ErrorContains(t, err, "Unable to load public key")
 	require.Len(t, w.provider.seen(), 1)
 }
 
-func TestOneRoundServesAllWhoWait(t *testing.T) {
+func TestFallback_OneServesAllWaitingReaders(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, keyring.Manual)
 	w.mustRead(1)
@@ -118,7 +122,7 @@ func TestOneRoundServesAllWhoWait(t *testing.T) {
 		wait.Go(func() {
 			token, err := w.readWith(key)
 			if err != nil || token.KeyID != key.Version(2).KeyID() {
-				t.Errorf("a reader failed, or got another version: %v", err)
+				t.Errorf("a reader failed, or another version signed: %v", err)
 			}
 		})
 	}
@@ -129,11 +133,11 @@ func TestOneRoundServesAllWhoWait(t *testing.T) {
 			tried++
 		}
 	}
-	require.Equal(t, readers, tried, "each reader has a token of its own, and none tries twice")
+	require.Equal(t, readers, tried, "each reader receives its own token, and none tries twice")
 	require.Equal(t, 2, w.active())
 }
 
-func TestDisagreeingNodesFailNoReadAndStoreOneSwitchAMinute(t *testing.T) {
+func TestFallback_DisagreeingNodesFailNoReadAndStoreOneSwitchAMinute(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, keyring.Manual)
 	w.mustRead(1)
@@ -142,14 +146,14 @@ func TestDisagreeingNodesFailNoReadAndStoreOneSwitchAMinute(t *testing.T) {
 	before := w.stored()
 	var turn atomic.Int64
 	w.provider.answer = func(rw http.ResponseWriter, r *http.Request) {
-		signed, _ := jose.ParseSignedCompact(r.PostFormValue("client_assertion"), []jose.SignatureAlgorithm{jose.EdDSA})
-		node := int(turn.Add(1))%2 + 1 // a load balancer that takes turns
-		if signed.Signatures[0].Protected.KeyID == key.Version(node).KeyID() {
-			_, _ = rw.Write([]byte(`{"access_token":"opaque","token_type":"Bearer","expires_in":300}`))
+		kid, _ := assertionKeyID(r)
+		node := int(turn.Add(1))%2 + 1 // a load balancer alternates
+		if kid == key.Version(node).KeyID() {
+			_, _ = rw.Write([]byte(opaqueToken))
 			return
 		}
 		rw.WriteHeader(http.StatusBadRequest)
-		_, _ = rw.Write([]byte(`{"error":"invalid_client","error_description":"Unable to load public key"}`))
+		_, _ = rw.Write([]byte(refusal("Unable to load public key")))
 	}
 	for range 100 {
 		_, err := w.read()
@@ -170,7 +174,7 @@ func TestDisagreeingNodesFailNoReadAndStoreOneSwitchAMinute(t *testing.T) {
 	require.LessOrEqual(t, w.stored()-before, 1)
 }
 
-func TestAReaderThatGivesUpWhileItWaitsGetsTheRefusal(t *testing.T) {
+func TestFallback_CanceledReaderReceivesRefusal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, keyring.Manual)
 	w.rotate()

@@ -12,11 +12,13 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
-func TestTheFormHoldsWhatWasAskedForAndNothingElse(t *testing.T) {
+func TestForm_HoldsOnlyWhatWasRequested(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	request := f.request("read", "write")
-	request.Parameters = url.Values{"resource": {"https://a.example/?x=1&y=2"}, "audience": {"a b+c"}}
+	request.Parameters = url.Values{
+		"resource": {"https://a.example/?x=1&y=2"}, "audience": {"a b+c"},
+	}
 	token := f.token(t, request)
 	require.Equal(t, "read write", token.Scope)
 	require.Empty(t, token.MissingScopes)
@@ -27,30 +29,34 @@ func TestTheFormHoldsWhatWasAskedForAndNothingElse(t *testing.T) {
 	require.NotEmpty(t, form.Get("client_assertion"))
 	form.Del("client_assertion")
 	require.Equal(t, url.Values{
-		"grant_type": {"client_credentials"}, "client_id": {"my-client"}, "client_assertion_type": {clientauth.AssertionType},
-		"scope": {"read write"}, "resource": {"https://a.example/?x=1&y=2"}, "audience": {"a b+c"},
+		"grant_type": {"client_credentials"}, "client_id": {"my-client"},
+		"client_assertion_type": {clientauth.AssertionType}, "scope": {"read write"},
+		"resource": {"https://a.example/?x=1&y=2"}, "audience": {"a b+c"},
 	}, form)
 }
 
-func TestAParameterMayBeSentMoreThanOnce(t *testing.T) {
+func TestForm_ParameterMayBeRepeated(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.provider.responses[tokenPath] = `{"access_token":"opaque","token_type":"Bearer","expires_in":60}`
+	f.provider.responses[tokenPath] = opaqueToken
 	request := f.request()
-	request.Parameters = url.Values{"resource": {"https://a.example", "https://b.example"}}
+	resources := []string{"https://a.example", "https://b.example"}
+	request.Parameters = url.Values{"resource": resources}
 	f.token(t, request)
-	require.Equal(t, []string{"https://a.example", "https://b.example"}, f.provider.received(tokenPath)[0]["resource"])
-	require.Equal(t, url.Values{"resource": {"https://a.example", "https://b.example"}}, request.Parameters, "the request is not changed")
+	require.Equal(t, []string{"https://a.example", "https://b.example"},
+		f.provider.received(tokenPath)[0]["resource"])
+	require.Equal(t, url.Values{"resource": {"https://a.example", "https://b.example"}},
+		request.Parameters, "the request is unchanged")
 }
 
-func TestWithoutScopesTheParameterIsLeftOut(t *testing.T) {
+func TestForm_OmitsScopeIfNoneRequested(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.token(t, f.request())
 	require.NotContains(t, f.provider.received(tokenPath)[0], "scope")
 }
 
-func TestEachAttemptHasAnAssertionOfItsOwn(t *testing.T) {
+func TestForm_EachAttemptHasItsOwnAssertion(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.provider.refuse = 1
@@ -58,15 +64,18 @@ func TestEachAttemptHasAnAssertionOfItsOwn(t *testing.T) {
 	sent := f.provider.received(tokenPath)
 	require.Len(t, sent, 2)
 	require.NotEqual(t, sent[0].Get("client_assertion"), sent[1].Get("client_assertion"))
-	require.Equal(t, int64(1), f.Statistics().Exchanges, "one exchange, whatever its attempts")
+	require.Equal(t, int64(1), f.Statistics().Exchanges, "one exchange, however many attempts")
 }
 
-func TestTheAssertionFollowsTheKeysSettings(t *testing.T) {
+func TestForm_AssertionFollowsKeySettings(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t, func(s *keyring.Settings) { s.SendKeyID, s.AssertionTTL = false, 2*time.Minute })
-	f.provider.responses[tokenPath] = `{"access_token":"opaque","token_type":"Bearer","expires_in":60}`
+	f := newFixture(t, func(s *keyring.Settings) {
+		s.SendKeyID, s.AssertionTTL = false, 2*time.Minute
+	})
+	f.provider.responses[tokenPath] = opaqueToken
 	f.token(t, f.request())
-	jws, err := jose.ParseSignedCompact(f.provider.received(tokenPath)[0].Get("client_assertion"), []jose.SignatureAlgorithm{jose.EdDSA})
+	assertion := f.provider.received(tokenPath)[0].Get("client_assertion")
+	jws, err := jose.ParseSignedCompact(assertion, []jose.SignatureAlgorithm{jose.EdDSA})
 	require.NoError(t, err)
 	require.Empty(t, jws.Signatures[0].Header.KeyID)
 	payload := string(jws.UnsafePayloadWithoutVerification())

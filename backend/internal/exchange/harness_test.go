@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
-	"encoding/json"
 	"io"
 	"log"
 	"net/http"
@@ -25,11 +24,13 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/testlog"
 )
 
 func TestMain(m *testing.M) {
-	// A dependency of Vault's SDK starts this one when it is imported.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"))
+	// Importing Vault's SDK starts this worker, through a dependency.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"))
 }
 
 const (
@@ -39,7 +40,7 @@ const (
 	revocationPath = realmPath + "/protocol/openid-connect/revoke"
 )
 
-// providerKey signs every test's tokens: it is made once for all.
+// providerKey signs the tokens of all tests.
 var providerKey = sync.OnceValue(func() *rsa.PrivateKey {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -48,20 +49,24 @@ var providerKey = sync.OnceValue(func() *rsa.PrivateKey {
 	return key
 })
 
-// provider is the embedded provider and what it received.
+// provider is the embedded provider and the requests it received.
 type provider struct {
 	*httptest.Server
 	idp *idp.Server
 
 	mu        sync.Mutex
 	forms     map[string][]url.Values // by path
-	responses map[string]string       // JSON that a path answers in place of the provider
-	refuse    int                     // so many token requests get a 503 first
+	responses map[string]string       // JSON by path, in place of the provider's
+	refuse    int                     // how many token requests fail with 503 first
 }
 
 func newProvider(t *testing.T) *provider {
 	t.Helper()
-	p := &provider{idp: idp.New(idp.Options{SigningKey: providerKey()}), forms: map[string][]url.Values{}, responses: map[string]string{}}
+	p := &provider{
+		idp:       idp.New(idp.Options{SigningKey: providerKey()}),
+		forms:     map[string][]url.Values{},
+		responses: map[string]string{},
+	}
 	require.NoError(t, p.idp.AddRealm("apigw"))
 	p.Server = httptest.NewUnstartedServer(http.HandlerFunc(p.serve))
 	p.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -74,7 +79,7 @@ func newProvider(t *testing.T) *provider {
 }
 
 func (p *provider) serve(w http.ResponseWriter, r *http.Request) {
-	body, _ := io.ReadAll(r.Body) // what cannot be read is refused by the provider
+	body, _ := io.ReadAll(r.Body) // the provider rejects what cannot be read
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	form, _ := url.ParseQuery(string(body))
 	p.mu.Lock()
@@ -104,7 +109,7 @@ func (p *provider) received(path string) []url.Values {
 	return p.forms[path]
 }
 
-// fixture is a registered key and what is needed to get a token with it.
+// fixture is a registered key with all it takes to obtain a token.
 type fixture struct {
 	*Exchanger
 	provider *provider
@@ -116,7 +121,8 @@ func newFixture(t *testing.T, changes ...func(*keyring.Settings)) *fixture {
 	t.Helper()
 	p := newProvider(t)
 	settings := keyring.Settings{
-		CommonName: "myapi", ClientID: "my-client", Issuer: p.issuer(), Algorithm: jose.EdDSA, AssertionTTL: 45 * time.Second, SendKeyID: true,
+		CommonName: "myapi", ClientID: "my-client", Issuer: p.issuer(), Algorithm: jose.EdDSA,
+		AssertionTTL: 45 * time.Second, SendKeyID: true,
 	}
 	for _, change := range changes {
 		change(&settings)
@@ -131,8 +137,9 @@ func newFixture(t *testing.T, changes ...func(*keyring.Settings)) *fixture {
 
 func newClient(t *testing.T, retries int) *tokenendpoint.Client {
 	t.Helper()
-	client, err := tokenendpoint.New(
-		tokenendpoint.Config{AllowInsecure: true, RequestTimeout: 10 * time.Second, MaxRetries: retries}, tokenendpoint.Options{UserAgent: "test/1"})
+	client, err := tokenendpoint.New(tokenendpoint.Config{
+		AllowInsecure: true, RequestTimeout: 10 * time.Second, MaxRetries: retries,
+	}, tokenendpoint.Options{UserAgent: "test/1"})
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	return client
@@ -149,11 +156,31 @@ func (f *fixture) token(t *testing.T, request Request) *Token {
 	return token
 }
 
-// keyProvider accepts the keys with these ids, and refuses others as Keycloak does.
+const (
+	opaqueToken    = `{"access_token":"opaque","token_type":"Bearer","expires_in":300}`
+	keycloakPrefix = "Client authentication with signed JWT failed: "
+)
+
+// refusal returns the body of an invalid_client error.
+func refusal(description string) string {
+	return `{"error":"invalid_client","error_description":"` + description + `"}`
+}
+
+// assertionKeyID returns the kid in the header of a request's client assertion.
+func assertionKeyID(r *http.Request) (string, error) {
+	assertion := r.PostFormValue("client_assertion")
+	signed, err := jose.ParseSignedCompact(assertion, []jose.SignatureAlgorithm{jose.EdDSA})
+	if err != nil {
+		return "", err
+	}
+	return signed.Signatures[0].Protected.KeyID, nil
+}
+
+// keyProvider accepts the keys with these IDs and rejects others as Keycloak does.
 type keyProvider struct {
 	mu       sync.Mutex
 	accepted map[string]bool
-	requests []string // the kids that came
+	requests []string // the kids received
 	hold     func()   // called within each request, if set
 	answer   http.HandlerFunc
 }
@@ -176,15 +203,14 @@ func (p *keyProvider) seen() []string {
 }
 
 func (p *keyProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	signed, err := jose.ParseSignedCompact(r.PostFormValue("client_assertion"), []jose.SignatureAlgorithm{jose.EdDSA})
+	kid, err := assertionKeyID(r)
 	if err != nil {
 		http.Error(w, "", http.StatusInternalServerError)
 		return
 	}
-	kid := signed.Signatures[0].Protected.KeyID
 	p.mu.Lock()
 	p.requests = append(p.requests, kid)
-	good, hold, answer := p.accepted[kid], p.hold, p.answer
+	accepted, hold, answer := p.accepted[kid], p.hold, p.answer
 	p.mu.Unlock()
 	if hold != nil {
 		hold()
@@ -193,42 +219,45 @@ func (p *keyProvider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case answer != nil:
 		answer(w, r)
-	case good:
-		_ = json.NewEncoder(w).Encode(map[string]any{"access_token": "opaque", "token_type": "Bearer", "expires_in": 300})
+	case accepted:
+		_, _ = io.WriteString(w, opaqueToken)
 	default:
 		w.WriteHeader(http.StatusBadRequest)
-		_ = json.NewEncoder(w).Encode(map[string]any{"error": "invalid_client", "error_description": "Client authentication with signed JWT failed: Unable to load public key"})
+		_, _ = io.WriteString(w, refusal(keycloakPrefix+"Unable to load public key"))
 	}
 }
 
-// world is an Exchanger, its provider, and one key in a storage of its own.
+// world is an Exchanger, its provider, and one key in its own storage.
 type world struct {
 	t        testing.TB
 	provider *keyProvider
 	client   *tokenendpoint.Client
 	exchange *Exchanger
-	log      *bytes.Buffer
+	log      testlog.Buffer
 	offset   atomic.Int64 // of the clock
 
-	mu     sync.Mutex
-	key    *keyring.Key
-	writes int
-	broken error // of the storage
+	mu         sync.Mutex
+	key        *keyring.Key
+	writes     int
+	storageErr error
 }
 
 func newWorld(t testing.TB, registration keyring.Registration) *world {
 	t.Helper()
-	w := &world{t: t, provider: &keyProvider{}, log: &bytes.Buffer{}}
+	w := &world{t: t, provider: &keyProvider{}}
 	server := httptest.NewServer(w.provider)
 	t.Cleanup(server.Close)
-	client, err := tokenendpoint.New(tokenendpoint.Config{RequestTimeout: 10 * time.Second, AllowInsecure: true}, tokenendpoint.Options{Now: w.now})
+	client, err := tokenendpoint.New(tokenendpoint.Config{
+		RequestTimeout: 10 * time.Second, AllowInsecure: true,
+	}, tokenendpoint.Options{Now: w.now})
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	w.client = client
-	w.exchange = New(w.now, hclog.New(&hclog.LoggerOptions{Output: w.log, Mutex: &sync.Mutex{}}))
+	w.exchange = New(w.now, hclog.New(&hclog.LoggerOptions{Output: &w.log}))
 	w.key, err = keyring.New("myapi", keyring.ED25519, keyring.Settings{
-		CommonName: "myapi", Algorithm: jose.EdDSA, SendKeyID: true, AssertionTTL: 45 * time.Second, ClientID: "c",
-		Issuer: server.URL, TokenEndpoint: server.URL + "/token", Registration: registration, RetireAfter: time.Hour,
+		CommonName: "myapi", Algorithm: jose.EdDSA, SendKeyID: true, AssertionTTL: 45 * time.Second,
+		ClientID: "c", Issuer: server.URL, TokenEndpoint: server.URL + "/token",
+		Registration: registration, RetireAfter: time.Hour,
 	}, w.now())
 	require.NoError(t, err)
 	w.provider.accept(w.key.Version(1))
@@ -237,7 +266,7 @@ func newWorld(t testing.TB, registration keyring.Registration) *world {
 
 func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.offset.Load())) }
 
-func (w *world) pass(d time.Duration) { w.offset.Add(int64(d)) }
+func (w *world) advance(d time.Duration) { w.offset.Add(int64(d)) }
 
 func (w *world) current() *keyring.Key {
 	w.mu.Lock()
@@ -264,8 +293,8 @@ func (w *world) rotate() {
 func (w *world) Change(_ context.Context, edit func(*keyring.Key) *keyring.Key) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.broken != nil {
-		return w.broken
+	if w.storageErr != nil {
+		return w.storageErr
 	}
 	if edited := edit(w.key); edited != nil {
 		w.key = edited
@@ -277,7 +306,9 @@ func (w *world) Change(_ context.Context, edit func(*keyring.Key) *keyring.Key) 
 func (w *world) read() (*Token, error) { return w.readWith(w.current()) }
 
 func (w *world) readWith(key *keyring.Key) (*Token, error) {
-	return w.exchange.Token(w.t.Context(), w.client, Request{Key: key, Change: w.Change, Role: "r", RequestID: "id"})
+	return w.exchange.Token(w.t.Context(), w.client, Request{
+		Key: key, Change: w.Change, Role: "r", RequestID: "id",
+	})
 }
 
 func (w *world) mustRead(version int) {

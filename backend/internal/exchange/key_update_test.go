@@ -11,7 +11,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
-func TestFirstAcceptanceIsStoredOnce(t *testing.T) {
+func TestKeyUpdate_FirstAcceptanceIsStoredOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, keyring.Manual)
 	for range 5 {
@@ -22,7 +22,7 @@ func TestFirstAcceptanceIsStoredOnce(t *testing.T) {
 	require.Len(t, w.provider.seen(), 5)
 }
 
-func TestManualReadSwitchesForwardAndBackWithoutAFailure(t *testing.T) {
+func TestKeyUpdate_ManualSwitchesForwardAndBackWithoutFailure(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, keyring.Manual)
 	w.mustRead(1)
@@ -40,42 +40,46 @@ func TestManualReadSwitchesForwardAndBackWithoutAFailure(t *testing.T) {
 	w.mustRead(2)
 	require.Equal(t, writes, w.stored(), "one stored switch")
 
-	w.pass(2 * time.Minute)
+	w.advance(2 * time.Minute)
 	w.provider.accept(key.Version(1)) // the old one was pasted again
 	w.mustRead(1)
 	require.Equal(t, 1, w.active())
 	require.Equal(t, 2, w.current().Staged(w.now()).Number())
 }
 
-func TestJWKSKeepsTheScheduleAndStopsTheRetirement(t *testing.T) {
+func TestKeyUpdate_JWKSKeepsScheduleAndStopsRetirement(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, keyring.ByJWKS)
 	w.mustRead(1)
-	w.rotate() // active at once: there is no delay
+	w.rotate() // active immediately, without a delay
 	key := w.current()
-	w.provider.accept(key.Version(1)) // its copy of the document is old
+	w.provider.accept(key.Version(1)) // its copy of the document is outdated
 	w.mustRead(1)
 	require.Equal(t, 2, w.active(), "the schedule stays")
 	w.provider.seen()
 	w.mustRead(1)
-	require.Equal(t, []string{key.Version(1).KeyID()}, w.provider.seen(), "what worked is preferred")
+	require.Equal(t, []string{key.Version(1).KeyID()}, w.provider.seen(),
+		"the accepted version is preferred")
 
-	w.pass(12 * time.Second)
-	w.provider.accept(key.Version(1), key.Version(2)) // it has read the document again
+	w.advance(12 * time.Second)
+	w.provider.accept(key.Version(1), key.Version(2)) // it has fetched the document again
 	w.mustRead(2)
 	require.NotZero(t, w.current().Version(2).AcceptedTime())
 
-	w.pass(2 * time.Minute)
+	w.advance(2 * time.Minute)
 	w.provider.accept(key.Version(1))
 	w.mustRead(1)
-	require.Zero(t, w.current().Version(2).AcceptedTime(), "a refusal stops the retirement of its predecessor")
+	require.Zero(t, w.current().Version(2).AcceptedTime(),
+		"a rejection stops the retirement of the predecessor")
 }
 
-func TestAChangeInTheMeantimeWins(t *testing.T) {
+func TestKeyUpdate_ConcurrentChangeWins(t *testing.T) {
 	t.Parallel()
-	for name, meanwhile := range map[string]func(w *world) *keyring.Key{
-		"the version was destroyed": func(w *world) *keyring.Key { return w.key.Destroy(2) },
-		"the operator activated it": func(w *world) *keyring.Key { return w.key.Activate(2, keyring.ByOperator, w.now()) },
+	for name, change := range map[string]func(w *world) *keyring.Key{
+		"version destroyed": func(w *world) *keyring.Key { return w.key.Destroy(2) },
+		"activated by the operator": func(w *world) *keyring.Key {
+			return w.key.Activate(2, keyring.ByOperator, w.now())
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -88,18 +92,21 @@ func TestAChangeInTheMeantimeWins(t *testing.T) {
 			var wanted *keyring.Key
 			w.provider.hold = func() {
 				once.Do(func() {
-					w.change(func(*keyring.Key) *keyring.Key { wanted = meanwhile(w); return wanted })
+					w.change(func(*keyring.Key) *keyring.Key {
+						wanted = change(w)
+						return wanted
+					})
 				})
 			}
 			token, err := w.readWith(key)
 			require.NoError(t, err)
 			require.Equal(t, key.Version(2).KeyID(), token.KeyID)
-			require.Same(t, wanted, w.current(), "what was learned did not undo it")
+			require.Same(t, wanted, w.current(), "the update did not undo it")
 		})
 	}
 }
 
-func TestAKeyMadeAnewIsLeftAlone(t *testing.T) {
+func TestKeyUpdate_RecreatedKeyIsUnchanged(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, keyring.Manual)
 	old := w.current()
@@ -109,12 +116,12 @@ func TestAKeyMadeAnewIsLeftAlone(t *testing.T) {
 	require.Zero(t, w.stored())
 }
 
-func TestANodeThatCannotStorePrefersWhatWorks(t *testing.T) {
+func TestKeyUpdate_AcceptedVersionIsPreferredIfNotStored(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, keyring.Manual)
 	w.mustRead(1)
 	w.rotate()
-	w.broken = context.DeadlineExceeded
+	w.storageErr = context.DeadlineExceeded
 	key := w.current()
 	w.provider.accept(key.Version(2))
 	w.mustRead(2)
@@ -122,7 +129,7 @@ func TestANodeThatCannotStorePrefersWhatWorks(t *testing.T) {
 	for range 3 {
 		w.mustRead(2)
 	}
-	require.Len(t, w.provider.seen(), 3, "the refused version is not tried again")
+	require.Len(t, w.provider.seen(), 3, "the rejected version is not tried again")
 	require.Equal(t, 1, w.active())
 	require.Contains(t, w.log.String(), "could not be stored")
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
-func TestRevoke(t *testing.T) {
+func TestRevoke_AuthenticatesAndSendsToken(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		set       bool
@@ -25,8 +25,9 @@ func TestRevoke(t *testing.T) {
 				}
 			})
 			token := f.token(t, f.request())
-			for range 2 { // a revoked token may be revoked again
-				revoked, err := f.Revoke(t.Context(), f.client, f.key, f.key.Active(time.Now()), token.AccessToken)
+			for range 2 { // revoking a token twice is no error
+				version := f.key.Active(time.Now())
+				revoked, err := f.Revoke(t.Context(), f.client, f.key, version, token.AccessToken)
 				require.NoError(t, err)
 				require.True(t, revoked)
 			}
@@ -40,22 +41,23 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
-func TestRevokeWithoutAnEndpointDoesNothing(t *testing.T) {
+func TestRevoke_WithoutEndpointDoesNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.provider.responses[discoveryPath] = `{"issuer":"` + f.provider.issuer() + `","token_endpoint":"` + f.provider.URL + tokenPath + `"}`
+	f.provider.responses[discoveryPath] = `{"issuer":"` + f.provider.issuer() +
+		`","token_endpoint":"` + f.provider.URL + tokenPath + `"}`
 	revoked, err := f.Revoke(t.Context(), f.client, f.key, f.key.Active(time.Now()), "token")
 	require.NoError(t, err)
 	require.False(t, revoked)
 	require.Empty(t, f.provider.received(revocationPath))
 }
 
-func TestRevokeReportsARefusal(t *testing.T) {
+func TestRevoke_ReportsRejection(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(s *keyring.Settings) { s.ClientID = "unknown" })
 	revoked, err := f.Revoke(t.Context(), f.client, f.key, f.key.Active(time.Now()), "hunter2")
 	require.ErrorContains(t, err, "HTTP 401")
 	require.NotContains(t, err.Error(), "hunter2")
 	require.False(t, revoked)
-	require.Zero(t, f.Statistics(), "a revocation is no exchange")
+	require.Zero(t, f.Statistics(), "a revocation is not an exchange")
 }

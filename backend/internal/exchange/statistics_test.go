@@ -12,7 +12,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
-func TestStatisticsCountWhatExchangesCameTo(t *testing.T) {
+func TestStatistics_CountOutcomes(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	e := New(func() time.Time { return at }, hclog.NewNullLogger())
@@ -21,22 +21,24 @@ func TestStatisticsCountWhatExchangesCameTo(t *testing.T) {
 	e.statistics.count(nil, at)
 	require.Equal(t, Statistics{Exchanges: 1}, e.Statistics())
 	for kind, name := range map[tokenendpoint.Kind]string{
-		tokenendpoint.Refused: "refused", tokenendpoint.Blocked: "blocked", tokenendpoint.Unavailable: "unavailable",
-		tokenendpoint.Malformed: "malformed", tokenendpoint.TimedOut: "timed out",
+		tokenendpoint.Refused: "refused", tokenendpoint.Blocked: "blocked",
+		tokenendpoint.Unavailable: "unavailable", tokenendpoint.Malformed: "malformed",
+		tokenendpoint.TimedOut: "timed out",
 	} {
 		before := e.Statistics()
 		at = at.Add(time.Second)
 		e.statistics.count(&tokenendpoint.Error{Kind: kind}, at)
-		require.Equal(t, Statistics{before.Exchanges + 1, before.Failures + 1, at, name}, e.Statistics())
+		want := Statistics{before.Exchanges + 1, before.Failures + 1, at, name}
+		require.Equal(t, want, e.Statistics())
 	}
 	before := e.Statistics()
 	e.statistics.count(&tokenendpoint.Error{Kind: tokenendpoint.Canceled}, at)
-	require.Equal(t, before, e.Statistics(), "a reader that went away says nothing of the provider")
-	e.statistics.count(errors.New("a fault of this program"), at)
+	require.Equal(t, before, e.Statistics(), "a disconnect says nothing about the provider")
+	e.statistics.count(errors.New("an internal error"), at)
 	require.Equal(t, "internal", e.Statistics().LastFailureKind)
 }
 
-func TestFailuresAreCountedAsTheyHappen(t *testing.T) {
+func TestStatistics_CountFailedExchanges(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	_, err := f.Token(t.Context(), f.client, f.request("nope"))

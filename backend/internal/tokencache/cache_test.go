@@ -1,7 +1,6 @@
 package tokencache
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,46 +17,49 @@ import (
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/testlog"
 )
 
 func TestMain(m *testing.M) {
-	// A dependency of Vault's SDK starts this one when it is imported.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"))
+	// Importing Vault's SDK starts this worker, through a dependency.
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"))
 }
 
 var (
 	errProvider = errors.New("the provider is down")
-	errLimit    = errors.New("out of time")
-	errGone     = errors.New("this reader went away")
+	errLimit    = errors.New("timed out")
+	errGone     = errors.New("the client disconnected")
 )
 
 // fixture is a cache in virtual time, and the provider behind it.
 type fixture struct {
 	*Cache[string]
-	log syncBuffer
+	log testlog.Buffer
 
-	mu       sync.Mutex
-	life     time.Duration // of the tokens
-	margin   time.Duration
-	latency  time.Duration
-	limit    time.Duration // of a fetch
-	failure  error
-	begun    []time.Time // each fetch
-	last     *exchange.Token
-	underWay int
-	atOnce   int // the most that ever were under way
+	mu      sync.Mutex
+	life    time.Duration // of the tokens
+	margin  time.Duration
+	latency time.Duration
+	limit   time.Duration // of a fetch
+	failure error
+	begun   []time.Time // each fetch
+	last    *exchange.Token
+	running int
+	atOnce  int // the most fetches that ever ran concurrently
 }
 
-// newFixture is called in a bubble, whose end it outlives in no goroutine.
+// newFixture must be called in a synctest bubble, and leaves no goroutine behind at its end.
 func newFixture(t *testing.T, life, margin time.Duration) *fixture {
 	t.Helper()
 	f := &fixture{life: life, margin: margin, limit: 10 * time.Second}
-	f.Cache = New[string](time.Now, hclog.New(&hclog.LoggerOptions{Output: &f.log, Level: hclog.Trace}))
+	logger := hclog.New(&hclog.LoggerOptions{Output: &f.log, Level: hclog.Trace})
+	f.Cache = New[string](time.Now, logger)
 	t.Cleanup(f.Close)
 	return f
 }
 
-// set changes how the provider is.
+// set changes how the provider behaves.
 func (f *fixture) set(change func(*fixture)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -78,10 +80,10 @@ func (f *fixture) fetch(ctx context.Context) (*exchange.Token, error) {
 	begun := time.Now()
 	f.begun = append(f.begun, begun)
 	number, life, latency, failure := len(f.begun), f.life, f.latency, f.failure
-	f.underWay++
-	f.atOnce = max(f.atOnce, f.underWay)
+	f.running++
+	f.atOnce = max(f.atOnce, f.running)
 	f.mu.Unlock()
-	defer f.set(func(f *fixture) { f.underWay-- })
+	defer f.set(func(f *fixture) { f.running-- })
 	if latency > 0 {
 		select {
 		case <-time.After(latency):
@@ -92,24 +94,26 @@ func (f *fixture) fetch(ctx context.Context) (*exchange.Token, error) {
 	if failure != nil {
 		return nil, failure
 	}
-	token := &exchange.Token{Token: &tokenendpoint.Token{AccessToken: fmt.Sprintf("hunter2-%d", number), RequestedAt: begun, Lifetime: life}}
+	token := &exchange.Token{Token: &tokenendpoint.Token{
+		AccessToken: fmt.Sprintf("hunter2-%d", number), RequestedAt: begun, Lifetime: life,
+	}}
 	f.set(func(f *fixture) { f.last = token })
 	return token, nil
 }
 
-// fetches is how often the provider was asked.
+// fetches returns the number of requests to the provider.
 func (f *fixture) fetches() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.begun)
 }
 
-// get reads as one reader does.
+// get reads the token once.
 func (f *fixture) get(ctx context.Context) (*Shared, error) {
-	return f.Token(ctx, "role", "basis", f.source())
+	return f.Token(ctx, "role", "inputs", f.source())
 }
 
-// read is a read that succeeds. number tells which fetch the token is from.
+// read is a read that must succeed. number is the number of the fetch that the token is from.
 func (f *fixture) read(t *testing.T) (shared *Shared, number int) {
 	t.Helper()
 	shared, err := f.get(t.Context())
@@ -124,8 +128,8 @@ func numberOf(t *testing.T, shared *Shared) (number int) {
 	return number
 }
 
-// readAtOnce is a read that must not wait.
-func (f *fixture) readAtOnce(t *testing.T) (shared *Shared, number int) {
+// readImmediately is a read that must not wait.
+func (f *fixture) readImmediately(t *testing.T) (shared *Shared, number int) {
 	t.Helper()
 	begun := time.Now()
 	shared, number = f.read(t)
@@ -137,27 +141,10 @@ func left(shared *Shared) time.Duration {
 	return time.Until(shared.RequestedAt.Add(shared.Lifetime))
 }
 
-// syncBuffer is a log that may be written to from many goroutines.
-type syncBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
+// logged returns how often the log holds a text.
+func (f *fixture) logged(text string) int { return strings.Count(f.log.String(), text) }
 
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
-}
-
-func (b *syncBuffer) count(part string) int { return strings.Count(b.String(), part) }
-
-func TestAThousandFirstReadersCauseOneFetch(t *testing.T) {
+func TestCache_OneFetchForAllReaders(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -166,7 +153,8 @@ func TestAThousandFirstReadersCauseOneFetch(t *testing.T) {
 		for range 1000 {
 			readers.Go(func() {
 				shared, err := f.get(t.Context())
-				if err != nil || shared.AccessToken != "hunter2-1" || shared.TTL != 238*time.Second || shared.Failure != nil {
+				if err != nil || shared.AccessToken != "hunter2-1" ||
+					shared.TTL != 238*time.Second || shared.Failure != nil {
 					t.Errorf("%v, %v", shared, err)
 				}
 			})
@@ -177,7 +165,7 @@ func TestAThousandFirstReadersCauseOneFetch(t *testing.T) {
 	})
 }
 
-func TestAThousandFirstReadersShareOneFailure(t *testing.T) {
+func TestCache_OneFailureForAllReaders(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -185,18 +173,19 @@ func TestAThousandFirstReadersShareOneFailure(t *testing.T) {
 		var readers sync.WaitGroup
 		for range 1000 {
 			readers.Go(func() {
-				if shared, err := f.get(t.Context()); shared != nil || !errors.Is(err, errProvider) {
+				shared, err := f.get(t.Context())
+				if shared != nil || !errors.Is(err, errProvider) {
 					t.Errorf("%v, %v", shared, err)
 				}
 			})
 		}
 		readers.Wait()
 		require.Equal(t, 1, f.fetches())
-		require.Empty(t, f.log.String(), "the readers are told")
+		require.Empty(t, f.log.String(), "the readers receive the error")
 	})
 }
 
-func TestAReaderThatGoesAwayLeavesTheFetchToTheOthers(t *testing.T) {
+func TestCache_CanceledReaderLeavesFetchToOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -204,7 +193,7 @@ func TestAReaderThatGoesAwayLeavesTheFetchToTheOthers(t *testing.T) {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errGone)
 		defer cancel()
 		begun := time.Now()
-		_, err := f.get(ctx) // the first, who started the fetch
+		_, err := f.get(ctx) // the first, which starts the fetch
 		require.Equal(t, errGone, err)
 		require.Equal(t, time.Second, time.Since(begun), "its own limit")
 
@@ -214,7 +203,7 @@ func TestAReaderThatGoesAwayLeavesTheFetchToTheOthers(t *testing.T) {
 	})
 }
 
-func TestATokenIsKeptThoughNobodyWaitedForIt(t *testing.T) {
+func TestCache_KeepsTokenNobodyWaitedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -224,15 +213,19 @@ func TestATokenIsKeptThoughNobodyWaitedForIt(t *testing.T) {
 		_, err := f.get(ctx)
 		require.Equal(t, errGone, err)
 		time.Sleep(5 * time.Second)
-		f.readAtOnce(t)
+		f.readImmediately(t)
 		require.Equal(t, 1, f.fetches())
 	})
 }
 
-func TestTheLastStretchBeforeTheMarginRefreshesInTheBackground(t *testing.T) {
+func TestRefresh_InBackgroundBeforeMargin(t *testing.T) {
 	t.Parallel()
 	for life, stretch := range map[time.Duration]time.Duration{ // margin: a fifth
-		time.Hour: 5 * time.Second, 5 * time.Minute: 5 * time.Second, 50 * time.Second: 5 * time.Second, 40 * time.Second: 4 * time.Second, 10 * time.Second: time.Second,
+		time.Hour:        5 * time.Second,
+		5 * time.Minute:  5 * time.Second,
+		50 * time.Second: 5 * time.Second,
+		40 * time.Second: 4 * time.Second,
+		10 * time.Second: time.Second,
 	} {
 		t.Run(life.String(), func(t *testing.T) {
 			t.Parallel()
@@ -241,13 +234,13 @@ func TestTheLastStretchBeforeTheMarginRefreshesInTheBackground(t *testing.T) {
 				f.read(t)
 				f.latency = stretch / 2
 				time.Sleep(life - f.margin - stretch - time.Nanosecond)
-				f.readAtOnce(t)
+				f.readImmediately(t)
 				synctest.Wait()
 				require.Equal(t, 1, f.fetches(), "too early")
 
 				time.Sleep(time.Nanosecond)
 				for range 100 {
-					shared, number := f.readAtOnce(t)
+					shared, number := f.readImmediately(t)
 					require.Equal(t, 1, number, "the old one, while the new one is fetched")
 					require.Equal(t, max(stretch.Truncate(time.Second), time.Second), shared.TTL)
 					synctest.Wait()
@@ -255,22 +248,23 @@ func TestTheLastStretchBeforeTheMarginRefreshesInTheBackground(t *testing.T) {
 				}
 				time.Sleep(stretch / 2)
 				synctest.Wait()
-				shared, number := f.readAtOnce(t)
+				shared, number := f.readImmediately(t)
 				require.Equal(t, 2, number)
-				require.Equal(t, (life - stretch/2 - f.margin).Truncate(time.Second), shared.TTL, "counted from when it was asked for")
+				require.Equal(t, (life - stretch/2 - f.margin).Truncate(time.Second), shared.TTL,
+					"counted from the request")
 				require.Equal(t, 2, f.fetches())
 			})
 		})
 	}
 }
 
-func TestASparseReaderGetsTheNewTokenIfItComesWithinASecond(t *testing.T) {
+func TestSparseReader_ReceivesNewTokenWithinASecond(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		latency, waits time.Duration
 		number         int
 	}{
-		"at once":            {0, 0, 2},
+		"immediately":        {0, 0, 2},
 		"in time":            {990 * time.Millisecond, 990 * time.Millisecond, 2},
 		"too late":           {1010 * time.Millisecond, time.Second, 1},
 		"as long as a fetch": {10 * time.Second, time.Second, 1},
@@ -287,24 +281,26 @@ func TestASparseReaderGetsTheNewTokenIfItComesWithinASecond(t *testing.T) {
 				require.Equal(t, test.waits, time.Since(begun))
 				require.Equal(t, test.number, number)
 				if number == 1 {
-					require.Equal(t, 10*time.Second, shared.TTL, "the provider is slow: readers must not stampede")
+					require.Equal(t, 10*time.Second, shared.TTL,
+						"the provider is slow: readers must not stampede")
 				} else {
-					require.Equal(t, (240*time.Second - test.waits).Truncate(time.Second), shared.TTL)
+					want := 240*time.Second - test.waits
+					require.Equal(t, want.Truncate(time.Second), shared.TTL)
 				}
 			})
 		})
 	}
 }
 
-func TestASparseReaderWithTheMarginLeftDoesNotWait(t *testing.T) {
+func TestSparseReader_DoesNotWaitWithMarginLeft(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
 		f.read(t)
 		f.latency = 500 * time.Millisecond
 		time.Sleep(240 * time.Second)
-		_, number := f.readAtOnce(t)
-		require.Equal(t, 1, number, "just the margin is left")
+		_, number := f.readImmediately(t)
+		require.Equal(t, 1, number, "exactly the margin is left")
 	})
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -312,11 +308,11 @@ func TestASparseReaderWithTheMarginLeftDoesNotWait(t *testing.T) {
 		f.latency = 500 * time.Millisecond
 		time.Sleep(240*time.Second + time.Nanosecond)
 		_, number := f.read(t)
-		require.Equal(t, 2, number, "less than it was")
+		require.Equal(t, 2, number, "less than the margin is left")
 	})
 }
 
-func TestASparseReaderThatGoesAwayHasTheOldToken(t *testing.T) {
+func TestSparseReader_CanceledReceivesOldToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -333,7 +329,7 @@ func TestASparseReaderThatGoesAwayHasTheOldToken(t *testing.T) {
 	})
 }
 
-func TestASparseReaderWhoseRefreshFailsHasTheOldToken(t *testing.T) {
+func TestSparseReader_ReceivesOldTokenIfRefreshFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -348,15 +344,19 @@ func TestASparseReaderWhoseRefreshFailsHasTheOldToken(t *testing.T) {
 		require.Equal(t, 10*time.Second, shared.TTL)
 
 		time.Sleep(time.Second)
-		f.readAtOnce(t) // while refreshes fail, nobody waits for one
+		f.readImmediately(t) // while refreshes fail, nobody waits for one
 	})
 }
 
-// TestInAnOutageTheTokenIsServedToItsEnd has a reader each 100 ms.
-func TestInAnOutageTheTokenIsServedToItsEnd(t *testing.T) {
+// TestOutage_TokenIsServedUntilItExpires reads every 100 ms.
+func TestOutage_TokenIsServedUntilItExpires(t *testing.T) {
 	t.Parallel()
 	for life, cutOff := range map[time.Duration]time.Duration{
-		5 * time.Minute: 5 * time.Second, 50 * time.Second: 5 * time.Second, 20 * time.Second: 2 * time.Second, 10 * time.Second: time.Second, 5 * time.Second: 500 * time.Millisecond,
+		5 * time.Minute:  5 * time.Second,
+		50 * time.Second: 5 * time.Second,
+		20 * time.Second: 2 * time.Second,
+		10 * time.Second: time.Second,
+		5 * time.Second:  500 * time.Millisecond,
 	} {
 		t.Run(life.String(), func(t *testing.T) {
 			t.Parallel()
@@ -366,13 +366,13 @@ func TestInAnOutageTheTokenIsServedToItsEnd(t *testing.T) {
 				expiry := time.Now().Add(life)
 				f.failure = errProvider
 				for remaining := life; remaining > cutOff; remaining = time.Until(expiry) {
-					shared, number := f.readAtOnce(t)
+					shared, number := f.readImmediately(t)
 					require.Equal(t, 1, number)
 					if shared.Failure != nil {
 						require.Equal(t, errProvider, shared.Failure)
-						require.Equal(t, max(min(10*time.Second, remaining/2).Truncate(time.Second), time.Second), shared.TTL, "%s before the end", remaining)
+						require.Equal(t, outageTTL(remaining), shared.TTL, "%s left", remaining)
 					} else {
-						require.GreaterOrEqual(t, remaining, f.margin, "the first refresh came no earlier than that")
+						require.GreaterOrEqual(t, remaining, f.margin, "the refresh is no earlier")
 					}
 					time.Sleep(100 * time.Millisecond)
 					synctest.Wait()
@@ -380,23 +380,23 @@ func TestInAnOutageTheTokenIsServedToItsEnd(t *testing.T) {
 				require.Equal(t, cutOff, time.Until(expiry))
 				shared, err := f.get(t.Context())
 				require.Nil(t, shared)
-				require.Equal(t, errProvider, err, "too little life is left in it")
+				require.Equal(t, errProvider, err, "too little of its lifetime is left")
 				f.requirePauses(t)
-				require.Equal(t, 1, f.log.count("[WARN]"))
-				require.Zero(t, f.log.count("[INFO]"))
+				require.Equal(t, 1, f.logged("[WARN]"))
+				require.Zero(t, f.logged("[INFO]"))
 
 				f.set(func(f *fixture) { f.failure = nil })
 				_, number := f.read(t)
 				require.Equal(t, f.fetches(), number, "recovered")
-				require.Equal(t, 1, f.log.count("[WARN]"))
-				require.Equal(t, 1, f.log.count("[INFO]"))
+				require.Equal(t, 1, f.logged("[WARN]"))
+				require.Equal(t, 1, f.logged("[INFO]"))
 				require.NotContains(t, f.log.String(), "hunter2")
 			})
 		})
 	}
 }
 
-// requirePauses holds that there was at most one fetch at a time and at most one a second.
+// requirePauses requires at most one fetch at a time, and at most one a second.
 func (f *fixture) requirePauses(t *testing.T) {
 	t.Helper()
 	f.mu.Lock()
@@ -407,41 +407,41 @@ func (f *fixture) requirePauses(t *testing.T) {
 	}
 }
 
-func TestARecoveryBeforeTheEndIsNoticedByNoReader(t *testing.T) {
+func TestOutage_RecoveryBeforeExpiryAffectsNoReader(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
 		f.read(t)
 		f.failure = errProvider
 		time.Sleep(236 * time.Second)
-		f.readAtOnce(t)
+		f.readImmediately(t)
 		synctest.Wait()
-		shared, _ := f.readAtOnce(t)
+		shared, _ := f.readImmediately(t)
 		require.Equal(t, errProvider, shared.Failure)
 		f.set(func(f *fixture) { f.failure = nil })
 		time.Sleep(time.Second)
-		f.readAtOnce(t)
+		f.readImmediately(t)
 		synctest.Wait()
-		shared, number := f.readAtOnce(t)
+		shared, number := f.readImmediately(t)
 		require.Equal(t, 3, number)
 		require.NoError(t, shared.Failure)
 		require.Equal(t, 240*time.Second, shared.TTL)
 
-		require.Equal(t, 1, f.log.count("[WARN]"))
-		require.Equal(t, 1, f.log.count("[INFO]"))
-		require.Equal(t, 2, f.log.count("role=role"))
+		require.Equal(t, 1, f.logged("[WARN]"))
+		require.Equal(t, 1, f.logged("[INFO]"))
+		require.Equal(t, 2, f.logged("role=role"))
 		require.Contains(t, f.log.String(), "the provider is down")
 
-		// The next outage is another.
+		// The next outage is logged again.
 		f.set(func(f *fixture) { f.failure = errProvider })
 		time.Sleep(236 * time.Second)
-		f.readAtOnce(t)
+		f.readImmediately(t)
 		synctest.Wait()
-		require.Equal(t, 2, f.log.count("[WARN]"))
+		require.Equal(t, 2, f.logged("[WARN]"))
 	})
 }
 
-func TestWithoutATokenThereIsOneAttemptASecond(t *testing.T) {
+func TestOutage_OneAttemptASecondWithoutToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -449,8 +449,8 @@ func TestWithoutATokenThereIsOneAttemptASecond(t *testing.T) {
 		begun := time.Now()
 		_, err := f.get(t.Context())
 		require.Equal(t, errProvider, err)
-		require.Equal(t, 30*time.Millisecond, time.Since(begun), "the first is told at once")
-		for range 100 { // each comes as the one before is told
+		require.Equal(t, 30*time.Millisecond, time.Since(begun), "without a pause")
+		for range 100 { // each reads as soon as the one before failed
 			_, err := f.get(t.Context())
 			require.Equal(t, errProvider, err)
 		}
@@ -461,11 +461,11 @@ func TestWithoutATokenThereIsOneAttemptASecond(t *testing.T) {
 		f.set(func(f *fixture) { f.failure = nil })
 		_, number := f.read(t)
 		require.Equal(t, 102, number, "the next attempt")
-		require.Zero(t, f.log.count("[WARN]"), "the readers were told")
+		require.Zero(t, f.logged("[WARN]"), "the readers received the errors")
 	})
 }
 
-func TestAFetchEndsAtItsLimit(t *testing.T) {
+func TestFetch_EndsAtItsLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -477,8 +477,8 @@ func TestAFetchEndsAtItsLimit(t *testing.T) {
 	})
 }
 
-// TestASlowerProviderIsReachedAfterAFailure has the shortest limit that can be configured.
-func TestASlowerProviderIsReachedAfterAFailure(t *testing.T) {
+// TestFetch_ReachesSlowProviderAfterFailure uses the shortest limit that can be configured.
+func TestFetch_ReachesSlowProviderAfterFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -487,33 +487,40 @@ func TestASlowerProviderIsReachedAfterAFailure(t *testing.T) {
 		require.Equal(t, errProvider, err)
 		f.set(func(f *fixture) { f.failure, f.latency = nil, 200*time.Millisecond })
 		_, number := f.read(t)
-		require.Equal(t, 2, number, "the pause takes no time away from the fetch")
+		require.Equal(t, 2, number, "the pause does not shorten the fetch")
 	})
 }
 
-// ttl is what a reader should get while nothing is wrong.
+// ttl returns the TTL that a reader should receive while nothing is wrong.
 func ttl(left, margin time.Duration) time.Duration {
-	period := left - margin
-	if period < 0 {
-		period = min(10*time.Second, left/2)
+	if left < margin {
+		return outageTTL(left)
 	}
-	return max(period.Truncate(time.Second), time.Second)
+	return max((left - margin).Truncate(time.Second), time.Second)
 }
 
-func TestTheTTLIsWhatIsLeftBeforeTheMarginAtEveryInstant(t *testing.T) {
+// outageTTL returns the TTL while the provider is down or slow.
+func outageTTL(left time.Duration) time.Duration {
+	return max(min(10*time.Second, left/2).Truncate(time.Second), time.Second)
+}
+
+func TestTTL_EndsAtMarginAtEveryInstant(t *testing.T) {
 	t.Parallel()
-	for _, life := range []time.Duration{time.Second, 2 * time.Second, 10 * time.Second, 300 * time.Second} {
+	for _, seconds := range []time.Duration{1, 2, 10, 300} {
+		life := seconds * time.Second
 		for _, margin := range []time.Duration{life / 5, life / 2, life - time.Second, life} {
 			t.Run(fmt.Sprintf("%s, %s", life, margin), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					f := newFixture(t, life, margin)
 					f.latency = 20 * time.Millisecond
-					for end := time.Now().Add(2 * life); time.Now().Before(end); time.Sleep(life / 77) {
+					for end := time.Now().Add(2 * life); time.Now().Before(end); {
 						shared, _ := f.read(t)
-						require.Equal(t, ttl(left(shared), margin), shared.TTL, "%s before the end", left(shared))
+						remaining := left(shared)
+						require.Equal(t, ttl(remaining, margin), shared.TTL, "%s left", remaining)
 						require.Positive(t, left(shared))
 						require.NoError(t, shared.Failure)
+						time.Sleep(life / 77)
 					}
 				})
 			})
@@ -521,9 +528,10 @@ func TestTheTTLIsWhatIsLeftBeforeTheMarginAtEveryInstant(t *testing.T) {
 	}
 }
 
-func TestOneRequestPerLife(t *testing.T) {
+func TestRefresh_OneRequestPerLifetime(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct{ life, margin, period time.Duration }{ // a period is a life without the margin and the stretch before it
+	// An interval is a lifetime less the margin and the stretch before it.
+	for name, test := range map[string]struct{ life, margin, interval time.Duration }{
 		"5 min":           {5 * time.Minute, time.Minute, 235 * time.Second},
 		"1 min":           {time.Minute, 12 * time.Second, 43 * time.Second},
 		"20 s":            {20 * time.Second, 10 * time.Second, 8 * time.Second},
@@ -537,8 +545,8 @@ func TestOneRequestPerLife(t *testing.T) {
 				f.latency = 70 * time.Millisecond
 				f.read(t)
 				begun := f.begun[0]
-				for n := 1; time.Since(begun) < 10*test.period; n++ {
-					shared, _ := f.readAtOnce(t)
+				for n := 1; time.Since(begun) < 10*test.interval; n++ {
+					shared, _ := f.readImmediately(t)
 					require.GreaterOrEqual(t, left(shared), test.margin)
 					time.Sleep(time.Until(begun.Add(time.Duration(n) * 100 * time.Millisecond)))
 				}
@@ -548,11 +556,11 @@ func TestOneRequestPerLife(t *testing.T) {
 	}
 }
 
-func TestAMarginThatNoTokenKeepsAsksOnceASecond(t *testing.T) {
+func TestRefresh_OnceASecondIfNoTokenKeepsMargin(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ life, margin time.Duration }{
 		"1 s tokens":            {time.Second, time.Second},
-		"the whole life":        {5 * time.Minute, 5 * time.Minute},
+		"the whole lifetime":    {5 * time.Minute, 5 * time.Minute},
 		"a second less":         {5 * time.Minute, 299 * time.Second},
 		"the stretch before it": {5 * time.Minute, 295 * time.Second},
 	} {
@@ -565,11 +573,12 @@ func TestAMarginThatNoTokenKeepsAsksOnceASecond(t *testing.T) {
 				for i := range 20 {
 					readers.Go(func() {
 						time.Sleep(time.Duration(i) * 7 * time.Millisecond)
-						for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+						for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 							shared, err := f.get(t.Context())
 							if err != nil || left(shared) <= 0 || shared.TTL < time.Second {
 								t.Errorf("%v, %v", shared, err)
 							}
+							time.Sleep(50 * time.Millisecond)
 						}
 					})
 				}
@@ -581,17 +590,18 @@ func TestAMarginThatNoTokenKeepsAsksOnceASecond(t *testing.T) {
 	}
 }
 
-// TestATokenThatEndsWhileAReaderWaitsIsNotServed has lives in which a reader's patience is much.
-func TestATokenThatEndsWhileAReaderWaitsIsNotServed(t *testing.T) {
+// TestSparseReader_NeverReceivesExpiredToken uses lifetimes that are short compared with the wait.
+func TestSparseReader_NeverReceivesExpiredToken(t *testing.T) {
 	t.Parallel()
-	for _, life := range []time.Duration{time.Second, 2 * time.Second, 3 * time.Second, 5 * time.Second, 9 * time.Second} {
+	for _, seconds := range []time.Duration{1, 2, 3, 5, 9} {
+		life := seconds * time.Second
 		t.Run(life.String(), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				f := newFixture(t, life, max(life/2, time.Second))
 				f.read(t)
 				f.latency = min(1500*time.Millisecond, life*3/4)
-				time.Sleep(life - life/10 - time.Millisecond) // some life to be used in is left
+				time.Sleep(life - life/10 - time.Millisecond) // just enough left to be served
 				shared, _ := f.read(t)
 				require.Positive(t, left(shared), "an expired token")
 			})
@@ -599,7 +609,7 @@ func TestATokenThatEndsWhileAReaderWaitsIsNotServed(t *testing.T) {
 	}
 }
 
-func TestAnotherBasisIsAnotherToken(t *testing.T) {
+func TestCache_OtherInputsMeanAnotherToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -614,34 +624,34 @@ func TestAnotherBasisIsAnotherToken(t *testing.T) {
 		shared, err = f.Token(t.Context(), "role", "changed", f.source())
 		require.NoError(t, err)
 		require.Equal(t, 2, numberOf(t, shared))
-		require.Equal(t, 1, f.Len(), "the old one is forgotten")
+		require.Equal(t, 1, f.Len(), "the old one was dropped")
 	})
 }
 
-func TestAnotherNameIsAnotherToken(t *testing.T) {
+func TestCache_OtherNameMeansAnotherToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
 		f.read(t)
-		shared, err := f.Token(t.Context(), "other", "basis", f.source())
+		shared, err := f.Token(t.Context(), "other", "inputs", f.source())
 		require.NoError(t, err)
 		require.Equal(t, 2, numberOf(t, shared))
-		_, number := f.readAtOnce(t)
+		_, number := f.readImmediately(t)
 		require.Equal(t, 1, number)
 	})
 }
 
-func TestAFetchThatAChangeOvertookIsNotShared(t *testing.T) {
+func TestCache_OvertakenFetchIsNotShared(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*fixture) string{ // returns the basis after it
-		"another basis": func(*fixture) string { return "changed" },
+	for name, change := range map[string]func(*fixture) string{ // returns the inputs after it
+		"other inputs": func(*fixture) string { return "changed" },
 		"dropped": func(f *fixture) string {
 			f.Drop("role")
-			return "basis"
+			return "inputs"
 		},
-		"dropped by its basis": func(f *fixture) string {
-			f.DropIf(func(basis string) bool { return basis == "basis" })
-			return "basis"
+		"dropped by its inputs": func(f *fixture) string {
+			f.DropIf(func(inputs string) bool { return inputs == "inputs" })
+			return "inputs"
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -651,46 +661,47 @@ func TestAFetchThatAChangeOvertookIsNotShared(t *testing.T) {
 				f.latency = 5 * time.Second
 				var readers sync.WaitGroup
 				readers.Go(func() {
-					if shared, err := f.get(t.Context()); err != nil || shared.AccessToken != "hunter2-1" {
-						t.Errorf("who came before the change: %v, %v", shared, err)
+					shared, err := f.get(t.Context())
+					if err != nil || shared.AccessToken != "hunter2-1" {
+						t.Errorf("the reader before the change: %v, %v", shared, err)
 					}
 				})
 				time.Sleep(time.Second)
-				basis := change(f)
-				shared, err := f.Token(t.Context(), "role", basis, f.source())
+				inputs := change(f)
+				shared, err := f.Token(t.Context(), "role", inputs, f.source())
 				require.NoError(t, err)
 				require.Equal(t, 2, numberOf(t, shared))
 				readers.Wait()
 				time.Sleep(time.Second)
-				shared, err = f.Token(t.Context(), "role", basis, f.source())
+				shared, err = f.Token(t.Context(), "role", inputs, f.source())
 				require.NoError(t, err)
-				require.Equal(t, 2, numberOf(t, shared), "the overtaken one is not kept")
+				require.Equal(t, 2, numberOf(t, shared), "the overtaken token is not kept")
 				require.Equal(t, 1, f.Len())
 			})
 		})
 	}
 }
 
-func TestDropForgetsOneName(t *testing.T) {
+func TestDrop_OneName(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
 		f.read(t)
-		_, err := f.Token(t.Context(), "other", "basis", f.source())
+		_, err := f.Token(t.Context(), "other", "inputs", f.source())
 		require.NoError(t, err)
 		require.Equal(t, 2, f.Len())
 		f.Drop("role")
 		f.Drop("none")
 		require.Equal(t, 1, f.Len())
-		_, number := f.readAtOnce(t) // without a pause: it is another entry
+		_, number := f.readImmediately(t) // without a pause: it is another entry
 		require.Equal(t, 3, number)
-		shared, err := f.Token(t.Context(), "other", "basis", f.source())
+		shared, err := f.Token(t.Context(), "other", "inputs", f.source())
 		require.NoError(t, err)
 		require.Equal(t, 2, numberOf(t, shared))
 	})
 }
 
-func TestDropIfForgetsWhatMatches(t *testing.T) {
+func TestDropIf_MatchingInputs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -698,7 +709,7 @@ func TestDropIfForgetsWhatMatches(t *testing.T) {
 			_, err := f.Token(t.Context(), name, "of "+name, f.source())
 			require.NoError(t, err)
 		}
-		f.DropIf(func(basis string) bool { return basis != "of b" })
+		f.DropIf(func(inputs string) bool { return inputs != "of b" })
 		require.Equal(t, 1, f.Len())
 		_, err := f.Token(t.Context(), "b", "of b", f.source())
 		require.NoError(t, err)
@@ -706,7 +717,7 @@ func TestDropIfForgetsWhatMatches(t *testing.T) {
 	})
 }
 
-func TestLenCountsTokensThatHaveNotExpired(t *testing.T) {
+func TestLen_CountsUnexpiredTokens(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -725,7 +736,7 @@ func TestLenCountsTokensThatHaveNotExpired(t *testing.T) {
 	})
 }
 
-func TestCloseEndsWhatIsUnderWay(t *testing.T) {
+func TestClose_CancelsRunningFetch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -734,21 +745,21 @@ func TestCloseEndsWhatIsUnderWay(t *testing.T) {
 		for range 10 {
 			readers.Go(func() {
 				if _, err := f.get(t.Context()); err == nil {
-					t.Error("there is no token")
+					t.Error("a token after Close")
 				}
 			})
 		}
 		time.Sleep(time.Second)
 		begun := time.Now()
 		f.Close()
-		require.Zero(t, f.underWay, "it waited for the fetch")
+		require.Zero(t, f.running, "Close waits for the fetch")
 		readers.Wait()
 		require.Zero(t, time.Since(begun))
 		f.Close() // again
 	})
 }
 
-func TestCloseWaitsForAFetchThatTakesItsTime(t *testing.T) {
+func TestClose_WaitsForSlowFetch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -759,14 +770,14 @@ func TestCloseWaitsForAFetchThatTakesItsTime(t *testing.T) {
 			ended = true
 			return nil, ctx.Err()
 		}
-		go func() { _, _ = f.Token(t.Context(), "role", "basis", source) }()
+		go func() { _, _ = f.Token(t.Context(), "role", "inputs", source) }()
 		synctest.Wait()
 		f.Close()
 		require.True(t, ended)
 	})
 }
 
-func TestCloseEndsAPause(t *testing.T) {
+func TestClose_EndsPause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -781,7 +792,7 @@ func TestCloseEndsAPause(t *testing.T) {
 	})
 }
 
-func TestAfterCloseThereIsNoToken(t *testing.T) {
+func TestClose_NoTokenAfterwards(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -796,14 +807,14 @@ func TestAfterCloseThereIsNoToken(t *testing.T) {
 	})
 }
 
-func TestAnEndByCloseIsNoOutage(t *testing.T) {
+func TestClose_IsNoOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
 		f.read(t)
 		f.latency = 5 * time.Second
 		time.Sleep(236 * time.Second)
-		f.readAtOnce(t)
+		f.readImmediately(t)
 		synctest.Wait()
 		f.Close()
 		require.Equal(t, 2, f.fetches())
@@ -811,30 +822,33 @@ func TestAnEndByCloseIsNoOutage(t *testing.T) {
 	})
 }
 
-// TestReadersAtRandom holds what must be so whenever readers come and however the provider is.
-func TestReadersAtRandom(t *testing.T) {
+// TestCache_RandomReaders tests what holds whenever readers come and however the provider behaves.
+func TestCache_RandomReaders(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) { readAtRandom(t, seed) })
+			synctest.Test(t, func(t *testing.T) { testRandomReaders(t, seed) })
 		})
 	}
 }
 
-func FuzzReadersAtRandom(f *testing.F) {
+func FuzzCache_RandomReaders(f *testing.F) {
 	f.Add(uint64(1000))
 	f.Fuzz(func(t *testing.T, seed uint64) {
-		synctest.Test(t, func(t *testing.T) { readAtRandom(t, seed) })
+		synctest.Test(t, func(t *testing.T) { testRandomReaders(t, seed) })
 	})
 }
 
-func readAtRandom(t *testing.T, seed uint64) {
+func testRandomReaders(t *testing.T, seed uint64) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 0))
-	upTo := func(most time.Duration) time.Duration { return time.Duration(random.Int64N(int64(most))) }
+	upTo := func(limit time.Duration) time.Duration {
+		return time.Duration(random.Int64N(int64(limit)))
+	}
 	life := time.Second + upTo(100*time.Second).Truncate(time.Second)
-	f := newFixture(t, life, max(life/time.Duration(2+random.IntN(8)), time.Second).Truncate(time.Second))
+	margin := max(life/time.Duration(2+random.IntN(8)), time.Second).Truncate(time.Second)
+	f := newFixture(t, life, margin)
 	healthy := seed%3 == 0 && life > 10*time.Second // no fetch fails and none is slow
 	f.limit = time.Second + upTo(5*time.Second)
 
@@ -849,15 +863,15 @@ func readAtRandom(t *testing.T, seed uint64) {
 				}
 			}
 		})
-		readers.Go(func() { f.readAndJudge(t, healthy) })
+		readers.Go(func() { f.readAndCheck(t, healthy) })
 		time.Sleep(upTo(life / time.Duration(1+random.IntN(100))))
 	}
 	readers.Wait()
 	f.requirePauses(t)
 }
 
-// readAndJudge reads once.
-func (f *fixture) readAndJudge(t *testing.T, healthy bool) {
+// readAndCheck reads once.
+func (f *fixture) readAndCheck(t *testing.T, healthy bool) {
 	came := time.Now()
 	f.mu.Lock()
 	last := f.last
@@ -865,7 +879,11 @@ func (f *fixture) readAndJudge(t *testing.T, healthy bool) {
 	shared, err := f.get(t.Context())
 	waited := time.Since(came)
 	if err != nil {
-		if healthy || last != nil && came.Before(last.RequestedAt.Add(last.Lifetime-min(5*time.Second, last.Lifetime/10))) {
+		usable := func(token *exchange.Token) bool {
+			reserve := min(5*time.Second, token.Lifetime/10)
+			return came.Before(token.RequestedAt.Add(token.Lifetime - reserve))
+		}
+		if healthy || last != nil && usable(last) {
 			t.Errorf("no token, after %s: %v", waited, err)
 		}
 		return
@@ -873,11 +891,12 @@ func (f *fixture) readAndJudge(t *testing.T, healthy bool) {
 	switch {
 	case left(shared) <= 0:
 		t.Errorf("an expired token of %s, after %s", f.life, waited)
-	case healthy && left(shared) < f.margin && left(shared) > min(5*time.Second, f.life/10): // with so little left a reader that came with hardly more could not wait
+	// A reader that came with hardly more than the reserve left could not wait.
+	case healthy && left(shared) < f.margin && left(shared) > min(5*time.Second, f.life/10):
 		t.Errorf("%s left, which is less than the margin of %s", left(shared), f.margin)
 	case shared.Failure == nil && shared.TTL != ttl(left(shared), f.margin):
 		t.Errorf("a ttl of %s with %s left and a margin of %s", shared.TTL, left(shared), f.margin)
-	case shared.Failure != nil && shared.TTL != max(min(10*time.Second, left(shared)/2).Truncate(time.Second), time.Second):
+	case shared.Failure != nil && shared.TTL != outageTTL(left(shared)):
 		t.Errorf("a ttl of %s with %s left in an outage", shared.TTL, left(shared))
 	}
 }

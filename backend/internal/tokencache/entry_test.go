@@ -11,17 +11,18 @@ import (
 )
 
 func entryOf(life, margin time.Duration) *entry[string] {
-	return &entry[string]{token: &exchange.Token{Token: &tokenendpoint.Token{RequestedAt: time.Unix(0, 0), Lifetime: life}}, margin: margin}
+	token := &tokenendpoint.Token{RequestedAt: time.Unix(0, 0), Lifetime: life}
+	return &entry[string]{token: &exchange.Token{Token: token}, margin: margin}
 }
 
-func TestASlotWithoutATokenIsDueAndNotUsable(t *testing.T) {
+func TestEntry_WithoutTokenIsDueAndNotUsable(t *testing.T) {
 	t.Parallel()
 	empty := &entry[string]{}
 	require.True(t, empty.due(time.Now()))
 	require.False(t, empty.usable(time.Now()))
 }
 
-func TestWhenATokenIsDueAndHowLongItIsUsable(t *testing.T) {
+func TestEntry_DueAndUsableTimes(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ life, margin, due, unusable time.Duration }{
 		{24 * time.Hour, time.Minute, 24*time.Hour - 65*time.Second, 24*time.Hour - 5*time.Second},
@@ -42,7 +43,7 @@ func TestWhenATokenIsDueAndHowLongItIsUsable(t *testing.T) {
 	}
 }
 
-func TestTheTTLOfAShare(t *testing.T) {
+func TestEntry_SharedTTL(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		age    time.Duration
@@ -71,9 +72,10 @@ func TestTheTTLOfAShare(t *testing.T) {
 	}
 }
 
-func TestAConcludedRefreshTellsAllWhoWait(t *testing.T) {
+func TestEntry_FinishNotifiesAllWaitingReaders(t *testing.T) {
 	t.Parallel()
-	e, half := entryOf(5*time.Minute, time.Minute), func(life time.Duration) time.Duration { return life / 2 }
+	e := entryOf(5*time.Minute, time.Minute)
+	half := func(life time.Duration) time.Duration { return life / 2 }
 	old := e.token
 	failed := &refresh{done: make(chan struct{})}
 	e.refresh = failed
@@ -81,7 +83,7 @@ func TestAConcludedRefreshTellsAllWhoWait(t *testing.T) {
 	<-failed.done
 	require.Equal(t, errProvider, failed.err)
 	require.Equal(t, errProvider, e.failure)
-	require.Same(t, old, e.token, "it is kept")
+	require.Same(t, old, e.token, "kept")
 	require.Equal(t, time.Minute, e.margin)
 	require.Nil(t, e.refresh)
 
