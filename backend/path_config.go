@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/useragent"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
@@ -159,7 +160,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, _ *fram
 	}
 	if !reflect.DeepEqual(before, settings) {
 		defer b.configChanged()
-		if err := putEntry(ctx, req.Storage, configStoragePath, configEntry{Format: configFormat, Settings: configSettings(settings)}); err != nil {
+		if err := storage.Put(ctx, req.Storage, configStoragePath, configEntry{Format: configFormat, Settings: configSettings(settings)}); err != nil {
 			return nil, err
 		}
 	}
@@ -187,7 +188,8 @@ func (b *backend) validateConfig(ctx context.Context, settings tokenendpoint.Con
 func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	b.configLock.Lock()
 	defer b.configLock.Unlock()
-	if _, err := readConfigEntry(ctx, req.Storage); isNewerFormat(err) {
+	_, err := readConfigEntry(ctx, req.Storage)
+	if _, newer := errors.AsType[*storage.NewerFormatError](err); newer {
 		return nil, err
 	}
 	defer b.configChanged()
@@ -205,8 +207,8 @@ func configAnswer(settings tokenendpoint.Config) *logical.Response {
 	return resp
 }
 
-func (b *backend) loadConfiguration(ctx context.Context, storage logical.Storage, _ string) (*configuration, error) {
-	settings, err := readConfigEntry(ctx, storage)
+func (b *backend) loadConfiguration(ctx context.Context, s logical.Storage, _ string) (*configuration, error) {
+	settings, err := readConfigEntry(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -232,13 +234,10 @@ func (b *backend) userAgent(ctx context.Context) string {
 }
 
 // readConfigEntry reads the stored settings, or the default ones where nothing is stored.
-func readConfigEntry(ctx context.Context, storage logical.Storage) (tokenendpoint.Config, error) {
+func readConfigEntry(ctx context.Context, s logical.Storage) (tokenendpoint.Config, error) {
 	entry := configEntry{Settings: configSettings(defaultConfig())}
-	if _, err := getEntry(ctx, storage, configStoragePath, &entry); err != nil {
-		return tokenendpoint.Config{}, err
-	}
-	if entry.Format > configFormat {
-		return tokenendpoint.Config{}, newerFormat("the configuration", entry.Format, configFormat)
+	if _, err := storage.Get(ctx, s, configStoragePath, configFormat, &entry); err != nil {
+		return tokenendpoint.Config{}, fmt.Errorf("the configuration: %w", err)
 	}
 	return tokenendpoint.Config(entry.Settings), nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
 const (
@@ -265,10 +266,10 @@ func (b *backend) storeRole(ctx context.Context, req *logical.Request, name stri
 		return nil
 	}
 	defer b.roleChanged(name)
-	if err := putEntry(ctx, req.Storage, roleIndex(after.Key, name), struct{}{}); err != nil {
+	if err := storage.Put(ctx, req.Storage, roleIndex(after.Key, name), struct{}{}); err != nil {
 		return err
 	}
-	if err := putEntry(ctx, req.Storage, roleStoragePrefix+name, after); err != nil {
+	if err := storage.Put(ctx, req.Storage, roleStoragePrefix+name, after); err != nil {
 		return err
 	}
 	if before != nil && before.Key != after.Key {
@@ -330,14 +331,14 @@ func (b *backend) keyOf(ctx context.Context, req *logical.Request, name string, 
 	return key, nil
 }
 
-func loadRole(ctx context.Context, storage logical.Storage, name string) (*role, error) {
+func loadRole(ctx context.Context, s logical.Storage, name string) (*role, error) {
 	stored := role{Delivery: leased} // what a role was before it could say so
-	found, err := getEntry(ctx, storage, roleStoragePrefix+name, &stored)
-	if err != nil || !found {
-		return nil, err
+	found, err := storage.Get(ctx, s, roleStoragePrefix+name, roleFormat, &stored)
+	if err != nil {
+		return nil, fmt.Errorf("role %q: %w", name, err)
 	}
-	if stored.Format > roleFormat {
-		return nil, newerFormat(fmt.Sprintf("role %q", name), stored.Format, roleFormat)
+	if !found {
+		return nil, nil
 	}
 	return &stored, nil
 }
@@ -350,14 +351,14 @@ func roleIndex(key, role string) string {
 func roleIndexPrefix(key string) string { return "key-role/" + key + "/" }
 
 // rolesOf lists the roles that name a key. A role's entry decides where its index differs.
-func (b *backend) rolesOf(ctx context.Context, storage logical.Storage, key string) ([]string, error) {
-	indexed, err := storage.List(ctx, roleIndexPrefix(key))
+func (b *backend) rolesOf(ctx context.Context, s logical.Storage, key string) ([]string, error) {
+	indexed, err := s.List(ctx, roleIndexPrefix(key))
 	if err != nil {
 		return nil, fmt.Errorf("list the roles of key %q: %w", key, err)
 	}
 	names := []string{}
 	for _, name := range indexed {
-		found, err := b.roles.get(ctx, storage, name)
+		found, err := b.roles.get(ctx, s, name)
 		if err != nil {
 			return nil, err
 		}

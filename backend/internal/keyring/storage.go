@@ -10,6 +10,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
 // Where keys are stored. The whole key is one entry, so that a change of it is atomic. The indexes only find it: where
@@ -69,21 +71,14 @@ type indexEntry struct {
 }
 
 // Load reads a key; it returns nil when there is none.
-func Load(ctx context.Context, storage logical.Storage, name string) (*Key, error) {
-	raw, err := storage.Get(ctx, StoragePrefix+name)
-	if err != nil {
-		return nil, fmt.Errorf("read key %q: %w", name, err)
-	}
-	if raw == nil {
-		return nil, nil
-	}
+func Load(ctx context.Context, s logical.Storage, name string) (*Key, error) {
 	var entry keyEntry
-	if err := raw.DecodeJSON(&entry); err != nil {
-		return nil, fmt.Errorf("key %q: the stored entry is not JSON", name) // the cause may quote the entry
+	found, err := storage.Get(ctx, s, StoragePrefix+name, entryFormat, &entry)
+	if err != nil {
+		return nil, fmt.Errorf("key %q: %w", name, err)
 	}
-	if entry.Format > entryFormat {
-		return nil, fmt.Errorf("key %q was stored by a newer version of this plugin (format %d; this version reads up to %d): upgrade the plugin",
-			name, entry.Format, entryFormat)
+	if !found {
+		return nil, nil
 	}
 	return entry.key(name)
 }
@@ -125,18 +120,18 @@ func (e *versionEntry) version() (*Version, error) {
 }
 
 // Create stores a new key with its indexes.
-func Create(ctx context.Context, storage logical.Storage, key *Key) error {
-	if err := putJSON(ctx, storage, idPrefix+key.id, indexEntry{Name: key.name}); err != nil {
+func Create(ctx context.Context, s logical.Storage, key *Key) error {
+	if err := storage.Put(ctx, s, idPrefix+key.id, indexEntry{Name: key.name}); err != nil {
 		return err
 	}
-	return Update(ctx, storage, &Key{}, key)
+	return Update(ctx, s, &Key{}, key)
 }
 
 // Update stores a changed key over the one before, in one write, and follows up the indexes of versions that came and
 // went.
-func Update(ctx context.Context, storage logical.Storage, before, after *Key) error {
+func Update(ctx context.Context, s logical.Storage, before, after *Key) error {
 	for _, v := range before.without(after) {
-		if err := putJSON(ctx, storage, spkiPrefix+v.keyID, indexEntry{Name: after.name}); err != nil {
+		if err := storage.Put(ctx, s, spkiPrefix+v.keyID, indexEntry{Name: after.name}); err != nil {
 			return err
 		}
 	}
@@ -144,11 +139,11 @@ func Update(ctx context.Context, storage logical.Storage, before, after *Key) er
 	if err != nil {
 		return err
 	}
-	if err := putJSON(ctx, storage, StoragePrefix+after.name, entry); err != nil {
+	if err := storage.Put(ctx, s, StoragePrefix+after.name, entry); err != nil {
 		return err
 	}
 	for _, v := range after.without(before) {
-		if err := storage.Delete(ctx, spkiPrefix+v.keyID); err != nil {
+		if err := s.Delete(ctx, spkiPrefix+v.keyID); err != nil {
 			return fmt.Errorf("delete the index of key %q version %d: %w", after.name, v.number, err)
 		}
 	}
@@ -196,13 +191,13 @@ func (v *Version) entry() (versionEntry, error) {
 }
 
 // Delete removes a key, then its indexes.
-func Delete(ctx context.Context, storage logical.Storage, key *Key) error {
+func Delete(ctx context.Context, s logical.Storage, key *Key) error {
 	paths := []string{StoragePrefix + key.name, idPrefix + key.id}
 	for _, v := range key.versions {
 		paths = append(paths, spkiPrefix+v.keyID)
 	}
 	for _, path := range paths {
-		if err := storage.Delete(ctx, path); err != nil {
+		if err := s.Delete(ctx, path); err != nil {
 			return fmt.Errorf("delete key %q: %w", key.name, err)
 		}
 	}
@@ -210,17 +205,17 @@ func Delete(ctx context.Context, storage logical.Storage, key *Key) error {
 }
 
 // NameByID returns the name of the key with this id, empty if there is none.
-func NameByID(ctx context.Context, storage logical.Storage, id string) (string, error) {
-	return indexed(ctx, storage, idPrefix+id)
+func NameByID(ctx context.Context, s logical.Storage, id string) (string, error) {
+	return indexed(ctx, s, idPrefix+id)
 }
 
 // NameByKeyID returns the name of the key that has a version with this kid, empty if there is none.
-func NameByKeyID(ctx context.Context, storage logical.Storage, keyID string) (string, error) {
-	name, err := indexed(ctx, storage, spkiPrefix+keyID)
+func NameByKeyID(ctx context.Context, s logical.Storage, keyID string) (string, error) {
+	name, err := indexed(ctx, s, spkiPrefix+keyID)
 	if err != nil || name == "" {
 		return "", err
 	}
-	key, err := Load(ctx, storage, name)
+	key, err := Load(ctx, s, name)
 	if err != nil || key == nil {
 		return "", err
 	}
@@ -232,21 +227,17 @@ func NameByKeyID(ctx context.Context, storage logical.Storage, keyID string) (st
 	return "", nil // an index that a failed write left behind
 }
 
-func indexed(ctx context.Context, storage logical.Storage, path string) (string, error) {
-	raw, err := storage.Get(ctx, path)
-	if err != nil || raw == nil {
-		return "", err
-	}
+func indexed(ctx context.Context, s logical.Storage, path string) (string, error) {
 	var entry indexEntry
-	if err := raw.DecodeJSON(&entry); err != nil {
-		return "", fmt.Errorf("read %s: %w", path, err)
+	if _, err := storage.Get(ctx, s, path, 0, &entry); err != nil {
+		return "", fmt.Errorf("index %s: %w", path, err)
 	}
 	return entry.Name, nil
 }
 
 // List returns the names of all keys.
-func List(ctx context.Context, storage logical.Storage) ([]string, error) {
-	names, err := storage.List(ctx, StoragePrefix)
+func List(ctx context.Context, s logical.Storage) ([]string, error) {
+	names, err := s.List(ctx, StoragePrefix)
 	if err != nil {
 		return nil, fmt.Errorf("list the keys: %w", err)
 	}
@@ -256,15 +247,4 @@ func List(ctx context.Context, storage logical.Storage) ([]string, error) {
 // NameOf returns the key's name that a storage path belongs to, if it is a key's.
 func NameOf(storagePath string) (string, bool) {
 	return strings.CutPrefix(storagePath, StoragePrefix)
-}
-
-func putJSON(ctx context.Context, storage logical.Storage, path string, value any) error {
-	entry, err := logical.StorageEntryJSON(path, value)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", path, err)
-	}
-	if err := storage.Put(ctx, entry); err != nil {
-		return fmt.Errorf("store %s: %w", path, err)
-	}
-	return nil
 }

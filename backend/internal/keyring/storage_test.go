@@ -10,6 +10,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
 // faultyStorage fails the write with this number, counted from 1.
@@ -144,9 +146,9 @@ func TestFailedDeletionLeavesTheKeyWholeOrGone(t *testing.T) {
 
 func TestEntryOfANewerFormatIsRefused(t *testing.T) {
 	t.Parallel()
-	storage := &logical.InmemStorage{}
-	require.NoError(t, putJSON(t.Context(), storage, "key/myapi", keyEntry{Format: 2}))
-	_, err := Load(t.Context(), storage, "myapi")
+	s := &logical.InmemStorage{}
+	require.NoError(t, storage.Put(t.Context(), s, "key/myapi", keyEntry{Format: 2}))
+	_, err := Load(t.Context(), s, "myapi")
 	require.ErrorContains(t, err, "stored by a newer version of this plugin (format 2; this version reads up to 1)")
 }
 

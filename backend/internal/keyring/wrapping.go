@@ -17,6 +17,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/tink-crypto/tink-go/v2/kwp/subtle"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
 // WrappingKeyStoragePath is where the key is stored that imported keys are wrapped for.
@@ -35,18 +37,14 @@ type wrappingEntry struct {
 }
 
 // LoadWrappingKey reads the mount's wrapping key; nil when none was made yet.
-func LoadWrappingKey(ctx context.Context, storage logical.Storage, _ string) (*WrappingKey, error) {
-	raw, err := storage.Get(ctx, WrappingKeyStoragePath)
-	if err != nil || raw == nil {
-		return nil, err
-	}
+func LoadWrappingKey(ctx context.Context, s logical.Storage, _ string) (*WrappingKey, error) {
 	var entry wrappingEntry
-	if err := raw.DecodeJSON(&entry); err != nil {
-		return nil, errors.New("the stored wrapping key is not JSON") // the cause may quote the entry
+	found, err := storage.Get(ctx, s, WrappingKeyStoragePath, entryFormat, &entry)
+	if err != nil {
+		return nil, fmt.Errorf("the wrapping key: %w", err)
 	}
-	if entry.Format > entryFormat {
-		return nil, fmt.Errorf("the wrapping key was stored by a newer version of this plugin (format %d; this version reads up to %d): upgrade the plugin",
-			entry.Format, entryFormat)
+	if !found {
+		return nil, nil
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(entry.PrivateKey)
 	if err != nil {
@@ -60,7 +58,7 @@ func LoadWrappingKey(ctx context.Context, storage logical.Storage, _ string) (*W
 }
 
 // CreateWrappingKey makes and stores a wrapping key.
-func CreateWrappingKey(ctx context.Context, storage logical.Storage) (*WrappingKey, error) {
+func CreateWrappingKey(ctx context.Context, s logical.Storage) (*WrappingKey, error) {
 	private, err := rsa.GenerateKey(rand.Reader, wrappingKeyBits)
 	if err != nil {
 		return nil, fmt.Errorf("make the wrapping key: %w", err)
@@ -69,7 +67,7 @@ func CreateWrappingKey(ctx context.Context, storage logical.Storage) (*WrappingK
 	if err != nil {
 		return nil, fmt.Errorf("encode the wrapping key: %w", err)
 	}
-	if err := putJSON(ctx, storage, WrappingKeyStoragePath, wrappingEntry{Format: entryFormat, PrivateKey: pkcs8}); err != nil {
+	if err := storage.Put(ctx, s, WrappingKeyStoragePath, wrappingEntry{Format: entryFormat, PrivateKey: pkcs8}); err != nil {
 		return nil, err
 	}
 	return &WrappingKey{private: private}, nil

@@ -1,0 +1,55 @@
+// Package storage reads and writes Vault storage entries, which are JSON with the number of their
+// format. Its errors do not say what the entry is, which the caller adds, and never quote it.
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// NewerFormatError reports an entry that a newer version of the plugin wrote. Such an entry must
+// not be overwritten.
+type NewerFormatError struct{ Format, Newest int }
+
+func (e *NewerFormatError) Error() string {
+	return fmt.Sprintf("the entry was stored by a newer version of this plugin "+
+		"(format %d; this version reads up to %d): upgrade the plugin", e.Format, e.Newest)
+}
+
+// Get decodes the entry at path into entry and reports whether the path exists. It returns a
+// NewerFormatError for a format above newest. On an error entry may be partly decoded.
+func Get(ctx context.Context, s logical.Storage, path string, newest int, entry any) (bool, error) {
+	raw, err := s.Get(ctx, path)
+	if err != nil {
+		return false, fmt.Errorf("read the entry: %w", err)
+	}
+	if raw == nil {
+		return false, nil
+	}
+	var header struct {
+		Format int `json:"format"`
+	}
+	// The format comes first: the rest of a newer entry may not decode into what this version knows.
+	if raw.DecodeJSON(&header) == nil && header.Format > newest {
+		return false, &NewerFormatError{Format: header.Format, Newest: newest}
+	}
+	if raw.DecodeJSON(entry) != nil { // the cause may quote the entry
+		return false, errors.New("the stored entry is damaged: restore it from a backup")
+	}
+	return true, nil
+}
+
+// Put stores entry as JSON.
+func Put(ctx context.Context, s logical.Storage, path string, entry any) error {
+	encoded, err := logical.StorageEntryJSON(path, entry)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", path, err)
+	}
+	if err := s.Put(ctx, encoded); err != nil {
+		return fmt.Errorf("store %s: %w", path, err)
+	}
+	return nil
+}
