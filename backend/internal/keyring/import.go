@@ -11,8 +11,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"strings"
-	"time"
 )
 
 // maxPrivateKeySize is far above what the largest accepted key needs, in any encoding.
@@ -44,11 +42,6 @@ func (m Material) Format(f fmt.State, _ rune) { redact(f) }
 
 // MarshalJSON gives nothing away.
 func (m Material) MarshalJSON() ([]byte, error) { return redactedJSON() }
-
-// NewFrom makes a key whose first version is imported material, active from now on.
-func NewFrom(material *Material, name string, settings Settings, now time.Time) (*Key, error) {
-	return newKey(name, material.keyType, material.private, Imported, settings, now)
-}
 
 // ParsePEM reads one unencrypted private key in PKCS#8 (RFC 5958), PKCS#1 (RFC 8017 appendix A.1.2) or SEC 1 (RFC 5915)
 // form. Its errors say what was found in place of it, and quote none of it.
@@ -155,15 +148,4 @@ func checkRSA(key *rsa.PrivateKey) (Type, error) {
 		return "", errors.New("is an RSA key whose numbers do not fit together")
 	}
 	return keyType, nil
-}
-
-func typeNames() string {
-	var names strings.Builder
-	for i, keyType := range Types() {
-		if i > 0 {
-			names.WriteString(", ")
-		}
-		names.WriteString(string(keyType))
-	}
-	return names.String()
 }

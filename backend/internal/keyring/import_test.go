@@ -7,10 +7,8 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/base64"
 	"encoding/pem"
 	"fmt"
-	"hash"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -18,9 +16,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"github.com/tink-crypto/tink-go/v2/kwp/subtle"
-
-	"github.com/hashicorp/vault/sdk/logical"
 )
 
 func pemOf(blockType string, der []byte) string {
@@ -165,67 +160,6 @@ func TestImportRefusesWhatIsNotOneGoodPrivateKey(t *testing.T) {
 			require.Less(t, len(err.Error()), 200)
 		})
 	}
-}
-
-// wrap wraps DER as the stock transit import command does.
-func wrap(t *testing.T, key *WrappingKey, newHash func() hash.Hash, der []byte) []byte {
-	t.Helper()
-	ephemeral := make([]byte, 32)
-	_, err := rand.Read(ephemeral)
-	require.NoError(t, err)
-	kwp, err := subtle.NewKWP(ephemeral)
-	require.NoError(t, err)
-	wrapped, err := kwp.Wrap(der)
-	require.NoError(t, err)
-	encrypted, err := rsa.EncryptOAEP(newHash(), rand.Reader, &key.private.PublicKey, ephemeral, nil)
-	require.NoError(t, err)
-	return append(encrypted, wrapped...)
-}
-
-func TestWrappedKeysUnwrap(t *testing.T) {
-	t.Parallel()
-	storage := &logical.InmemStorage{}
-	made, err := CreateWrappingKey(t.Context(), storage)
-	require.NoError(t, err)
-	key, err := LoadWrappingKey(t.Context(), storage, "")
-	require.NoError(t, err)
-	published, err := key.PublicKeyPEM()
-	require.NoError(t, err)
-	same, err := made.PublicKeyPEM()
-	require.NoError(t, err)
-	require.Equal(t, same, published)
-	require.Equal(t, "[private]", fmt.Sprintf("%+v", key))
-
-	private := ecKey(t, elliptic.P256())
-	for _, name := range HashFunctions() {
-		ciphertext := base64.StdEncoding.EncodeToString(wrap(t, key, HashFunction(name), pkcs8Of(t, private)))
-		material, err := key.Unwrap(ciphertext, HashFunction(name))
-		require.NoError(t, err, name)
-		require.Equal(t, ECDSAP256, material.Type())
-		require.Equal(t, private.Public(), material.private.Public())
-	}
-
-	good := wrap(t, key, HashFunction("SHA256"), pkcs8Of(t, private))
-	altered := append([]byte{}, good...)
-	altered[len(altered)-1] ^= 1
-	damagedAES := append([]byte{}, good...)
-	damagedAES[0] ^= 1
-	for name, wrapped := range map[string][]byte{
-		"truncated":         good[:len(good)-8],
-		"altered":           altered,
-		"another AES key":   damagedAES,
-		"the AES key alone": good[:512],
-		"nothing":           nil,
-		"no PKCS#8":         wrap(t, key, HashFunction("SHA256"), []byte("not a private key")),
-	} {
-		_, err := key.Unwrap(base64.StdEncoding.EncodeToString(wrapped), HashFunction("SHA256"))
-		require.EqualError(t, err, ErrUnwrap.Error(), name)
-	}
-	_, err = key.Unwrap(base64.StdEncoding.EncodeToString(good), HashFunction("SHA512"))
-	require.EqualError(t, err, ErrUnwrap.Error(), "another hash")
-	_, err = key.Unwrap("not base64!", HashFunction("SHA256"))
-	require.EqualError(t, err, ErrUnwrap.Error())
-	require.Nil(t, HashFunction("MD5"))
 }
 
 func FuzzParsePEM(f *testing.F) {

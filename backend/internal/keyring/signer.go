@@ -3,7 +3,6 @@ package keyring
 import (
 	"crypto"
 	"fmt"
-	"io"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -47,13 +46,3 @@ func (s Signer) Format(f fmt.State, _ rune) { redact(f) }
 
 // MarshalJSON gives nothing away.
 func (s Signer) MarshalJSON() ([]byte, error) { return redactedJSON() }
-
-const redacted = "[private]"
-
-func redact(f fmt.State) {
-	_, _ = io.WriteString(f, redacted) // a fmt.State keeps its own errors
-}
-
-func redactedJSON() ([]byte, error) {
-	return []byte(`"` + redacted + `"`), nil
-}

@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -80,4 +81,15 @@ func (t Type) generate() (crypto.Signer, error) {
 		return private, err
 	}
 	return nil, fmt.Errorf("unknown key type %q", t)
+}
+
+func typeNames() string {
+	var names strings.Builder
+	for i, keyType := range Types() {
+		if i > 0 {
+			names.WriteString(", ")
+		}
+		names.WriteString(string(keyType))
+	}
+	return names.String()
 }

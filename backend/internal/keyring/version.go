@@ -2,22 +2,12 @@ package keyring
 
 import (
 	"crypto"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/pem"
 	"fmt"
-	"math/big"
 	"time"
-)
-
-// Certificates are for providers that want one in place of a bare public key; their end is not what retires a version.
-const (
-	certificateLife     = 10 * 365 * 24 * time.Hour
-	certificateBackdate = 5 * time.Minute // for a provider whose clock is behind
 )
 
 // Origin says where a version's private key was made.
@@ -84,22 +74,6 @@ func keyIDOf(spki []byte) string {
 	return base64.RawURLEncoding.EncodeToString(digest[:])
 }
 
-func selfSign(private crypto.Signer, commonName string, now time.Time) ([]byte, error) {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 128))
-	if err != nil {
-		return nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber:          serial.Add(serial, big.NewInt(1)), // positive, as RFC 5280 §4.1.2.2 asks
-		Subject:               pkix.Name{CommonName: commonName},
-		NotBefore:             now.Add(-certificateBackdate),
-		NotAfter:              now.Add(certificateLife),
-		KeyUsage:              x509.KeyUsageDigitalSignature,
-		BasicConstraintsValid: true,
-	}
-	return x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-}
-
 // Number counts the versions of a key from 1; a number is never given twice.
 func (v *Version) Number() int { return v.number }
 
@@ -131,17 +105,6 @@ func (v *Version) PublicKeyPEM() string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: v.spki}))
 }
 
-// CertificatePEM is the version's self-signed certificate (RFC 7468 §5), final newline included.
-func (v *Version) CertificatePEM() string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: v.certificate}))
-}
-
-// CertificateSHA256 is the certificate's fingerprint in lower-case hex.
-func (v *Version) CertificateSHA256() string {
-	digest := sha256.Sum256(v.certificate)
-	return hex.EncodeToString(digest[:])
-}
-
 // Signer signs with this version.
 func (v *Version) Signer() *Signer { return v.signer }
 
@@ -150,3 +113,6 @@ func (v Version) Format(f fmt.State, _ rune) { redact(f) }
 
 // MarshalJSON gives nothing away.
 func (v Version) MarshalJSON() ([]byte, error) { return redactedJSON() }
+
+// stored is an instant as entries hold it. A rounded-up one would lie in the future of its own request.
+func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

@@ -1,14 +1,9 @@
 package keyring
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 )
-
-// MaxVersions is how many versions a key keeps at most.
-const MaxVersions = 10
 
 // State is where a version is in its life.
 type State string
@@ -54,25 +49,6 @@ func (k *Key) Staged(now time.Time) *Version {
 	return nil
 }
 
-func (k *Key) newest() *Version { return k.versions[len(k.versions)-1] }
-
-// Version returns the version with this number; nil when there is none.
-func (k *Key) Version(number int) *Version {
-	for _, v := range k.versions {
-		if v.number == number {
-			return v
-		}
-	}
-	return nil
-}
-
-// Versions returns all stored versions, newest first.
-func (k *Key) Versions() []*Version {
-	newestFirst := slices.Clone(k.versions)
-	slices.Reverse(newestFirst)
-	return newestFirst
-}
-
 // Live returns the versions that are usable and published at this instant, newest first: all that have not expired.
 func (k *Key) Live(now time.Time) []*Version {
 	return slices.DeleteFunc(k.Versions(), func(v *Version) bool { return k.expired(v, now) })
@@ -100,33 +76,6 @@ func (k *Key) expired(v *Version, now time.Time) bool {
 	return !end.IsZero() && !end.After(now)
 }
 
-// RotationDue is when the next version is to be made by itself; zero: not by itself, or not before the provider has
-// accepted the newest one and there is room for another.
-func (k *Key) RotationDue(now time.Time) time.Time {
-	if !k.rotates(now) || k.newest().acceptedTime.IsZero() || len(k.versions) >= MaxVersions {
-		return time.Time{}
-	}
-	return k.newest().creationTime.Add(k.settings.AutoRotatePeriod)
-}
-
-func (k *Key) rotates(now time.Time) bool {
-	return k.settings.AutoRotatePeriod > 0 && k.Staged(now) == nil
-}
-
-// RotationWaitsForAcceptance says that a rotation would be due, but the provider has not accepted the newest version yet.
-func (k *Key) RotationWaitsForAcceptance(now time.Time) bool {
-	return k.rotationOverdue(now) && k.newest().acceptedTime.IsZero()
-}
-
-// RotationWaitsForRoom says that a rotation would be due, but the key keeps as many versions as it can.
-func (k *Key) RotationWaitsForRoom(now time.Time) bool {
-	return k.rotationOverdue(now) && len(k.versions) >= MaxVersions
-}
-
-func (k *Key) rotationOverdue(now time.Time) bool {
-	return k.rotates(now) && !k.newest().creationTime.Add(k.settings.AutoRotatePeriod).After(now)
-}
-
 // NextDue is when background work is next due on this key: an expiry or a rotation, or a scheduled activation, after which
 // there may be either; zero: never as it is now.
 func (k *Key) NextDue(now time.Time) time.Time {
@@ -140,36 +89,6 @@ func (k *Key) NextDue(now time.Time) time.Time {
 		}
 	}
 	return next
-}
-
-// ErrTooManyVersions refuses an eleventh version.
-var ErrTooManyVersions = errors.New("it keeps 10 versions already")
-
-// Rotate returns the key with a further version: staged, or with ByJWKS active once it has been published for
-// ActivationDelay, and never before its predecessor.
-func (k *Key) Rotate(now time.Time) (*Key, error) {
-	if len(k.versions) >= MaxVersions {
-		return nil, ErrTooManyVersions
-	}
-	private, err := k.keyType.generate()
-	if err != nil {
-		return nil, fmt.Errorf("rotate key %q: %w", k.name, err)
-	}
-	next, err := newVersion(k.lastNumber+1, private, Generated, k.settings.CommonName, now)
-	if err != nil {
-		return nil, fmt.Errorf("rotate key %q: %w", k.name, err)
-	}
-	if k.settings.Registration == ByJWKS {
-		next.activatedBy = BySchedule
-		next.activationTime = next.creationTime.Add(k.settings.ActivationDelay)
-		if before := k.newest().activationTime; before.After(next.activationTime) {
-			next.activationTime = before
-		}
-	}
-	rotated := *k
-	rotated.versions = append(slices.Clone(k.versions), next)
-	rotated.lastNumber = next.number
-	return rotated.WithSettings(k.settings)
 }
 
 // Activate returns the key with this version as the active one from now on. Newer ones are staged again.
@@ -236,6 +155,3 @@ func (k *Key) keep(wanted func(*Version) bool) *Key {
 	}
 	return &kept
 }
-
-// stored is an instant as entries hold it. A rounded-up one would lie in the future of its own request.
-func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/stretchr/testify/require"
 )
 
@@ -25,68 +24,6 @@ func numbers(versions []*Version) []int {
 		found = append(found, v.number)
 	}
 	return found
-}
-
-func rotatable(t *testing.T, settings Settings) *Key {
-	t.Helper()
-	settings.Algorithm, settings.CommonName = jose.EdDSA, "myapi"
-	key, err := New("myapi", ED25519, settings, start())
-	require.NoError(t, err)
-	return key
-}
-
-func rotate(t *testing.T, key *Key, now time.Time) *Key {
-	t.Helper()
-	rotated, err := key.Rotate(now)
-	require.NoError(t, err)
-	return rotated
-}
-
-func TestManualRotationStagesAVersionWithoutADate(t *testing.T) {
-	t.Parallel()
-	before := rotatable(t, Settings{Registration: Manual, ActivationDelay: time.Minute})
-	key := rotate(t, before, start().Add(time.Hour))
-	require.Len(t, before.versions, 1, "the snapshot before is left alone")
-	require.Equal(t, 2, key.Staged(start().Add(1000*time.Hour)).Number())
-	require.Equal(t, 1, key.Active(start().Add(1000*time.Hour)).Number())
-	require.NotEqual(t, key.versions[0].KeyID(), key.versions[1].KeyID())
-}
-
-func TestJWKSRotationActivatesAfterTheDelay(t *testing.T) {
-	t.Parallel()
-	key := rotate(t, rotatable(t, Settings{Registration: ByJWKS, ActivationDelay: 5 * time.Minute}), start())
-	require.Equal(t, BySchedule, key.Version(2).ActivatedBy())
-	require.Equal(t, 1, key.Active(start().Add(5*time.Minute-time.Second)).Number())
-	require.Equal(t, 2, key.Active(start().Add(5*time.Minute)).Number())
-}
-
-func TestJWKSRotationNeverActivatesBeforeItsPredecessor(t *testing.T) {
-	t.Parallel()
-	key := rotate(t, rotatable(t, Settings{Registration: ByJWKS, ActivationDelay: time.Hour}), start())
-	sooner := key.Settings()
-	sooner.ActivationDelay = 0
-	key, err := key.WithSettings(sooner)
-	require.NoError(t, err)
-	key = rotate(t, key, start().Add(time.Minute))
-	require.Equal(t, key.Version(2).ActivationTime(), key.Version(3).ActivationTime())
-}
-
-func TestVersionNumbersAreNeverReused(t *testing.T) {
-	t.Parallel()
-	key := rotate(t, rotatable(t, Settings{}), start()).Destroy(2)
-	require.Nil(t, key.Version(2))
-	require.Equal(t, 3, rotate(t, key, start()).Staged(start()).Number())
-}
-
-func TestAnEleventhVersionIsRefused(t *testing.T) {
-	t.Parallel()
-	key := rotatable(t, Settings{})
-	for range MaxVersions - 1 {
-		key = rotate(t, key, start())
-	}
-	_, err := key.Rotate(start())
-	require.ErrorIs(t, err, ErrTooManyVersions)
-	rotate(t, key.Destroy(2), start())
 }
 
 func TestARetiredVersionExpiresOnceTheActiveOneWasAccepted(t *testing.T) {
@@ -155,32 +92,6 @@ func TestActivationForwardRetiresAndBackwardStagesAgain(t *testing.T) {
 	require.Equal(t, Active, forward.State(forward.Version(2), start()), "the snapshot before is left alone")
 }
 
-func TestRotationIsDueOnceTheNewestVersionIsOldAndAccepted(t *testing.T) {
-	t.Parallel()
-	settings := Settings{Registration: ByJWKS, AutoRotatePeriod: 24 * time.Hour}
-	fresh := Version{creationTime: start(), activationTime: start()}
-	accepted := fresh
-	accepted.acceptedTime = start().Add(time.Minute)
-	due := start().Add(24 * time.Hour)
-
-	require.Equal(t, due, keyOf(settings, accepted).RotationDue(start()))
-	require.Zero(t, keyOf(Settings{}, accepted).RotationDue(start()), "no period")
-	require.Zero(t, keyOf(settings, fresh).RotationDue(start()), "not accepted")
-	require.Zero(t, keyOf(settings, accepted, Version{}).RotationDue(start()), "one is staged")
-
-	require.False(t, keyOf(settings, fresh).RotationWaitsForAcceptance(due.Add(-time.Second)))
-	require.True(t, keyOf(settings, fresh).RotationWaitsForAcceptance(due))
-	require.False(t, keyOf(settings, accepted).RotationWaitsForAcceptance(due))
-}
-
-func TestAScheduledActivationIsDue(t *testing.T) {
-	t.Parallel()
-	key := keyOf(Settings{Registration: ByJWKS, AutoRotatePeriod: time.Hour},
-		Version{activationTime: start(), acceptedTime: start()},
-		Version{activationTime: start().Add(time.Minute)})
-	require.Equal(t, start().Add(time.Minute), key.NextDue(start()), "there may be something to do after it")
-}
-
 func TestNextDueIsTheEarliestOfExpiryAndRotation(t *testing.T) {
 	t.Parallel()
 	retired := Version{creationTime: start(), activationTime: start(), acceptedTime: start()}
@@ -191,4 +102,40 @@ func TestNextDueIsTheEarliestOfExpiryAndRotation(t *testing.T) {
 	require.Equal(t, start().Add(4*time.Hour), keyOf(Settings{RetireAfter: 3 * time.Hour}, retired, active).NextDue(now))
 	require.Equal(t, start().Add(3*time.Hour),
 		keyOf(Settings{RetireAfter: 3 * time.Hour, AutoRotatePeriod: 2 * time.Hour, Registration: ByJWKS}, retired, active).NextDue(now))
+}
+
+func TestStateFollowsStoredInstants(t *testing.T) {
+	t.Parallel()
+	at := func(offset time.Duration) time.Time { return start().Add(offset) }
+	never := time.Time{}
+	for name, test := range map[string]struct {
+		activations []time.Time
+		states      []State // of versions 1, 2, …
+	}{
+		"one version":                              {[]time.Time{at(-time.Hour)}, []State{Active}},
+		"activated this very instant":              {[]time.Time{at(0)}, []State{Active}},
+		"a newer one without a date is staged":     {[]time.Time{at(-time.Hour), never}, []State{Active, Staged}},
+		"a newer one of the future is staged":      {[]time.Time{at(-time.Hour), at(time.Second)}, []State{Active, Staged}},
+		"a newer one whose time has come is it":    {[]time.Time{at(-time.Hour), at(-time.Second)}, []State{Retired, Active}},
+		"the newest whose time has come is active": {[]time.Time{at(-time.Hour), at(-time.Minute), never}, []State{Retired, Active, Staged}},
+		"the older one again":                      {[]time.Time{at(-time.Hour), never, never}, []State{Active, Staged, Staged}},
+		"a clock that was set back":                {[]time.Time{at(time.Hour), at(2 * time.Hour)}, []State{Active, Staged}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			key := &Key{}
+			for i, activation := range test.activations {
+				key.versions = append(key.versions, &Version{number: i + 1, activationTime: activation})
+			}
+			for i, v := range key.versions {
+				require.Equal(t, test.states[i], key.State(v, start()), "version %d", v.number)
+			}
+			newest := key.versions[len(key.versions)-1]
+			if key.State(newest, start()) == Staged {
+				require.Equal(t, newest, key.Staged(start()))
+			} else {
+				require.Nil(t, key.Staged(start()))
+			}
+		})
+	}
 }

@@ -1,0 +1,48 @@
+package keyring
+
+import (
+	"testing"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/stretchr/testify/require"
+)
+
+func header(t *testing.T, compact string) jose.Header {
+	t.Helper()
+	signed, err := jose.ParseSignedCompact(compact, allAlgorithms())
+	require.NoError(t, err)
+	return signed.Signatures[0].Protected
+}
+
+func allAlgorithms() []jose.SignatureAlgorithm {
+	var all []jose.SignatureAlgorithm
+	for _, keyType := range Types() {
+		all = append(all, keyType.Algorithms()...)
+	}
+	return all
+}
+
+func TestEveryAlgorithmOfEveryTypeVerifies(t *testing.T) {
+	t.Parallel()
+	for _, keyType := range Types() {
+		t.Run(string(keyType), func(t *testing.T) {
+			t.Parallel()
+			key := testKey(t, keyType)
+			for _, algorithm := range keyType.Algorithms() {
+				key, err := key.WithSettings(Settings{Algorithm: algorithm, SendKeyID: true})
+				require.NoError(t, err)
+				signer := key.Active(start()).Signer()
+				compact, err := signer.Sign([]byte(`{"a":1}`))
+				require.NoError(t, err)
+
+				signed, err := jose.ParseSignedCompact(compact, []jose.SignatureAlgorithm{algorithm})
+				require.NoError(t, err)
+				payload, err := signed.Verify(key.Active(start()).private.Public())
+				require.NoError(t, err)
+				require.JSONEq(t, `{"a":1}`, string(payload))
+				require.Equal(t, signer.KeyID(), header(t, compact).KeyID)
+				require.Equal(t, "JWT", header(t, compact).ExtraHeaders[jose.HeaderType])
+			}
+		})
+	}
+}

@@ -1,0 +1,68 @@
+package keyring
+
+import (
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/stretchr/testify/require"
+)
+
+func TestPublicMaterial(t *testing.T) {
+	t.Parallel()
+	for _, keyType := range Types() {
+		t.Run(string(keyType), func(t *testing.T) {
+			t.Parallel()
+			key := testKey(t, keyType)
+			v := key.Active(start())
+			require.True(t, strings.HasPrefix(v.PublicKeyPEM(), "-----BEGIN PUBLIC KEY-----\n"))
+			require.True(t, strings.HasSuffix(v.PublicKeyPEM(), "-----END PUBLIC KEY-----\n"))
+			block, rest := pem.Decode([]byte(v.PublicKeyPEM()))
+			require.Empty(t, rest, "one block alone")
+			public, err := x509.ParsePKIXPublicKey(block.Bytes)
+			require.NoError(t, err)
+
+			block, rest = pem.Decode([]byte(v.CertificatePEM()))
+			require.Empty(t, rest)
+			certificate, err := x509.ParseCertificate(block.Bytes)
+			require.NoError(t, err)
+			require.Equal(t, public, certificate.PublicKey)
+			require.NoError(t, certificate.CheckSignature(certificate.SignatureAlgorithm, certificate.RawTBSCertificate, certificate.Signature))
+			require.Equal(t, "myapi", certificate.Subject.CommonName)
+			require.Equal(t, start().Add(-5*time.Minute), certificate.NotBefore)
+			require.Equal(t, start().Add(10*365*24*time.Hour), certificate.NotAfter)
+			require.Equal(t, x509.KeyUsageDigitalSignature, certificate.KeyUsage)
+			require.True(t, certificate.BasicConstraintsValid)
+			require.False(t, certificate.IsCA)
+			require.Len(t, v.CertificateSHA256(), 64)
+
+			document, err := key.JWKS(start())
+			require.NoError(t, err)
+			var set jose.JSONWebKeySet
+			require.NoError(t, json.Unmarshal([]byte(document), &set))
+			require.Len(t, set.Keys, 1)
+			require.Equal(t, v.KeyID(), set.Keys[0].KeyID)
+			require.Equal(t, "sig", set.Keys[0].Use)
+			require.Equal(t, public, set.Keys[0].Key)
+			require.True(t, set.Keys[0].IsPublic())
+			if strings.HasPrefix(string(keyType), "rsa") {
+				require.Empty(t, set.Keys[0].Algorithm, "an RSA key serves several algorithms")
+			} else {
+				require.Equal(t, string(keyType.DefaultAlgorithm()), set.Keys[0].Algorithm)
+			}
+		})
+	}
+}
+
+func TestKeyIDIsTheSHA256OfThePublicKey(t *testing.T) {
+	t.Parallel()
+	// openssl pkey -pubout -outform DER | openssl dgst -sha256 -binary | base64, in base64url
+	spki, err := base64.StdEncoding.DecodeString("MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEbkuY3UxRlyBG6FHKVp8xo/Mg4FHwRwcAMe1KxMWsJQ4mF/Vke42rOlCfje5ylECfg1gyWTh9fBcb6Sfaw9lnug==")
+	require.NoError(t, err)
+	require.Equal(t, "GOiTvnCY_oU5PNhUeRVORXt3OtT_sLa-pMYgAFfhPDk", keyIDOf(spki))
+}
