@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
-	"encoding/pem"
 	"math/big"
 	"time"
 )
@@ -36,7 +35,7 @@ func selfSign(private crypto.Signer, commonName string, now time.Time) ([]byte, 
 
 // CertificatePEM is the version's self-signed certificate (RFC 7468 §5), final newline included.
 func (v *Version) CertificatePEM() string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: v.certificate}))
+	return pemOf("CERTIFICATE", v.certificate)
 }
 
 // CertificateSHA256 is the certificate's fingerprint in lower-case hex.

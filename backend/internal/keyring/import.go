@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
@@ -21,6 +22,8 @@ var errNotParsed = errors.New("it is damaged")
 
 // Material is a private key from outside, parsed and checked, on its way into a key.
 type Material struct {
+	redacted
+
 	private crypto.Signer
 	keyType Type
 }
@@ -30,18 +33,9 @@ func (m *Material) Type() Type { return m.keyType }
 
 // KeyID is the kid that the material will have.
 func (m *Material) KeyID() (string, error) {
-	spki, err := x509.MarshalPKIXPublicKey(m.private.Public())
-	if err != nil {
-		return "", fmt.Errorf("encode the public key: %w", err)
-	}
-	return keyIDOf(spki), nil
+	spki, err := spkiOf(m.private)
+	return keyIDOf(spki), err
 }
-
-// Format prints nothing of the material, whatever the verb.
-func (m Material) Format(f fmt.State, _ rune) { redact(f) }
-
-// MarshalJSON gives nothing away.
-func (m Material) MarshalJSON() ([]byte, error) { return redactedJSON() }
 
 // ParsePEM reads one unencrypted private key in PKCS#8 (RFC 5958), PKCS#1 (RFC 8017 appendix A.1.2) or SEC 1 (RFC 5915)
 // form. Its errors say what was found in place of it, and quote none of it.
@@ -116,20 +110,24 @@ func check(private any) (*Material, error) {
 		keyType, err := checkRSA(key)
 		return &Material{private: key, keyType: keyType}, err
 	case *ecdsa.PrivateKey:
-		for _, keyType := range []Type{ECDSAP256, ECDSAP384, ECDSAP521} {
-			if key.Curve.Params().Name == curveName(keyType) {
-				return &Material{private: key, keyType: keyType}, nil
-			}
-		}
-		return nil, fmt.Errorf("is on the curve %s; the curves taken are P-256, P-384 and P-521", key.Curve.Params().Name)
+		keyType, err := checkCurve(key.Curve)
+		return &Material{private: key, keyType: keyType}, err
 	case ed25519.PrivateKey:
 		return &Material{private: key, keyType: ED25519}, nil
 	}
 	return nil, fmt.Errorf("is not a key that can sign; the types taken are %s", typeNames())
 }
 
-func curveName(keyType Type) string {
-	return map[Type]string{ECDSAP256: "P-256", ECDSAP384: "P-384", ECDSAP521: "P-521"}[keyType]
+func checkCurve(curve elliptic.Curve) (Type, error) {
+	switch curve {
+	case elliptic.P256():
+		return ECDSAP256, nil
+	case elliptic.P384():
+		return ECDSAP384, nil
+	case elliptic.P521():
+		return ECDSAP521, nil
+	}
+	return "", fmt.Errorf("is on the curve %s; the curves taken are P-256, P-384 and P-521", curve.Params().Name)
 }
 
 func checkRSA(key *rsa.PrivateKey) (Type, error) {

@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/pem"
 	"fmt"
 	"math/big"
 	"os"
@@ -17,10 +16,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 )
-
-func pemOf(blockType string, der []byte) string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: blockType, Bytes: der}))
-}
 
 func pkcs8Of(t *testing.T, private any) []byte {
 	t.Helper()

@@ -14,6 +14,8 @@ import (
 // Key is one OAuth client at one issuer: the versions of its key pair and the client's registration. A Key is an
 // immutable snapshot, safe for concurrent use; the With methods return changed copies.
 type Key struct {
+	redacted
+
 	name     string
 	id       string
 	keyType  Type
@@ -80,12 +82,6 @@ func (k *Key) Audience() string {
 	}
 	return k.settings.Issuer
 }
-
-// Format prints nothing of a key, whatever the verb: fmt would reach the private key through the unexported fields.
-func (k Key) Format(f fmt.State, _ rune) { redact(f) }
-
-// MarshalJSON gives nothing away.
-func (k Key) MarshalJSON() ([]byte, error) { return redactedJSON() }
 
 // Version returns the version with this number; nil when there is none.
 func (k *Key) Version(number int) *Version {

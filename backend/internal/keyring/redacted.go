@@ -5,12 +5,14 @@ import (
 	"io"
 )
 
-const redacted = "[private]"
+// redacted is embedded in what holds a private key, which then prints and marshals as [private]:
+// fmt would otherwise reach the key through unexported fields.
+type redacted struct{}
 
-func redact(f fmt.State) {
-	_, _ = io.WriteString(f, redacted) // a fmt.State keeps its own errors
+// Format prints [private], whatever the verb.
+func (redacted) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, "[private]") // a fmt.State keeps its own errors
 }
 
-func redactedJSON() ([]byte, error) {
-	return []byte(`"` + redacted + `"`), nil
-}
+// MarshalJSON returns "[private]".
+func (redacted) MarshalJSON() ([]byte, error) { return []byte(`"[private]"`), nil }

@@ -13,7 +13,10 @@ func TestPrintingShowsNothingOfAKey(t *testing.T) {
 	for _, keyType := range quickTypes() {
 		key := testKey(t, keyType)
 		version := key.Active(start())
-		for _, value := range []any{key, *key, version, *version, version.Signer(), *version.Signer()} {
+		for _, value := range []any{
+			key, *key, version, *version, version.Signer(), *version.Signer(), Material{}, &Material{},
+			WrappingKey{}, &WrappingKey{},
+		} {
 			for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 				require.Equal(t, "[private]", fmt.Sprintf(verb, value), "%s of %T", verb, value)
 			}

@@ -9,6 +9,8 @@ import (
 
 // Signer makes JWTs with one version's private key and one algorithm. It is safe for concurrent use.
 type Signer struct {
+	redacted
+
 	keyID string
 	jws   jose.Signer
 }
@@ -40,9 +42,3 @@ func (s *Signer) Sign(payload []byte) (string, error) {
 	}
 	return signed.CompactSerialize()
 }
-
-// Format prints nothing of a signer, whatever the verb.
-func (s Signer) Format(f fmt.State, _ rune) { redact(f) }
-
-// MarshalJSON gives nothing away.
-func (s Signer) MarshalJSON() ([]byte, error) { return redactedJSON() }

@@ -84,12 +84,9 @@ func (t Type) generate() (crypto.Signer, error) {
 }
 
 func typeNames() string {
-	var names strings.Builder
-	for i, keyType := range Types() {
-		if i > 0 {
-			names.WriteString(", ")
-		}
-		names.WriteString(string(keyType))
+	var names []string
+	for _, t := range Types() {
+		names = append(names, string(t))
 	}
-	return names.String()
+	return strings.Join(names, ", ")
 }

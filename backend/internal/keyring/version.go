@@ -33,6 +33,8 @@ const (
 
 // Version is one key pair of a key.
 type Version struct {
+	redacted
+
 	number         int
 	origin         Origin
 	creationTime   time.Time
@@ -61,12 +63,17 @@ func newVersion(number int, private crypto.Signer, origin Origin, commonName str
 }
 
 func (v *Version) setPrivateKey(private crypto.Signer) error {
+	spki, err := spkiOf(private)
+	v.private, v.spki, v.keyID = private, spki, keyIDOf(spki)
+	return err
+}
+
+func spkiOf(private crypto.Signer) ([]byte, error) {
 	spki, err := x509.MarshalPKIXPublicKey(private.Public())
 	if err != nil {
-		return fmt.Errorf("encode the public key: %w", err)
+		return nil, fmt.Errorf("encode the public key: %w", err)
 	}
-	v.private, v.spki, v.keyID = private, spki, keyIDOf(spki)
-	return nil
+	return spki, nil
 }
 
 func keyIDOf(spki []byte) string {
@@ -102,17 +109,15 @@ func (v *Version) KeyID() string { return v.keyID }
 
 // PublicKeyPEM is the public key as one PKIX block (RFC 7468 §13), final newline included.
 func (v *Version) PublicKeyPEM() string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: v.spki}))
+	return pemOf("PUBLIC KEY", v.spki)
+}
+
+func pemOf(blockType string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: blockType, Bytes: der}))
 }
 
 // Signer signs with this version.
 func (v *Version) Signer() *Signer { return v.signer }
-
-// Format prints nothing of a version, whatever the verb.
-func (v Version) Format(f fmt.State, _ rune) { redact(f) }
-
-// MarshalJSON gives nothing away.
-func (v Version) MarshalJSON() ([]byte, error) { return redactedJSON() }
 
 // stored is an instant as entries hold it. A rounded-up one would lie in the future of its own request.
 func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

@@ -9,7 +9,6 @@ import (
 	"crypto/sha512"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"hash"
@@ -28,6 +27,8 @@ const wrappingKeyBits = 4096
 
 // WrappingKey unwraps private keys on their way in, wire-compatible with transit's import.
 type WrappingKey struct {
+	redacted
+
 	private *rsa.PrivateKey
 }
 
@@ -75,11 +76,8 @@ func CreateWrappingKey(ctx context.Context, s logical.Storage) (*WrappingKey, er
 
 // PublicKeyPEM is what private keys are wrapped for.
 func (w *WrappingKey) PublicKeyPEM() (string, error) {
-	spki, err := x509.MarshalPKIXPublicKey(w.private.Public())
-	if err != nil {
-		return "", fmt.Errorf("encode the wrapping key: %w", err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})), nil
+	spki, err := spkiOf(w.private)
+	return pemOf("PUBLIC KEY", spki), err
 }
 
 // ErrUnwrap is the one error for all that can be wrong with a wrapped key: telling more would help who tries.
@@ -124,9 +122,3 @@ func HashFunction(name string) func() hash.Hash {
 		"SHA1": sha1.New, "SHA224": sha256.New224, "SHA256": sha256.New, "SHA384": sha512.New384, "SHA512": sha512.New,
 	}[strings.ToUpper(name)]
 }
-
-// Format prints nothing of the wrapping key, whatever the verb.
-func (w WrappingKey) Format(f fmt.State, _ rune) { redact(f) }
-
-// MarshalJSON gives nothing away.
-func (w WrappingKey) MarshalJSON() ([]byte, error) { return redactedJSON() }
