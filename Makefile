@@ -14,7 +14,7 @@ FUZZTIME   ?= 20s
 BENCHCOUNT ?= 10
 SOAKTIME   ?= 10m
 
-TOOL   := go tool -modfile=scripts/tools/go.mod
+TOOL   := go tool -modfile=scripts/modules/tools/go.mod
 SHA256 := $(shell command -v sha256sum || echo shasum -a 256)
 
 .PHONY: help

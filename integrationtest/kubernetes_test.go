@@ -125,14 +125,14 @@ func TestKubernetesManifestsFitTheOperators(t *testing.T) {
 	}
 }
 
-// manifestCheck is the built program of scripts/crds.
+// manifestCheck is the built program of scripts/modules/crds.
 type manifestCheck string
 
 func buildManifestCheck(t *testing.T) manifestCheck {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "crds")
 	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", binary, ".")
-	build.Dir = "../scripts/crds"
+	build.Dir = "../scripts/modules/crds"
 	output, err := build.CombinedOutput()
 	require.NoError(t, err, string(output))
 	return manifestCheck(binary)
@@ -338,7 +338,7 @@ func provideKubernetesAuth(t *testing.T) {
 	const command = "vault-plugin-auth-kubernetes"
 	file := filepath.Join(shared.Vault.pluginDirectory(), command)
 	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", file, "github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/"+command)
-	build.Dir = "../scripts/vault"
+	build.Dir = "../scripts/modules/vault"
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	output, err := build.CombinedOutput()
 	require.NoError(t, err, string(output))

@@ -21,8 +21,8 @@ if ! { scripts/opentofu.sh && scripts/terraform-provider-vault.sh; } >/dev/null;
   log "SKIPPED: the test of docs/examples/terraform, for the reason above."
 fi
 # Compiled here, so that the tests, which wait for each other's servers, find it done.
-(cd scripts/crds && go build -buildvcs=false -o /dev/null .)
-(cd scripts/vault && CGO_ENABLED=0 go build -buildvcs=false -o /dev/null github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes)
+(cd scripts/modules/crds && go build -buildvcs=false -o /dev/null .)
+(cd scripts/modules/vault && CGO_ENABLED=0 go build -buildvcs=false -o /dev/null github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes)
 if [ "${CI:-}" = true ] || scripts/keycloak.sh check; then
   dir=$(mktemp -d)
   trap clean_up EXIT

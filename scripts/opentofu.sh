@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints the absolute path of a usable tofu or terraform on stdout: the one on the
-# PATH if it is recent enough, otherwise the OpenTofu that scripts/opentofu/go.mod
+# PATH if it is recent enough, otherwise the OpenTofu that scripts/modules/opentofu/go.mod
 # pins, built on first use into the user's cache folder. All else goes to stderr.
 #
 # Usage: tofu=$(scripts/opentofu.sh)
@@ -14,7 +14,7 @@ export CHECKPOINT_DISABLE=1 # so that terraform does not look for a newer one
 on_path tofu OpenTofu 1 6 && exit
 on_path terraform Terraform 1 3 && exit
 
-module=$here/opentofu
+module=$here/modules/opentofu
 pinned=$(pin "$module")
 version=$(sed -n 's|^require github.com/opentofu/opentofu v\([^ ]*\).*|\1|p' "$module/go.mod")
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Prints the absolute path of a CLI configuration file with which tofu and terraform
 # take HashiCorp's Vault provider from a mirror on this machine, and nothing from
-# the network. The provider is the one that scripts/terraform-provider-vault/go.mod
+# the network. The provider is the one that scripts/modules/terraform-provider-vault/go.mod
 # pins, built on first use into the user's cache folder. All else goes to stderr.
 #
 # Usage: export TF_CLI_CONFIG_FILE=$(scripts/terraform-provider-vault.sh)
@@ -11,7 +11,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
-module=$here/terraform-provider-vault
+module=$here/modules/terraform-provider-vault
 pinned=$(pin "$module")
 version=3.3.1 # of the commit in go.mod: Go does not accept the module's tags since 2.0
 registries=(registry.opentofu.org registry.terraform.io)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints the absolute path of a usable vault binary on stdout: the one on the
-# PATH if it is 1.16 or later, otherwise the version that scripts/vault/go.mod
+# PATH if it is 1.16 or later, otherwise the version that scripts/modules/vault/go.mod
 # pins, built on first use into the user's cache folder. All else goes to stderr.
 #
 # Usage: vault=$(scripts/vault.sh)
@@ -12,7 +12,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 on_path vault Vault 1 16 && exit
 
-module=$here/vault
+module=$here/modules/vault
 pinned=$(pin "$module")
 version=$(sed -n 's|^require github.com/hashicorp/vault v||p' "$module/go.mod")
 

@@ -1,6 +1,6 @@
 // The developer tools that the Makefile runs, pinned; a module of its own, so
 // that their dependencies stay out of the plugin's.
-module github.com/bcgov/vault-plugin-bcgov-jwt/scripts/tools
+module github.com/bcgov/vault-plugin-bcgov-jwt/scripts/modules/tools
 
 go 1.26.0
 

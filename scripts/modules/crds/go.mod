@@ -1,4 +1,4 @@
-module github.com/bcgov/vault-plugin-bcgov-jwt/scripts/crds
+module github.com/bcgov/vault-plugin-bcgov-jwt/scripts/modules/crds
 
 go 1.26.0
 
