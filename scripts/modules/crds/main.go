@@ -1,9 +1,11 @@
-// Command crds checks Kubernetes manifests against the custom resource definitions of the operators that they are for, with the API server's own libraries:
-// what a cluster would refuse, or silently drop, is an error. When all is well it prints each document as JSON, one a line.
+// Command crds validates Kubernetes manifests against the custom resource definitions of their
+// operators, using the API server's own libraries: anything a cluster would reject or silently
+// drop is an error. On success it prints each document as JSON, one per line.
 //
 // Usage: crds FILE ...
 //
-// It is a module of its own, so that the plugin's dependencies stay the plugin's. The definitions come out of the operators' Go modules.
+// It is a separate module, so that its dependencies stay out of the plugin's. The definitions
+// come from the operators' Go modules.
 package main
 
 import (
@@ -31,19 +33,21 @@ import (
 // operator is a Go module that ships custom resource definitions.
 type operator struct {
 	module, version string
-	sum             string // as in go.sum: go.mod cannot require a module of which no package is imported
-	folder          string // the definitions in it
+	sum             string // as in go.sum: go.mod cannot require a module that nothing imports
+	folder          string // holds the definitions
 }
 
-// operators are those that docs/examples has manifests for.
+// operators returns those that docs/examples has manifests for.
 func operators() []operator {
 	return []operator{
 		{
-			module: "github.com/hashicorp/vault-secrets-operator", version: "v0.10.0", sum: "h1:BjOTBJRqx1SLo7NeyqNJWRPDyfRscbqPtGU1U2LzArg=",
+			module: "github.com/hashicorp/vault-secrets-operator", version: "v0.10.0",
+			sum:    "h1:BjOTBJRqx1SLo7NeyqNJWRPDyfRscbqPtGU1U2LzArg=",
 			folder: "chart/crds",
 		},
 		{
-			module: "github.com/external-secrets/external-secrets", version: "v1.3.2", sum: "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=",
+			module: "github.com/external-secrets/external-secrets", version: "v1.3.2",
+			sum:    "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=",
 			folder: "config/crds/bases",
 		},
 	}
@@ -58,7 +62,7 @@ func main() {
 
 func run(files []string) error {
 	if len(files) == 0 {
-		return errors.New("no files given; usage: crds FILE")
+		return errors.New("no files; usage: crds FILE ...")
 	}
 	known := schemas{}
 	for _, o := range operators() {
@@ -66,8 +70,8 @@ func run(files []string) error {
 			return fmt.Errorf("%s: %w", o.module, err)
 		}
 	}
-	var faults []error
-	var good []any
+	var problems []error
+	var contents []any
 	for _, file := range files {
 		documents, err := readDocuments(file)
 		if err != nil {
@@ -76,16 +80,16 @@ func run(files []string) error {
 		for i, document := range documents {
 			content, err := known.check(document)
 			if err != nil {
-				faults = append(faults, fmt.Errorf("%s, document %d: %w", file, i+1, err))
+				problems = append(problems, fmt.Errorf("%s, document %d: %w", file, i+1, err))
 			}
-			good = append(good, content)
+			contents = append(contents, content)
 		}
 	}
-	if len(faults) > 0 {
-		return errors.Join(faults...)
+	if len(problems) > 0 {
+		return errors.Join(problems...)
 	}
 	lines := json.NewEncoder(os.Stdout)
-	for _, content := range good {
+	for _, content := range contents {
 		if err := lines.Encode(content); err != nil {
 			return err
 		}
@@ -110,7 +114,7 @@ func readDocuments(file string) (documents [][]byte, err error) {
 	}
 }
 
-// schemas are the served versions of custom resources.
+// schemas holds the served versions of custom resources.
 type schemas map[metav1.TypeMeta]*schema.Structural
 
 func (s schemas) addOperator(o operator) error {
@@ -133,22 +137,22 @@ func (s schemas) addOperator(o operator) error {
 	return nil
 }
 
-// download returns the folder of the module in Go's module cache.
+// download returns the module's folder in Go's module cache.
 func (o operator) download() (string, error) {
 	cmd := exec.Command("go", "mod", "download", "-json", o.module+"@"+o.version)
-	cmd.Dir = os.TempDir() // outside any module: not a dependency of one
+	cmd.Dir = os.TempDir() // outside any module, so that it becomes no dependency
 	output, err := cmd.Output()
-	var got struct{ Dir, Sum, Error string }
-	if jsonErr := json.Unmarshal(output, &got); jsonErr != nil {
+	var module struct{ Dir, Sum, Error string }
+	if jsonErr := json.Unmarshal(output, &module); jsonErr != nil {
 		return "", errors.Join(err, jsonErr)
 	}
-	if got.Error != "" {
-		return "", errors.New(got.Error)
+	if module.Error != "" {
+		return "", errors.New(module.Error)
 	}
-	if got.Sum != o.sum {
-		return "", fmt.Errorf("%s has the sum %s, not %s", o.version, got.Sum, o.sum)
+	if module.Sum != o.sum {
+		return "", fmt.Errorf("%s: checksum is %s, want %s", o.version, module.Sum, o.sum)
 	}
-	return got.Dir, err
+	return module.Dir, err
 }
 
 func (s schemas) addDefinition(file string) error {
@@ -165,19 +169,25 @@ func (s schemas) addDefinition(file string) error {
 			continue
 		}
 		var props apiextensions.JSONSchemaProps
-		if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(version.Schema.OpenAPIV3Schema, &props, nil); err != nil {
+		err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(
+			version.Schema.OpenAPIV3Schema, &props, nil)
+		if err != nil {
 			return err
 		}
 		structural, err := schema.NewStructural(&props)
 		if err != nil {
 			return err
 		}
-		s[metav1.TypeMeta{APIVersion: definition.Spec.Group + "/" + version.Name, Kind: definition.Spec.Names.Kind}] = structural
+		s[metav1.TypeMeta{
+			APIVersion: definition.Spec.Group + "/" + version.Name,
+			Kind:       definition.Spec.Names.Kind,
+		}] = structural
 	}
 	return nil
 }
 
-// check refuses what the schema does not allow, and what it does not know, which a cluster would drop.
+// check returns an error for values that violate the schema and for unknown fields, which a
+// cluster would drop.
 func (s schemas) check(document []byte) (content map[string]any, err error) {
 	var resource struct {
 		metav1.TypeMeta
@@ -194,10 +204,12 @@ func (s schemas) check(document []byte) (content map[string]any, err error) {
 	if err := yaml.Unmarshal(document, &content); err != nil {
 		return nil, err
 	}
-	faults := validate.NewSchemaValidator(structural.ToKubeOpenAPI(), nil, "", strfmt.Default).Validate(content).Errors
-	dropped := pruning.PruneWithOptions(content, structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
+	validator := validate.NewSchemaValidator(structural.ToKubeOpenAPI(), nil, "", strfmt.Default)
+	problems := validator.Validate(content).Errors
+	dropped := pruning.PruneWithOptions(content, structural, true,
+		schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
 	for _, path := range dropped {
-		faults = append(faults, fmt.Errorf("unknown field %s", path))
+		problems = append(problems, fmt.Errorf("unknown field %s", path))
 	}
-	return content, errors.Join(faults...)
+	return content, errors.Join(problems...)
 }
