@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Walks the API Gateway's four steps to a token with Vault in the key file's
-# place, and shows each command and what it answers. It builds the plugin and
-# starts a Vault dev server, an identity provider and a protected API on free
-# ports of 127.0.0.1; all of it is private to the run and gone when it ends.
+# Follows the API Gateway's four steps to a token, with Vault instead of a key file, and shows
+# each command and its output. Builds the plugin and starts a Vault dev server, an identity
+# provider and a protected API on free ports of 127.0.0.1. Nothing is left when it ends.
 #
 # Usage: scripts/demo.sh embedded|keycloak [keep]
 #
-# embedded is the provider that the tests use; keycloak is the real one, which
-# needs Java and Maven. keep leaves everything running until Ctrl-C.
+# embedded: the provider that the tests use. keycloak: a real Keycloak; needs Java and Maven.
+# keep: leave everything running until Ctrl-C.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -18,7 +17,7 @@ realm=apigw
 bold='' blue='' plain=''
 if [ -t 1 ]; then bold=$'\033[1m' blue=$'\033[36m' plain=$'\033[0m'; fi
 
-# prepare builds and starts everything.
+# prepare PROVIDER: builds and starts everything.
 prepare() {
   local name
   need go "Go 1.26 or later: https://go.dev/doc/install"
@@ -39,8 +38,8 @@ prepare() {
   await vault vault status
 }
 
-# start_provider sets IDP, the provider's base URL, and API, the protected
-# API's. The embedded provider serves the API, also where Keycloak is the issuer.
+# start_provider PROVIDER: sets IDP to the provider's base URL and API to the protected API's
+# URL. The embedded provider serves the API even when Keycloak is the issuer.
 start_provider() {
   local issuer=
   log "Starting the identity provider ..."
@@ -54,20 +53,20 @@ start_provider() {
   API=$(sed -n 's/^PROTECTED_API=//p' "$dir/provider.log")
 }
 
-# background COMMAND...: runs it, with a log of its name.
+# background COMMAND...: runs it in the background and logs to a file of its name.
 background() {
   "$@" >"$dir/$1.log" 2>&1 </dev/null &
   pids="$! $pids"
 }
 
-# await NAME TEST...: waits until the test holds of what background ran last.
+# await NAME TEST...: waits until TEST succeeds for the last background command.
 await() {
   local name=$1 deadline=$((SECONDS + 30))
   shift
   until "$@" >/dev/null 2>&1; do
     if ! kill -0 "${pids%% *}" 2>/dev/null || [ "$SECONDS" -gt "$deadline" ]; then
       tail -n 20 "$dir/$name.log" >&2
-      die "$name did not start; its log ends as above."
+      die "$name did not start; see the end of its log above."
     fi
     sleep 0.2
   done
@@ -84,55 +83,56 @@ clean_up() {
 
 title() { printf '\n\n%s%s%s\n' "$bold" "$1" "$plain"; }
 
-# show COMMAND: prints a command as a user would type it, and what it answers.
+# show COMMAND: prints the command as a user would type it, and its output.
 show() {
   printf '\n%s$ %s%s\n' "$blue" "$1" "$plain"
   eval "$1"
 }
 
-# expect STATUS COMMAND: shows a curl -i whose answer must have this status.
+# expect STATUS COMMAND: shows a curl -i whose response must have this status.
 expect() {
-  local answer
-  answer=$(show "$2")
-  printf '%s\n' "$answer"
-  [[ $answer == *"HTTP/1.1 $1"* ]] || die "the answer should have been $1."
+  local response
+  response=$(show "$2")
+  printf '%s\n' "$response"
+  [[ $response == *"HTTP/1.1 $1"* ]] || die "expected status $1."
 }
 
-# shellcheck disable=SC2016 # the commands are shown as they would be typed
-walk() {
-  title "Before: a Vault with the plugin"
+# shellcheck disable=SC2016 # the commands are shown as typed
+walk_through() {
+  title "Setup: enable the plugin"
   show 'vault secrets enable -path=bcgov-jwt vault-plugin-bcgov-jwt'
   echo "
-(Only because this provider is at http://127.0.0.1:)"
+(Only because this provider is on http://127.0.0.1:)"
   show 'vault write bcgov-jwt/config allow_insecure_endpoints=true'
 
-  title "1. Generate a key pair, in Vault, which never gives the private key away"
+  title "1. Generate a key pair in Vault; the private key never leaves it"
   show 'vault write -f bcgov-jwt/keys/myapi'
 
   title "2. Request access to the API with the public key"
   echo "
-(In the API Services Portal you paste public_key. Here a command does it:)"
+(In the API Services Portal, you paste public_key. Here, a command does it:)"
   show "vault read -field=public_key bcgov-jwt/keys/myapi |
     go run ./integrationtest/keycloak/register -url $IDP -realm $realm -client-id myapi-client"
   echo "
-(The portal then shows the Client ID, the Issuer and the Token Endpoint:)"
+(The portal then shows the Client ID, Issuer and Token Endpoint:)"
   show "export CID=myapi-client
   export ISS=$IDP/realms/$realm
   export TURL=$IDP/realms/$realm/protocol/openid-connect/token"
   show 'vault write bcgov-jwt/keys/myapi client_id=$CID issuer=$ISS token_endpoint=$TURL'
 
-  title "3. Request a token: Vault signs the assertion and exchanges it"
+  title "3. Get a token: Vault signs an assertion and exchanges it"
   show 'vault write -f bcgov-jwt/roles/myapi'
   show 'vault read -field=report bcgov-jwt/check/myapi'
   show 'vault read bcgov-jwt/creds/myapi'
 
-  title "4. Call the API: without a token, then with one"
+  title "4. Call the API, without a token and with one"
   expect 401 "curl -isS $API"
-  expect 200 'curl -isS -H "Authorization: Bearer $(vault read -field=access_token bcgov-jwt/creds/myapi)" '"$API"
+  expect 200 'curl -isS -H "Authorization: Bearer $(
+    vault read -field=access_token bcgov-jwt/creds/myapi)" '"$API"
 }
 
-# play leaves everything running until Ctrl-C.
-play() {
+# keep_running waits for Ctrl-C.
+keep_running() {
   title "Everything is running. In another terminal:"
   echo "
   export PATH=$dir/bin:\$PATH
@@ -142,10 +142,10 @@ play() {
   vault read bcgov-jwt/creds/myapi
   vault path-help bcgov-jwt
 
-Administrator of the provider at $IDP: admin, password admin.
+The provider's administrator at $IDP is admin, password admin.
 Logs: $dir/*.log
 
-Ctrl-C stops it all and removes it."
+Press Ctrl-C to stop and remove everything."
   wait
 }
 
@@ -161,9 +161,9 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 
 prepare "$1"
-walk
+walk_through
 if [ "${2:-}" = keep ]; then
-  play
+  keep_running
 else
-  title "That was all. It is being cleaned up; to have it all running and play with it: make dev"
+  title "Done; cleaning up. To keep everything running, use: make dev"
 fi

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs the integration tests, all packages on one Keycloak. What takes long to
-# get is got first, where its progress shows. Without Java or Maven the tests
-# leave the Keycloak part out, and say so; with CI=true that is a failure.
+# Runs the integration tests; all packages share one Keycloak. Slow builds run first, where
+# their progress is visible. Without Java or Maven the Keycloak tests are skipped with a
+# message; with CI=true that is an error.
 #
 # Usage: scripts/integration.sh [GO TEST FLAG...]
 set -euo pipefail
@@ -18,11 +18,12 @@ clean_up() {
 scripts/vault.sh >/dev/null
 if ! { scripts/opentofu.sh && scripts/terraform-provider-vault.sh; } >/dev/null; then
   [ "${CI:-}" != true ] || exit 1
-  log "SKIPPED: the test of docs/examples/terraform, for the reason above."
+  log "SKIPPED: the docs/examples/terraform test, for the reason above."
 fi
-# Compiled here, so that the tests, which wait for each other's servers, find it done.
+# Compiled in advance: otherwise tests that share a server would wait for it.
 (cd scripts/modules/crds && go build -buildvcs=false -o /dev/null .)
-(cd scripts/modules/vault && CGO_ENABLED=0 go build -buildvcs=false -o /dev/null github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes)
+(cd scripts/modules/vault && CGO_ENABLED=0 go build -buildvcs=false -o /dev/null \
+  github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes)
 if [ "${CI:-}" = true ] || scripts/keycloak.sh check; then
   dir=$(mktemp -d)
   trap clean_up EXIT
@@ -31,7 +32,7 @@ if [ "${CI:-}" = true ] || scripts/keycloak.sh check; then
   BCGOV_JWT_TEST_KEYCLOAK=$(scripts/keycloak.sh start "$(free_port)" "$dir")
   export BCGOV_JWT_TEST_KEYCLOAK
 else
-  log "SKIPPED: the tests on a real Keycloak, for the reason above."
+  log "SKIPPED: the tests with a real Keycloak, for the reason above."
 fi
 go test -count=1 -timeout 20m -run '^TestKeycloak' "$@" ./backend/
 go test -count=1 -timeout 20m "$@" ./integrationtest/...

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Gets and runs a real Keycloak on 127.0.0.1, for demos and integration tests.
-# It keeps its database in memory and all it needs in the user's cache folder,
-# so that any number of them run side by side, each on a port of its own.
+# Downloads and runs a real Keycloak on 127.0.0.1, for demos and integration tests. Its
+# database is in memory and its files are in the user's cache folder, so any number of
+# instances can run side by side, each on its own port.
 #
-# Usage: scripts/keycloak.sh check            say what is missing to run it, and fail if anything is
-#        scripts/keycloak.sh fetch            get it, once; prints its folder
-#        scripts/keycloak.sh run PORT         become Keycloak (the caller owns the process);
-#                                             ready when http://127.0.0.1:PORT/health/ready answers 200
-#        scripts/keycloak.sh start PORT DIR   start it, log to DIR, wait until ready; prints its base URL
+# Usage: scripts/keycloak.sh check            check prerequisites; fail if one is missing
+#        scripts/keycloak.sh fetch            download it once; print its folder
+#        scripts/keycloak.sh run PORT         become Keycloak (the caller owns the process), ready
+#                                             when http://127.0.0.1:PORT/health/ready returns 200
+#        scripts/keycloak.sh start PORT DIR   start it with its log in DIR, wait until it is
+#                                             ready; print its base URL
 #        scripts/keycloak.sh stop DIR         stop what start started
 #
 # The administrator is KC_BOOTSTRAP_ADMIN_USERNAME with the password
-# KC_BOOTSTRAP_ADMIN_PASSWORD: admin and admin by default.
+# KC_BOOTSTRAP_ADMIN_PASSWORD (default: admin, admin).
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -21,28 +22,31 @@ here=$(cd "$(dirname "$0")" && pwd)
 version=26.5.3
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
 
-# What Keycloak fixes when it is built; the folder's name tells them apart.
+# Options fixed at build time. The cache folder's name includes their hash.
 build_options=(--db=dev-mem --health-enabled=true --http-management-health-enabled=false)
-home=$CACHE/keycloak-$version-$(printf '%s' "${build_options[*]}" | git hash-object --stdin | cut -c 1-12)
+home=$CACHE/keycloak-$version-$(
+  printf '%s' "${build_options[*]}" | git hash-object --stdin | cut -c 1-12
+)
 
 check() {
   local release
   release=$("$java" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p') || true
   [ "${release:-0}" -ge 17 ] ||
     die "Keycloak needs Java 17 or later; found ${release:-none} as $java." \
-      "Install a JDK (Debian: apt install openjdk-17-jdk, macOS: brew install openjdk) or set JAVA_HOME."
-  [ -x "$home/bin/kc.sh" ] || need mvn \
-    "Keycloak comes through Maven: https://maven.apache.org (Debian: apt install maven, macOS: brew install maven)"
+      "Install a JDK or set JAVA_HOME." \
+      "Debian: apt install openjdk-17-jdk, macOS: brew install openjdk"
+  [ -x "$home/bin/kc.sh" ] || need mvn "Maven, which downloads Keycloak: https://maven.apache.org \
+(Debian: apt install maven, macOS: brew install maven)"
 }
 
-# fetch unpacks Keycloak into the cache folder and builds it there, which
-# takes that work out of each start.
+# fetch unpacks Keycloak into the cache folder and runs its build step there, so that no
+# start has to.
 fetch() {
   local work=$home.making
   check
   if [ ! -d "$home" ]; then
     lock "$work"
-    # shellcheck disable=SC2064 # work is gone when the trap runs
+    # shellcheck disable=SC2064 # work is out of scope when the trap runs
     trap "unlock '$work'" EXIT
     [ -d "$home" ] || unpack "$work"
     unlock "$work"
@@ -51,17 +55,17 @@ fetch() {
   printf '%s\n' "$home"
 }
 
-# unpack DIR makes Keycloak's folder, with DIR to work in.
+# unpack DIR creates Keycloak's folder, using DIR as a workspace.
 unpack() {
   local archive=keycloak-quarkus-dist-$version.tar.gz
-  log "Getting Keycloak $version (165 MB) through Maven, the first time only."
+  log "Downloading Keycloak $version (165 MB) with Maven (first run only) ..."
   quietly "$1/log" mvn --batch-mode org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
     "-Dartifact=org.keycloak:keycloak-quarkus-dist:$version:tar.gz" "-DoutputDirectory=$1"
-  log "Unpacking and building it, about 20 seconds."
+  log "Unpacking and building it (about 20 seconds) ..."
   tar -xzf "$1/$archive" -C "$1"
   quietly "$1/log" "$1/keycloak-$version/bin/kc.sh" build "${build_options[@]}"
   mv "$1/keycloak-$version" "$home"
-  log "Keycloak $version is ready to start, after $(elapsed)."
+  log "Prepared Keycloak $version in $(elapsed)."
 }
 
 # quietly LOG COMMAND...: shows the command's output only if it fails.
@@ -70,12 +74,12 @@ quietly() {
   shift
   "$@" >"$log" 2>&1 || {
     tail -n 20 "$log" >&2
-    die "getting Keycloak $version failed at: $1"
+    die "preparing Keycloak $version failed at: $1"
   }
 }
 
-# run PORT becomes the Java process itself: kc.sh would stay as a parent that
-# dies without it. The light compiler and collector suit a short life.
+# run PORT replaces this process with Java: kc.sh would stay as its parent and could be killed
+# without it. The light compiler and collector suit a short-lived server.
 run() {
   fetch >/dev/null
   export KC_BOOTSTRAP_ADMIN_USERNAME=${KC_BOOTSTRAP_ADMIN_USERNAME:-admin}
@@ -97,12 +101,12 @@ start() {
   pid=$!
   deadline=$((SECONDS + 180))
   echo "$pid" >"$2/keycloak.pid"
-  # shellcheck disable=SC2064 # so that no failed or interrupted start leaves it running
+  # shellcheck disable=SC2064 # a failed or interrupted start must not leave it running
   trap "stop '$2'" EXIT
   until curl --silent --fail --output /dev/null "$url/health/ready"; do
     if ! kill -0 "$pid" 2>/dev/null || [ "$SECONDS" -gt "$deadline" ]; then
       tail -n 20 "$2/keycloak.log" >&2
-      die "Keycloak did not become ready on port $1; its log ends as above."
+      die "Keycloak did not become ready on port $1; see the end of its log above."
     fi
     sleep 0.5
   done

@@ -1,14 +1,14 @@
 # shellcheck shell=bash
-# What the scripts share; sourced, never run. Written for bash 3.2 (macOS) and
-# without flock, which not every system has.
+# Functions shared by the scripts; sourced, never run. Works with bash 3.2 (macOS) and
+# without flock, which some systems lack.
 
-# What is slow to get is got once for every clone, into the user's cache folder.
-# shellcheck disable=SC2034 # used by those who source this
+# Slow downloads and builds are kept in the user's cache folder and shared by all clones.
+# shellcheck disable=SC2034 # used by the scripts that source this file
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/vault-plugin-bcgov-jwt
 
 log() { printf '%s\n' "$*" >&2; }
 
-# die MESSAGE [HINT...]: ends the script.
+# die MESSAGE [HINT...]: prints the message and hints, and exits.
 die() {
   log "error: $1"
   shift
@@ -19,14 +19,14 @@ die() {
   exit 1
 }
 
-# need COMMAND HINT: ends the script where COMMAND is missing.
+# need COMMAND HINT: exits if COMMAND is not installed.
 need() { command -v "$1" >/dev/null || die "$1 is not installed." "$2"; }
 
-# elapsed: how long the script has run, as 1m05s.
+# elapsed: prints how long the script has run, as 1m05s.
 elapsed() { printf '%dm%02ds' $((SECONDS / 60)) $((SECONDS % 60)); }
 
-# free_port prints a port where nothing listens, nor on the next one, which
-# a Vault dev server takes for its cluster.
+# free_port: prints a free port whose successor is free too: a Vault dev server uses that
+# one for its cluster.
 free_port() {
   local port
   while :; do
@@ -38,20 +38,20 @@ free_port() {
 
 listens() { (: <>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# lock DIR: waits until this process alone has DIR, empty, to make something
-# in; what is whole is moved out of it, then unlock DIR. The link DIR.lock points
-# at its holder's process id; that of a dead one is taken over.
+# lock DIR: waits for exclusive use of DIR and empties it. Build in DIR, move the finished
+# result out, then call unlock DIR. The symlink DIR.lock holds its owner's process ID; the lock
+# of a dead process is taken over.
 lock() {
   local holder told=
   mkdir -p "$(dirname "$1")" && [ -w "$(dirname "$1")" ] ||
-    die "$(dirname "$1") cannot be written to." "Set XDG_CACHE_HOME to a folder that can."
+    die "$(dirname "$1") is not writable." "Set XDG_CACHE_HOME to a writable folder."
   until ln -s $$ "$1.lock" 2>/dev/null; do
     holder=$(readlink "$1.lock") || { sleep 0.1; continue; }
     if ! kill -0 "$holder" 2>/dev/null; then
       rm -f "$1.lock"
       continue
     fi
-    [ -n "$told" ] || log "Waiting for process $holder, which is making the same thing."
+    [ -n "$told" ] || log "Waiting for process $holder, which is already building this."
     told=yes
     sleep 1
   done
@@ -61,61 +61,61 @@ lock() {
 
 unlock() { rm -rf "$1" "$1.lock"; }
 
-# on_path COMMAND NAME MAJOR MINOR: prints the absolute path of the PATH's COMMAND,
-# if that calls itself NAME and is of this version or later.
+# on_path COMMAND NAME MAJOR MINOR: prints the absolute path of COMMAND on the PATH if it
+# reports itself as NAME, of this version or later.
 on_path() {
   local path version
   path=$(type -P "$1") || return 1
-  version=$("$path" version 2>/dev/null) || version="it does not tell its version"
+  version=$("$path" version 2>/dev/null) || version="version unknown"
   if [[ $version =~ ^$2\ v([0-9]+)\.([0-9]+) ]] &&
     ((BASH_REMATCH[1] > $3 || (BASH_REMATCH[1] == $3 && BASH_REMATCH[2] >= $4))); then
     printf '%s/%s\n' "$(cd "$(dirname "$path")" && pwd)" "$1"
   else
-    log "Passing over $path (${version%%$'\n'*}): $2 $3.$4 or later is needed."
+    log "Ignoring $path (${version%%$'\n'*}): $2 $3.$4 or later is required."
     return 1
   fi
 }
 
-# make_once NAME FUNCTION: leaves the cache folder's NAME in $home. Unless it is
-# there, the function makes it, in the empty folder $work/out.
-make_once() {
+# build_once NAME FUNCTION: sets $home to NAME in the cache folder. If it does not exist yet,
+# FUNCTION builds it in the empty folder $work/out.
+build_once() {
   home=$CACHE/$1
   if [ -d "$home" ]; then return; fi
   work=$home.making
   child=
   lock "$work"
-  trap stop_making EXIT
+  trap stop_building EXIT
   if [ ! -d "$home" ]; then
     mkdir "$work/out"
     "$2"
     mv "$work/out" "$home"
   fi
-  stop_making
+  stop_building
   trap - EXIT
 }
 
-# stop_making leaves nothing running and nothing half made, also on Ctrl-C.
-stop_making() {
+# stop_building leaves no process and no partial build behind, even on Ctrl-C.
+stop_building() {
   [ -z "$child" ] || kill "$child" 2>/dev/null || true
   unlock "$work"
 }
 
-# pin MODULE: prints a short text that changes with the files of a Go module.
+# pin MODULE: prints a short hash of a Go module's files.
 pin() {
   need go "Go 1.26 or later: https://go.dev/doc/install"
   need git "git: https://git-scm.com/downloads"
   cat "$1"/* | git hash-object --stdin | cut -c 1-12
 }
 
-# compile WHAT DURATION MODULE OUTPUT ARGUMENT...: for make_once. Builds a program
-# at the versions that the folder MODULE pins. The arguments are go build's.
+# compile WHAT DURATION MODULE OUTPUT ARGUMENT...: for build_once. Builds a program with the
+# versions pinned in the folder MODULE; the arguments are passed to go build.
 compile() {
   local what=$1 module=$3 output=$4 total
-  log "Building $what from source: about $2, the first time only."
+  log "Building $what from source (first run only, about $2) ..."
   shift 4
-  cd "$module"
+  cd "$module" || exit
   export CGO_ENABLED=0 GOWORK=off
-  # Listing the packages downloads their sources, and counts what there is to do.
+  # Listing the packages downloads their sources and counts them.
   watch 'modules downloaded' go list -deps "$@" >"$work/packages"
   total=$(wc -l <"$work/packages")
   watch "of about $((total)) packages compiled" \
@@ -123,8 +123,8 @@ compile() {
   log "Built $what in $(elapsed)."
 }
 
-# watch UNIT COMMAND...: runs the command and says every 15 seconds how far it
-# is, by the lines that it has written to stderr.
+# watch UNIT COMMAND...: runs the command and reports progress every 15 seconds, counted in
+# lines written to stderr.
 watch() {
   local unit=$1 next=$((SECONDS + 15))
   shift
@@ -138,7 +138,7 @@ watch() {
   done
   wait "$child" || {
     tail -n 20 "$work/log" >&2
-    die "this failed: $*"
+    die "command failed: $*"
   }
   child=
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Prints the absolute path of a usable tofu or terraform on stdout: the one on the
-# PATH if it is recent enough, otherwise the OpenTofu that scripts/modules/opentofu/go.mod
-# pins, built on first use into the user's cache folder. All else goes to stderr.
+# Prints the absolute path of a usable tofu or terraform: the one on the PATH if it is recent
+# enough, otherwise the OpenTofu pinned in scripts/modules/opentofu/go.mod, built on first use
+# and kept in the user's cache folder. Everything else goes to stderr.
 #
 # Usage: tofu=$(scripts/opentofu.sh)
 set -euo pipefail
@@ -10,7 +10,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
-export CHECKPOINT_DISABLE=1 # so that terraform does not look for a newer one
+export CHECKPOINT_DISABLE=1 # stops terraform from checking for updates
 on_path tofu OpenTofu 1 6 && exit
 on_path terraform Terraform 1 3 && exit
 
@@ -18,9 +18,10 @@ module=$here/modules/opentofu
 pinned=$(pin "$module")
 version=$(sed -n 's|^require github.com/opentofu/opentofu v\([^ ]*\).*|\1|p' "$module/go.mod")
 
-make_tofu() {
-  compile "OpenTofu $version" "four minutes" "$module" "$work/out/tofu" github.com/opentofu/opentofu/cmd/tofu
+build_tofu() {
+  compile "OpenTofu $version" "four minutes" "$module" "$work/out/tofu" \
+    github.com/opentofu/opentofu/cmd/tofu
 }
 
-make_once "opentofu-$version-$pinned" make_tofu
+build_once "opentofu-$version-$pinned" build_tofu
 printf '%s/tofu\n' "$home"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs make targets one after the other, all of them whatever fails, and ends
-# with a summary; fails if one of them did.
+# Runs make targets one after another, continues after failures, and ends with a summary.
+# Fails if any target failed.
 #
 # Usage: scripts/steps.sh TARGET...
 set -uo pipefail

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Prints the absolute path of a CLI configuration file with which tofu and terraform
-# take HashiCorp's Vault provider from a mirror on this machine, and nothing from
-# the network. The provider is the one that scripts/modules/terraform-provider-vault/go.mod
-# pins, built on first use into the user's cache folder. All else goes to stderr.
+# Prints the absolute path of a CLI configuration file that makes tofu and terraform install
+# HashiCorp's Vault provider from a mirror on this machine and nothing from the network. The
+# provider is pinned in scripts/modules/terraform-provider-vault/go.mod, built on first use and
+# kept in the user's cache folder. Everything else goes to stderr.
 #
 # Usage: export TF_CLI_CONFIG_FILE=$(scripts/terraform-provider-vault.sh)
 set -euo pipefail
@@ -13,11 +13,11 @@ here=$(cd "$(dirname "$0")" && pwd)
 
 module=$here/modules/terraform-provider-vault
 pinned=$(pin "$module")
-version=3.3.1 # of the commit in go.mod: Go does not accept the module's tags since 2.0
+version=3.3.1 # the commit in go.mod; Go rejects the module's tags from 2.0 on
 registries=(registry.opentofu.org registry.terraform.io)
 
-# make_mirror lays the provider out as the registries of both commands name it.
-make_mirror() {
+# build_mirror places the provider where each command expects its own registry's copy.
+build_mirror() {
   local provider=$work/terraform-provider-vault_v$version registry folder platform
   compile "HashiCorp's Vault provider $version" "two minutes" "$module" "$provider" \
     github.com/hashicorp/terraform-provider-vault
@@ -36,5 +36,5 @@ provider_installation {
 CONFIG
 }
 
-make_once "terraform-provider-vault-$version-$pinned" make_mirror
+build_once "terraform-provider-vault-$version-$pinned" build_mirror
 printf '%s/terraform.rc\n' "$home"

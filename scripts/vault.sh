@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Prints the absolute path of a usable vault binary on stdout: the one on the
-# PATH if it is 1.16 or later, otherwise the version that scripts/modules/vault/go.mod
-# pins, built on first use into the user's cache folder. All else goes to stderr.
+# Prints the absolute path of a usable vault binary: the one on the PATH if it is 1.16 or
+# later, otherwise the version pinned in scripts/modules/vault/go.mod, built on first use and
+# kept in the user's cache folder. Everything else goes to stderr.
 #
 # Usage: vault=$(scripts/vault.sh)
 set -euo pipefail
@@ -16,7 +16,9 @@ module=$here/modules/vault
 pinned=$(pin "$module")
 version=$(sed -n 's|^require github.com/hashicorp/vault v||p' "$module/go.mod")
 
-make_vault() { compile "Vault $version" "five minutes" "$module" "$work/out/vault" -tags minimal .; }
+build_vault() {
+  compile "Vault $version" "five minutes" "$module" "$work/out/vault" -tags minimal .
+}
 
-make_once "vault-$version-$pinned" make_vault
+build_once "vault-$version-$pinned" build_vault
 printf '%s/vault\n' "$home"
