@@ -106,11 +106,11 @@ walk_through() {
   show 'vault write bcgov-jwt/config allow_insecure_endpoints=true'
 
   title "1. Generate a key pair in Vault; the private key never leaves it"
-  show 'vault write -f bcgov-jwt/keys/myapi'
+  show 'vault write -f -field=public_key bcgov-jwt/keys/myapi'
 
   title "2. Request access to the API with the public key"
   echo "
-(In the API Services Portal, you paste public_key. Here, a command does it:)"
+(In the API Services Portal, you paste this public key. Here, a command registers it:)"
   show "vault read -field=public_key bcgov-jwt/keys/myapi |
     go run ./integrationtest/keycloak/register -url $IDP -realm $realm -client-id myapi-client"
   echo "
