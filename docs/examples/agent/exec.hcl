@@ -1,5 +1,5 @@
-# Runs a program with an access token in its environment, and restarts the program
-# whenever there is a new token. For programs that cannot read a file anew.
+# Runs a program with an access token in its environment, and restarts it for each
+# new token. For programs that cannot read a file again.
 #
 #   vault agent -config=exec.hcl
 
@@ -15,7 +15,7 @@ auto_auth {
   }
 }
 
-# Both come of one read of the role.
+# Both come from one read of the role.
 env_template "ACCESS_TOKEN" {
   contents             = "{{ with secret \"bcgov-jwt/creds/myapi\" }}{{ .Data.access_token }}{{ end }}"
   error_on_missing_key = true
@@ -26,12 +26,12 @@ env_template "ACCESS_TOKEN_EXPIRES_AT" {
   error_on_missing_key = true
 }
 
-# The program also has all of the Agent's own environment. If it ends by itself,
-# the Agent ends with the same exit code.
+# The program inherits the Agent's environment. If it exits on its own, the Agent
+# exits with the same code.
 exec {
   command                   = ["./app.sh"]
   restart_on_secret_changes = "always"
-  restart_stop_signal       = "SIGTERM" # and SIGKILL if it has not ended 30 s later
+  restart_stop_signal       = "SIGTERM" # then SIGKILL after 30 s
 }
 
 vault {

@@ -1,11 +1,10 @@
-# Keeps the access token that all readers of a role share in the file "token": for
-# a role with delivery=shared.
+# Keeps the access token that all readers of a role share in the file "token", for a
+# role with delivery=shared.
 #
 #   vault agent -config=shared.hcl
 #
-# It is leased.hcl with the name of another role: what the Agent does otherwise, it
-# does because of what it reads. There is no lease, but "ttl" and "rotation_period",
-# and so it reads again 1 s after the ttl has passed.
+# This is leased.hcl with another role. The response has no lease but "ttl" and
+# "rotation_period", so the Agent reads again 1 s after the ttl.
 
 auto_auth {
   method "approle" {

@@ -1,23 +1,22 @@
 #!/bin/sh
-# Lets the GitHub Actions jobs of one repository and branch read one role's
-# creds. Nothing secret is stored in GitHub: a job shows Vault an ID token.
+# Lets the GitHub Actions jobs of one repository and branch read one role's tokens.
+# GitHub stores no secret: a job signs in to Vault with an ID token.
 #
 # Usage: github-setup.sh MOUNT ROLE REPOSITORY_ID BRANCH
 #   such as: github-setup.sh bcgov-jwt myapi 123456789 main
 #
-# REPOSITORY_ID is what this prints: gh api repos/my-org/my-repo --jq .id
+# For REPOSITORY_ID, run: gh api repos/my-org/my-repo --jq .id
 #
-# It makes the auth method (once), a policy called AUTH_PATH-ROLE, and a role
-# called ROLE in the auth method. It can be run again, to change the role or
-# for another one.
+# It enables the auth method (once), and writes the policy AUTH_PATH-ROLE and the
+# auth method's role ROLE. Run it again to change the role, or for another one.
 #
-# VAULT_ADDR and VAULT_TOKEN say which Vault and who you are: an administrator.
-# AUTH_PATH (github) is where the auth method is.
-# AUDIENCE (VAULT_ADDR) is whom a job has to ask for an ID token for.
-# ISSUER (https://token.actions.githubusercontent.com) is who makes the ID
-# tokens; on GitHub Enterprise Server https://HOSTNAME/_services/token.
-# ISSUER_CA is a PEM file with the issuer's certificate authority, if Vault's
-# machine does not know it.
+# VAULT_ADDR and VAULT_TOKEN name the Vault server and an administrator's token.
+# AUTH_PATH (github) is the auth method's path.
+# AUDIENCE (VAULT_ADDR) is the audience of the job's ID token.
+# ISSUER (https://token.actions.githubusercontent.com) issues the ID tokens; on
+# GitHub Enterprise Server it is https://HOSTNAME/_services/token.
+# ISSUER_CA is a PEM file with the issuer's certificate authority, unless Vault's
+# machine trusts it.
 set -eu
 
 mount=${1:?usage: github-setup.sh MOUNT ROLE REPOSITORY_ID BRANCH} role=${2:?} repository_id=${3:?} branch=${4:?}
@@ -30,7 +29,7 @@ vault auth list | grep -q "^$auth/ " || vault auth enable -path="$auth" jwt
 vault write "auth/$auth/config" oidc_discovery_url="$issuer" bound_issuer="$issuer" \
   jwt_supported_algs=RS256 oidc_discovery_ca_pem="${ISSUER_CA:+@$ISSUER_CA}"
 
-# All that a job may do: get a token of this role, and end its Vault token.
+# All that a job may do: read this role's tokens, and revoke its own Vault token.
 vault policy write "$auth-$role" - <<END_OF_POLICY
 path "$mount/creds/$role" {
   capabilities = ["read"]
@@ -40,18 +39,18 @@ path "auth/token/revoke-self" {
 }
 END_OF_POLICY
 
-# bound_audiences: an ID token that was made for another service is not taken.
-#   By default GitHub makes them all for the repository's owner, so whoever is
-#   shown one could use it here.
-# bound_claims: all of them must hold.
-#   repository_id: a name can be given to another repository later, an id not.
-#   ref: refs/heads/..., as a tag may be called like a branch.
-#   event_name: pull_request_target and others have the base branch as their
-#     ref, and may run what a stranger wrote.
-# bound_claims_type: with "glob" a "*" in a value would match anything.
-# claim_mappings: what the audit log tells of each read, besides.
-# user_claim: one entity in Vault for each repository.
-# token_ttl: a job reads at once. A long job signs in again.
+# bound_audiences: rejects ID tokens for other services. GitHub's default audience
+#   is the repository's owner, so any service that receives such a token could use
+#   it here.
+# bound_claims: all must match.
+#   repository_id: a name can be reused by another repository, an id cannot.
+#   ref: refs/heads/..., as a tag may have a branch's name.
+#   event_name: pull_request_target and others have the base branch as their ref,
+#     but may run a stranger's code.
+# bound_claims_type: with "glob", a "*" in a value would match anything.
+# claim_mappings: copied to the audit log of each read.
+# user_claim: one Vault entity per repository.
+# token_ttl: a job reads immediately. A long job signs in again.
 vault write "auth/$auth/role/$role" - <<END_OF_ROLE
 {
   "role_type": "jwt",

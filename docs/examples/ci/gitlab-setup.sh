@@ -1,23 +1,22 @@
 #!/bin/sh
-# Lets the GitLab CI jobs of one project and branch read one role's creds.
-# Nothing secret is stored in GitLab: a job shows Vault an ID token.
+# Lets the GitLab CI jobs of one project and branch read one role's tokens. GitLab
+# stores no secret: a job signs in to Vault with an ID token.
 #
 # Usage: gitlab-setup.sh MOUNT ROLE PROJECT_ID BRANCH
 #   such as: gitlab-setup.sh bcgov-jwt myapi 12345678 main
 #
-# PROJECT_ID is on the project's page, behind the three dots at its name. The
-# branch must be a protected one.
+# PROJECT_ID is on the project's page, in the menu beside its name. The branch must
+# be protected.
 #
-# It makes the auth method (once), a policy called AUTH_PATH-ROLE, and a role
-# called ROLE in the auth method. It can be run again, to change the role or
-# for another one.
+# It enables the auth method (once), and writes the policy AUTH_PATH-ROLE and the
+# auth method's role ROLE. Run it again to change the role, or for another one.
 #
-# VAULT_ADDR and VAULT_TOKEN say which Vault and who you are: an administrator.
-# AUTH_PATH (gitlab) is where the auth method is.
-# AUDIENCE (VAULT_ADDR) is whom a job has to ask for an ID token for.
-# ISSUER (https://gitlab.com) is who makes the ID tokens: your GitLab's URL.
-# ISSUER_CA is a PEM file with the issuer's certificate authority, if Vault's
-# machine does not know it.
+# VAULT_ADDR and VAULT_TOKEN name the Vault server and an administrator's token.
+# AUTH_PATH (gitlab) is the auth method's path.
+# AUDIENCE (VAULT_ADDR) is the audience of the job's ID token.
+# ISSUER (https://gitlab.com) issues the ID tokens: your GitLab's URL.
+# ISSUER_CA is a PEM file with the issuer's certificate authority, unless Vault's
+# machine trusts it.
 set -eu
 
 mount=${1:?usage: gitlab-setup.sh MOUNT ROLE PROJECT_ID BRANCH} role=${2:?} project_id=${3:?} branch=${4:?}
@@ -30,7 +29,7 @@ vault auth list | grep -q "^$auth/ " || vault auth enable -path="$auth" jwt
 vault write "auth/$auth/config" oidc_discovery_url="$issuer" bound_issuer="$issuer" \
   jwt_supported_algs=RS256 oidc_discovery_ca_pem="${ISSUER_CA:+@$ISSUER_CA}"
 
-# All that a job may do: get a token of this role, and end its Vault token.
+# All that a job may do: read this role's tokens, and revoke its own Vault token.
 vault policy write "$auth-$role" - <<END_OF_POLICY
 path "$mount/creds/$role" {
   capabilities = ["read"]
@@ -40,18 +39,17 @@ path "auth/token/revoke-self" {
 }
 END_OF_POLICY
 
-# bound_audiences: an ID token that was made for another service is not taken.
-# bound_claims: all of them must hold.
-#   project_id: a path can be given to another project later, an id not.
-#   ref, ref_type: a tag may be called like a branch.
+# bound_audiences: rejects ID tokens for other services.
+# bound_claims: all must match.
+#   project_id: a path can be reused by another project, an id cannot.
+#   ref, ref_type: a tag may have a branch's name.
 #   ref_protected: not everyone may push there.
-#   pipeline_source: the pipeline of a merge request may run what a stranger
-#     wrote.
-# bound_claims_type: with "glob" a "*" in a value would match anything.
-# claim_mappings: what the audit log tells of each read, besides.
-# user_claim: one entity in Vault for each project.
-# token_ttl: a job reads at once. A long job signs in again, while its ID token
-#   lives.
+#   pipeline_source: a merge request's pipeline may run a stranger's code.
+# bound_claims_type: with "glob", a "*" in a value would match anything.
+# claim_mappings: copied to the audit log of each read.
+# user_claim: one Vault entity per project.
+# token_ttl: a job reads immediately. A long job signs in again, while its ID token
+#   is valid.
 vault write "auth/$auth/role/$role" - <<END_OF_ROLE
 {
   "role_type": "jwt",

@@ -1,5 +1,9 @@
-// Command go calls an API every so often, with an access token that it keeps fresh: go run . -creds bcgov-jwt/creds/myapi -url https://myapi.example.org/
-// VAULT_ADDR and VAULT_TOKEN, or others of the vault command's variables, say which Vault and who you are. tokenSource is for a program of your own.
+// Command go calls an API at intervals, with an access token that it keeps fresh:
+//
+//	go run . -creds bcgov-jwt/creds/myapi -url https://myapi.example.org/
+//
+// VAULT_ADDR, VAULT_TOKEN and the vault command's other variables configure the Vault client. Copy
+// tokenSource into your own program.
 package main
 
 import (
@@ -16,15 +20,15 @@ import (
 )
 
 func main() {
-	creds := flag.String("creds", "bcgov-jwt/creds/myapi", "where Vault has the access token")
-	url := flag.String("url", "", "what to call")
-	every := flag.Duration("every", 10*time.Second, "how often")
+	creds := flag.String("creds", "bcgov-jwt/creds/myapi", "path of the access token in Vault")
+	url := flag.String("url", "", "URL to call")
+	every := flag.Duration("every", 10*time.Second, "interval between calls")
 	flag.Parse()
 	source, err := newTokenSource(context.Background(), *creds)
 	if err != nil {
 		log.Fatal(err)
 	}
-	// A redirect would take the token to another server.
+	// A redirect could send the token to another server.
 	refuse := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	client := &http.Client{Transport: source, Timeout: 30 * time.Second, CheckRedirect: refuse}
 	for ; ; time.Sleep(*every) {
@@ -45,7 +49,7 @@ type tokenSource struct {
 	token atomic.Pointer[string]
 }
 
-// newTokenSource has the first token when it returns, and keeps it fresh until ctx ends.
+// newTokenSource obtains the first token, and keeps it fresh until ctx ends.
 func newTokenSource(ctx context.Context, creds string) (*tokenSource, error) {
 	vault, err := api.NewClient(nil)
 	if err != nil {
@@ -60,7 +64,7 @@ func newTokenSource(ctx context.Context, creds string) (*tokenSource, error) {
 	return s, nil
 }
 
-// RoundTrip implements http.RoundTripper, which must not change the request that it is given.
+// RoundTrip implements http.RoundTripper, which must not modify the request.
 func (s *tokenSource) RoundTrip(req *http.Request) (*http.Response, error) {
 	req = req.Clone(req.Context())
 	req.Header.Set("Authorization", "Bearer "+*s.token.Load())
@@ -75,17 +79,18 @@ func (s *tokenSource) keepFresh(ctx context.Context, due time.Duration) {
 			return
 		}
 		var err error
-		if due, err = s.renew(ctx); err != nil { // the old token stays in use: it is good for a margin more
+		if due, err = s.renew(ctx); err != nil { // the old token stays valid for at least the margin
 			due = 5 * time.Second
-			log.Printf("no new token, next try in %s: %v", due, err)
+			log.Printf("no new token, retrying in %s: %v", due, err)
 		}
 	}
 }
 
-// renew gets a new token, and says in what time the next one is due. api.LifetimeWatcher is of no use for that: it is for what can be renewed. It takes only
-// leases, and gives up at 70 to 73 % one that it cannot renew.
+// renew obtains a new token, and returns when the next one is due. api.LifetimeWatcher does not
+// suit: it accepts only leases, and gives up one that it cannot renew at 70 to 73 %.
 func (s *tokenSource) renew(ctx context.Context) (time.Duration, error) {
-	// A lease ends with the Vault token that it was read with. A Vault token that cannot be renewed serves while it lasts.
+	// A lease ends with the Vault token that read it. A token that is not renewable serves until it
+	// expires.
 	_, _ = s.vault.Auth().Token().RenewSelfWithContext(ctx, 0)
 	secret, err := s.vault.Logical().ReadWithContext(ctx, s.creds)
 	if err != nil {
@@ -96,10 +101,10 @@ func (s *tokenSource) renew(ctx context.Context) (time.Duration, error) {
 	}
 	token, _ := secret.Data["access_token"].(string)
 	s.token.Store(&token)
-	if ttl, ok := secret.Data["ttl"].(json.Number); ok { // delivery=unleased or shared: when the plugin would replace the token
+	if ttl, ok := secret.Data["ttl"].(json.Number); ok { // delivery=unleased or shared
 		seconds, err := ttl.Int64()
 		return time.Duration(seconds) * time.Second, err
 	}
-	// delivery=leased: a little before the lease ends, and with it, if the role has revoke_tokens=true, the token.
+	// delivery=leased: shortly before the lease ends, which with revoke_tokens=true ends the token.
 	return max(time.Duration(secret.LeaseDuration)*time.Second*9/10, time.Second), nil
 }

@@ -1,22 +1,22 @@
 #!/bin/sh
-# Lets pods of a Kubernetes cluster have the access tokens of a key.
+# Provides pods of a Kubernetes cluster with the access tokens of a key.
 #
 # Usage: setup.sh MOUNT KEY AUTH NAMESPACE SERVICE_ACCOUNT
 #   such as: setup.sh bcgov-jwt myapi kubernetes myapp myapi
 #
-# AUTH is where Vault's Kubernetes auth method is mounted; it must be set up for
-# the cluster already. The operators sign in as SERVICE_ACCOUNT:
+# AUTH is the path of Vault's Kubernetes auth method, configured for the cluster. The
+# operators sign in as SERVICE_ACCOUNT:
 #   kubectl --namespace NAMESPACE create serviceaccount SERVICE_ACCOUNT
 #
-# VAULT_ADDR and VAULT_TOKEN say which Vault and who you are. The token needs
-# create and update on MOUNT/roles/*, sys/policies/acl/* and auth/AUTH/role/*.
-# A role called KEY that is there already gets delivery=leased.
+# VAULT_ADDR and VAULT_TOKEN name the Vault server and your token, which needs
+# create and update on MOUNT/roles/*, sys/policies/acl/* and auth/AUTH/role/*. An
+# existing role KEY is changed to delivery=leased.
 set -eu
 
 mount=${1:?usage: setup.sh MOUNT KEY AUTH NAMESPACE SERVICE_ACCOUNT} key=${2:?} auth=${3:?}
 namespace=${4:?} service_account=${5:?}
 
-# One role for each way of delivery. Keep those that you use.
+# One role per delivery. Keep those that you use.
 vault write "$mount/roles/$key" key="$key" delivery=leased >/dev/null
 vault write "$mount/roles/$key-shared" key="$key" delivery=shared >/dev/null
 vault write "$mount/roles/$key-unleased" key="$key" delivery=unleased >/dev/null
@@ -27,22 +27,22 @@ path "$mount/creds/$1" { capabilities = ["read"] }
 END
 }
 
-# sign_in makes a role of the auth method: NAME, then its settings.
+# sign_in writes a role of the auth method: NAME, then its settings.
 sign_in() {
   name=$1 && shift
   vault write "auth/$auth/role/$name" audience=vault \
     bound_service_account_names="$service_account" \
     bound_service_account_namespaces="$namespace" "$@" >/dev/null
-  echo "Signing in as $name at auth/$auth is possible for $service_account of $namespace."
+  echo "$service_account of $namespace can sign in as $name at auth/$auth."
 }
 
 policy "$key"
 policy "$key-shared"
 policy "$key-unleased"
 
-# Vault Secrets Operator keeps its Vault token alive, and the leases with it.
+# Vault Secrets Operator renews its Vault token, which keeps the leases.
 sign_in "$key-vso" token_policies="$mount-$key,$mount-$key-shared" token_ttl=1h
 
-# External Secrets Operator signs in for each refresh, so it gets batch tokens,
-# which Vault does not store. The leased role is not for it: see eso.yaml.
+# External Secrets Operator signs in for each refresh, so it uses batch tokens, which
+# Vault does not store. It must not use the leased role: see eso.yaml.
 sign_in "$key-eso" token_policies="$mount-$key-shared,$mount-$key-unleased" token_ttl=5m token_type=batch

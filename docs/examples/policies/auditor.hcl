@@ -1,10 +1,10 @@
-# An auditor sees how everything is set up. What they read holds no secret,
-# changes nothing, and sends nothing to the provider.
+# An auditor reads all settings. This reveals no secret, changes nothing, and sends
+# nothing to the provider.
 #
-# Not here, on purpose:
-#   check   asks the provider for a token, so it is more than looking.
+# Deliberately omitted:
+#   check   requests a token from the provider.
 
-# Which hosts Vault may reach.
+# The hosts that Vault may reach.
 path "bcgov-jwt/config" {
   capabilities = ["read"]
 }
@@ -14,8 +14,8 @@ path "bcgov-jwt/keys/" {
   capabilities = ["list"]
 }
 
-# Settings, public keys, and the life of each version. "+" stands for one name,
-# so nothing below keys/myapi is meant.
+# Settings, public keys, and all versions. "+" is one path segment, so nothing below
+# keys/myapi is included.
 path "bcgov-jwt/keys/+" {
   capabilities = ["read"]
 }
@@ -25,12 +25,12 @@ path "bcgov-jwt/roles/" {
   capabilities = ["list"]
 }
 
-# What each role asks for, and with which key.
+# What each role requests, and with which key.
 path "bcgov-jwt/roles/+" {
   capabilities = ["read"]
 }
 
-# Which version of the plugin runs, and how often it got tokens.
+# The plugin's version and counters.
 path "bcgov-jwt/info" {
   capabilities = ["read"]
 }

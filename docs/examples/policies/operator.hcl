@@ -1,27 +1,27 @@
-# An operator looks after keys: makes and registers them, rotates them, and
-# finds out what is wrong. They get no token, and bring no private key with them.
+# An operator manages keys: creates, registers, rotates and diagnoses them, but
+# obtains no token and imports no private key.
 #
-# Not here, on purpose:
-#   creds, assertion   a token, or what gets one.
+# Deliberately omitted:
+#   creds, assertion   a token, or the means to obtain one.
 #   keys/+/import      a private key that someone knows.
-#   config             which hosts Vault may reach.
+#   config             the hosts that Vault may reach.
 
 # The names of the keys.
 path "bcgov-jwt/keys/" {
   capabilities = ["list"]
 }
 
-# The keys: all settings and public keys. "+" stands for one name and not for
-# what is below it, so keys/myapi/import is not meant. No "delete": the private
-# key would be gone for good.
+# The keys: all settings and public keys. "+" is one path segment, so
+# keys/myapi/import is not included. No "delete": the private key would be lost
+# permanently.
 path "bcgov-jwt/keys/+" {
   capabilities = ["create", "read", "update", "patch"]
 
-  # Where assertions go, and for whom they are good. Who can set these can have
-  # an assertion of a registered key sent to a server of their own, and get a
-  # token with it. Without them Vault finds the endpoints through the issuer,
-  # and an assertion is good for that issuer only. (Where an administrator set
-  # an audience, token_endpoint must be set too.)
+  # Where assertions go, and for whom they are valid. Whoever sets these can have an
+  # assertion of a registered key sent to a server of their own, and obtain a token
+  # with it. Without them, Vault discovers the endpoints from the issuer, and an
+  # assertion is valid for that issuer only. (If an administrator sets an audience,
+  # token_endpoint must be set too.)
   denied_parameters = {
     "audience"            = []
     "revocation_endpoint" = []
@@ -29,28 +29,28 @@ path "bcgov-jwt/keys/+" {
   }
 }
 
-# The next version of a key.
+# Create the next version of a key.
 path "bcgov-jwt/keys/+/rotate" {
   capabilities = ["update"]
 }
 
-# To switch over to it. Vault tries it first, and throws that token away.
+# Switch to it. Vault tests it first, and discards that token.
 path "bcgov-jwt/keys/+/activate" {
   capabilities = ["update"]
 }
 
-# To remove a version that others may know: an emergency does not wait for an
-# administrator. The active version is refused.
+# Destroy a version that others may know: an emergency does not wait for an
+# administrator. The active version cannot be destroyed.
 path "bcgov-jwt/keys/+/destroy" {
   capabilities = ["update"]
 }
 
-# What works and what does not, step by step. The token is thrown away.
+# Test each step of obtaining a token. The token is discarded.
 path "bcgov-jwt/check/+" {
   capabilities = ["read"]
 }
 
-# Which version of the plugin runs, and how it fares on this node.
+# The plugin's version and this node's counters.
 path "bcgov-jwt/info" {
   capabilities = ["read"]
 }

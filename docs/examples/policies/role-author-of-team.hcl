@@ -1,7 +1,7 @@
-# A role author who is kept to the keys of one team. It rests on names: here all
-# keys and roles of the team are called "myapi", or begin with "myapi-".
+# A role author restricted to one team's keys, by name: all keys and roles of the team
+# are named "myapi", or begin with "myapi-".
 
-# The names of the roles. A list cannot be cut down to some of them.
+# The names of the roles. A list cannot be filtered.
 path "bcgov-jwt/roles/" {
   capabilities = ["list"]
 }
@@ -11,9 +11,9 @@ path "bcgov-jwt/roles/myapi-*" {
   capabilities = ["create", "read", "update", "patch", "delete"]
 
   allowed_parameters = {
-    # These keys and no other. A write without "key", or with an empty one, gets
-    # past this rule, and means the key of the role's own name. So the roles have
-    # to begin with what the keys begin with.
+    # Only these keys. A write without "key", or with an empty one, passes this rule,
+    # and means the key of the role's name. So roles must have the same prefix as
+    # keys.
     "key" = ["myapi", "myapi-*"]
 
     # Every other field of a role, with any value.
@@ -21,7 +21,7 @@ path "bcgov-jwt/roles/myapi-*" {
   }
 }
 
-# Whether one of these roles works.
+# Test one of these roles.
 path "bcgov-jwt/check/myapi-*" {
   capabilities = ["read"]
 }

@@ -1,23 +1,23 @@
-# A role author decides what may be asked for: scopes, parameters, delivery.
-# They get no token, and change no key. A role may name any key of the mount:
-# read "What a role author can do" in README.md before you give this to anyone.
+# A role author defines what may be requested: scopes, parameters, delivery. They
+# obtain no token, and change no key. A role may name any key of the mount: read "Role
+# authors" in README.md before you assign this policy.
 
 # The names of the roles.
 path "bcgov-jwt/roles/" {
   capabilities = ["list"]
 }
 
-# The roles themselves. "+" stands for one name, so no path below it is meant.
+# The roles. "+" is one path segment, so no path below is included.
 path "bcgov-jwt/roles/+" {
   capabilities = ["create", "read", "update", "patch", "delete"]
 }
 
-# The names of the keys, as a role has to name one. Not what is in them.
+# The names of the keys, since a role names one, but not their content.
 path "bcgov-jwt/keys/" {
   capabilities = ["list"]
 }
 
-# Whether a role works. The token that this gets is thrown away, not shown.
+# Test a role. The token is discarded, not returned.
 path "bcgov-jwt/check/+" {
   capabilities = ["read"]
 }

@@ -1,49 +1,48 @@
 #!/bin/sh
-# Replaces a key pair whose private key may be known to others, and destroys it.
+# Replaces and destroys a key pair whose private key may be known to others.
 #
 # Usage: break-glass.sh MOUNT KEY ROLE [VERSION]
 #   such as: break-glass.sh bcgov-jwt myapi myapi
 #
-# VERSION is the compromised one; without it, it is the active one. If the
-# script was interrupted run it again with VERSION.
-# If it then says that there is no such version, that is destroyed already:
-# with registration=jwks run rotate-jwks.sh, so that the provider reads the key
-# set once more.
+# VERSION is the compromised version, by default the active one. If the script is
+# interrupted, run it again with VERSION. If that version no longer exists, it is
+# already destroyed: with registration=jwks, run rotate-jwks.sh, so that the provider
+# fetches the key set once more.
 #
-# The thief is stopped by the provider, not by Vault: it has to forget the old
-# public key. With registration=manual you paste the new one in the API
-# Services Portal; with registration=jwks the provider has to read the key set
-# again. The script waits for that. Meanwhile reads of creds go on.
+# The provider stops the thief, not Vault: it must forget the old public key. With
+# registration=manual, you paste the new one in the API Services Portal; with
+# registration=jwks, the provider must fetch the key set again. The script waits for
+# that. In the meantime, reads of creds continue.
 #
-# VAULT_ADDR and VAULT_TOKEN say which Vault and who you are. The token needs
+# VAULT_ADDR and VAULT_TOKEN name the Vault server and your token, which needs
 # read on keys/KEY, creds/ROLE and check/ROLE, and update on keys/KEY/rotate,
 # keys/KEY/activate and keys/KEY/destroy.
-# POLL_SECONDS (10) is the time between two looks.
+# POLL_SECONDS (10) is the polling interval.
 set -eu
 
 mount=${1:?usage: break-glass.sh MOUNT KEY ROLE} key=${2:?} role=${3:?}
 
 if [ "$(vault read -field=disabled "$mount/keys/$key")" = true ]; then
-  echo "The key is disabled, so nothing can be tried: vault write $mount/keys/$key disabled=false" >&2
+  echo "key $key is disabled; enable it with: vault write $mount/keys/$key disabled=false" >&2
   exit 1
 fi
 active() { vault read -field=active_version "$mount/keys/$key"; }
 bad=${4:-$(active)}
 
-# destroy removes the private key from Vault, and the public one from the key set.
+# destroy removes the private key from Vault, and the public key from the key set.
 destroy() {
   vault write -field=active_version "$mount/keys/$key/destroy" version="$bad" >/dev/null
-  echo "Version $bad is destroyed in Vault."
+  echo "Destroyed version $bad in Vault."
 }
 
-# replace_manual waits for a person. Readers go on: Vault switches over when
-# the provider refuses the old key.
+# replace_manual waits for a person. Reads continue: Vault switches when the provider
+# rejects the old key.
 replace_manual() {
-  # A shared token stays for minutes whatever the provider accepts by now.
-  # "expires_in" is what only it does not have.
+  # A shared token stays in use for minutes, whatever the provider accepts. Only its
+  # response has "ttl" but no "expires_in".
   if vault read -field=ttl "$mount/creds/$role" >/dev/null 2>&1 &&
     ! vault read -field=expires_in "$mount/creds/$role" >/dev/null 2>&1; then
-    echo "The role $role has delivery=shared: name another role of the key, such as one with delivery=unleased" >&2
+    echo "role $role has delivery=shared; name a role of this key with delivery=leased or unleased" >&2
     exit 1
   fi
   vault write -f -field=key_id "$mount/keys/$key/rotate" >/dev/null
@@ -51,29 +50,29 @@ replace_manual() {
   vault read -field=public_key "$mount/keys/$key"
   echo "Waiting until the provider accepts it ..."
   while [ "$(active)" = "$bad" ]; do
-    # Any read of creds switches over, once the new key is there.
+    # Any read of creds switches, once the new key is registered.
     vault read -field=key_id "$mount/creds/$role" >/dev/null || true
     sleep "${POLL_SECONDS:-10}"
   done
-  # See for yourself that the provider refuses the old one, before it is gone.
+  # Show that the provider rejects the old version, before it is destroyed.
   vault read -field=report "$mount/check/$role" | grep "^version"
 }
 
-# next_version makes another version, and waits until the provider accepts it.
-# Keycloak reads the key set again when it meets a key that it does not know,
-# at most every 10 s; until then it refuses.
+# next_version creates another version, and waits until the provider accepts it.
+# Keycloak fetches the key set again when it meets an unknown key, at most every 10 s;
+# until then it rejects the key.
 next_version() {
   new=$(vault write -f -field=key_id "$mount/keys/$key/rotate")
   echo "Waiting until the provider accepts the key $new ..."
   until [ "$(vault read -field=key_id "$mount/creds/$role")" = "$new" ]; do
-    # Sooner than after activation_delay, if the provider accepts it already.
+    # Before activation_delay has passed, if the provider accepts it already.
     vault write -f "$mount/keys/$key/activate" >/dev/null 2>&1 || sleep "${POLL_SECONDS:-10}"
   done
 }
 
-# replace_jwks makes two versions. The first takes the place of the
-# compromised one. When the provider accepts the second, it has read the key
-# set after the compromised one was gone from it, and so has forgotten that.
+# replace_jwks creates two versions. The first replaces the compromised one. When the
+# provider accepts the second, it has fetched the key set without the compromised one,
+# and so has forgotten it.
 replace_jwks() {
   next_version
   destroy
@@ -90,4 +89,4 @@ else
   replace_manual
   destroy
 fi
-echo "The new key is in use. Tokens that were got with the old one work until they expire."
+echo "The new key is in use. Tokens obtained with the old one work until they expire."

@@ -1,15 +1,15 @@
 #!/bin/sh
-# Makes a key from a private key file, such as client.key, or the one that the
-# API Services Portal made for you.
+# Creates a key from a private key file, such as client.key, or the one that the API
+# Services Portal generated for you.
 #
 # Usage: import-key-file.sh MOUNT KEY FILE [wrapped]
 #   such as: import-key-file.sh bcgov-jwt myapi client.key wrapped
 #
-# FILE is PEM, and not encrypted. With "wrapped" the private key is encrypted
-# for this mount before it leaves this machine, so that nothing between here
-# and the plugin sees it, such as a proxy that ends TLS. Needs openssl.
+# FILE is unencrypted PEM. With "wrapped", the private key is encrypted for this mount
+# before it leaves this machine, so that nothing on the way to the plugin sees it, such
+# as a proxy that ends TLS. Needs openssl.
 #
-# VAULT_ADDR and VAULT_TOKEN say which Vault and who you are. The token needs
+# VAULT_ADDR and VAULT_TOKEN name the Vault server and your token, which needs
 # update on keys/KEY/import and read on keys/KEY; with "wrapped" also read on
 # wrapping_key.
 set -eu
@@ -17,26 +17,26 @@ set -eu
 mount=${1:?usage: import-key-file.sh MOUNT KEY FILE [wrapped]} key=${2:?} file=${3:?} way=${4:-plain}
 
 if [ "$way" = wrapped ]; then
-  # `vault transit import` wants PKCS#8 in base64. Through the pipe, no copy of
-  # the private key comes to lie on the disk.
+  # `vault transit import` expects base64 of PKCS#8. The pipe keeps copies of the
+  # private key off the disk.
   openssl pkcs8 -topk8 -nocrypt -in "$file" -outform DER | openssl base64 -A |
     vault transit import "$mount/keys/$key" @/dev/stdin
 else
   vault write -field=type "$mount/keys/$key/import" private_key=@"$file" >/dev/null
 fi
 
-# The public key that Vault shows must be that of the file.
+# The public key in Vault must be the file's.
 theirs=$(openssl pkey -in "$file" -pubout)
 ours=$(vault read -field=public_key "$mount/keys/$key")
 if [ "$theirs" != "$ours" ]; then
-  echo "the public key in Vault is not that of $file" >&2
+  echo "the public key in Vault does not match $file" >&2
   exit 1
 fi
 
 cat <<END
-Imported. What is registered at the provider stays as it is. Next:
+Imported. The registration at the provider does not change. Next:
   1. vault write $mount/keys/$key client_id=… issuer=… token_endpoint=…
   2. vault write -f $mount/roles/$key && vault read $mount/check/$key
   3. Delete $file and every copy of it: whoever has one can sign as this client.
-  4. Where the portal lets you replace the public key, do: rotate-manual.sh $mount $key $key
+  4. If the portal lets you replace the public key, run: rotate-manual.sh $mount $key $key
 END

@@ -3,32 +3,32 @@
 #
 # Usage: rotate-jwks.sh MOUNT KEY ROLE, such as: rotate-jwks.sh bcgov-jwt auto auto
 #
-# The provider fetches the new public key from Vault by itself, so there is
-# nothing to do but wait. Ctrl-C only ends the waiting.
+# The provider fetches the new public key from Vault, so the script only waits. Ctrl-C
+# stops the waiting, not the rotation.
 #
-# VAULT_ADDR and VAULT_TOKEN say which Vault and who you are. The token needs
+# VAULT_ADDR and VAULT_TOKEN name the Vault server and your token, which needs
 # read on keys/KEY, creds/ROLE and check/ROLE, and update on keys/KEY/rotate.
-# POLL_SECONDS (10) is the time between two looks.
+# POLL_SECONDS (10) is the polling interval.
 set -eu
 
 mount=${1:?usage: rotate-jwks.sh MOUNT KEY ROLE} key=${2:?} role=${3:?}
 
 if [ "$(vault read -field=disabled "$mount/keys/$key")" = true ]; then
-  echo "The key is disabled, so nothing can be tried: vault write $mount/keys/$key disabled=false" >&2
+  echo "key $key is disabled; enable it with: vault write $mount/keys/$key disabled=false" >&2
   exit 1
 fi
 
 if [ "$(vault read -field=registration "$mount/keys/$key")" != jwks ]; then
-  echo "$key does not have registration=jwks: use rotate-manual.sh" >&2
+  echo "key $key does not have registration=jwks; use rotate-manual.sh" >&2
   exit 1
 fi
 
-# The new version is published at once, and signs after the key's activation_delay.
+# The new version is published immediately, and signs after activation_delay.
 new=$(vault write -f -field=key_id "$mount/keys/$key/rotate")
 echo "Published at $(vault read -field=jwks_path "$mount/keys/$key"). Waiting until it signs ..."
 
-# Until its time has come, and if the provider should refuse it then, the old
-# version signs: reads do not fail.
+# Until then, and if the provider rejects the new version, the old one signs: reads do
+# not fail.
 until [ "$(vault read -field=key_id "$mount/creds/$role")" = "$new" ]; do
   sleep "${POLL_SECONDS:-10}"
 done

@@ -1,5 +1,5 @@
-# The engine, where it may connect, and for each environment a key and a role: the
-# key is the OAuth client that is registered there, the role is what to ask for.
+# The engine, its network settings, and for each environment a key and a role: the key
+# is the OAuth client registered there, the role is what to request.
 
 terraform {
   required_version = ">= 1.3"
@@ -11,7 +11,7 @@ terraform {
   }
 }
 
-# VAULT_ADDR and VAULT_TOKEN say which Vault and who you are.
+# VAULT_ADDR and VAULT_TOKEN name the Vault server and your token.
 provider "vault" {}
 
 resource "vault_mount" "engine" {
@@ -19,7 +19,7 @@ resource "vault_mount" "engine" {
   type        = "vault-plugin-bcgov-jwt"
   description = "Access tokens for APIs behind the gateway"
 
-  # In clear in the audit log, so that a token leads back to the one who read it.
+  # In clear in the audit log, so that a token leads to its reader.
   audit_non_hmac_response_keys = ["key_id", "token_jti"]
 
   lifecycle {
@@ -47,7 +47,7 @@ resource "vault_generic_endpoint" "key" {
   ignore_absent_fields = true
 
   lifecycle {
-    prevent_destroy = true # the provider knows this key pair and no other
+    prevent_destroy = true # the provider knows only this key pair
   }
 }
 

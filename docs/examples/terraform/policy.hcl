@@ -1,4 +1,4 @@
-# What the token of an apply may do: set the engine up, and never read an access token.
+# The policy for an apply: configures the engine, and cannot read an access token.
 
 path "sys/mounts" {
   capabilities = ["read"]
@@ -24,7 +24,7 @@ path "bcgov-jwt/roles/+" {
   capabilities = ["create", "read", "update", "delete"]
 }
 
-# The provider works with a short-lived token that it makes from yours.
+# The Terraform provider creates a short-lived child token of yours.
 path "auth/token/create" {
   capabilities = ["update"]
 }

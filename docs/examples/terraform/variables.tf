@@ -1,17 +1,17 @@
 variable "mount" {
-  description = "Where the engine is mounted."
+  description = "Path of the mount."
   type        = string
   default     = "bcgov-jwt"
 }
 
 variable "api" {
-  description = "What the names of keys and roles begin with: myapi-dev and so on."
+  description = "Prefix of the names of keys and roles, such as myapi-dev."
   type        = string
   default     = "myapi"
 }
 
 variable "config" {
-  description = "Where the engine may connect. Durations are whole seconds."
+  description = "Network settings of the mount. Durations are whole seconds."
   type = object({
     allowed_hosts   = optional(list(string), [])
     ca_cert         = optional(string, "")
@@ -22,7 +22,7 @@ variable "config" {
 }
 
 variable "environments" {
-  description = "What the portal shows after the access request, and what to ask for."
+  description = "What the portal shows after the access request, and what to request."
   type = map(object({
     client_id        = optional(string, "")
     issuer           = optional(string, "")
