@@ -36,11 +36,11 @@ type backend struct {
 	exchanger *exchange.Exchanger
 
 	// What hot reads need, so that they touch no storage.
-	config snapshots[configuration]
-	keys   snapshots[keyring.Key]
-	roles  snapshots[role]
+	config entryCache[configuration]
+	keys   entryCache[keyring.Key]
+	roles  entryCache[role]
 	// wrappingKey is read where keys are imported.
-	wrappingKey snapshots[keyring.WrappingKey]
+	wrappingKey entryCache[keyring.WrappingKey]
 	// tokens are those of the roles with shared delivery.
 	tokens *tokencache.Cache[tokenInputs]
 	// revocations bounds what the ends of leases ask of the provider.
@@ -76,10 +76,10 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, build Build, n
 		roleLocks:   locksutil.CreateLocks(),
 		keyLocks:    locksutil.CreateLocks(),
 	}
-	b.config = snapshots[configuration]{load: b.loadConfiguration, discard: (*configuration).close}
-	b.keys = snapshots[keyring.Key]{load: keyring.Load}
-	b.roles = snapshots[role]{load: loadRole}
-	b.wrappingKey = snapshots[keyring.WrappingKey]{load: keyring.LoadWrappingKey}
+	b.config = entryCache[configuration]{load: b.loadConfiguration, discard: (*configuration).close}
+	b.keys = entryCache[keyring.Key]{load: keyring.Load}
+	b.roles = entryCache[role]{load: loadRole}
+	b.wrappingKey = entryCache[keyring.WrappingKey]{load: keyring.LoadWrappingKey}
 	b.Backend = &framework.Backend{
 		Help:           strings.TrimSpace(backendHelp),
 		BackendType:    logical.TypeLogical,
@@ -95,7 +95,7 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, build Build, n
 		Clean:        b.clean,
 	}
 	remembering := *conf
-	remembering.System = rememberReplication(conf.System)
+	remembering.System = cacheReplication(conf.System)
 	if err := b.Setup(ctx, &remembering); err != nil {
 		return nil, fmt.Errorf("set up the backend: %w", err)
 	}

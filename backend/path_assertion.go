@@ -25,7 +25,7 @@ func (b *backend) pathAssertion() *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
 				Callback: b.readAssertion, Summary: "Get a signed client assertion.",
-				Responses: ok("The assertion, and what is sent with it.", computedFields([]computed{
+				Responses: okResponse("The assertion, and what is sent with it.", responseSchemas([]responseField{
 					{name: "client_assertion", kind: framework.TypeString, description: "The signed JWT, good for one token request.", sensitive: true},
 					{name: "client_assertion_type", kind: framework.TypeString, description: "The form parameter of that name (RFC 7523 section 2.2)."},
 					{name: "client_id", kind: framework.TypeString, description: "The client that the assertion speaks for."},

@@ -116,7 +116,7 @@ func TestEachStepOfACheckCanFail(t *testing.T) {
 		},
 		"nobody listens": {
 			fail: func(_ *mount, p *provider) { p.Close() },
-			step: "connect", error: "connection was refused", hint: "vault read bcgov-jwt/config",
+			step: "connect", error: "connection refused", hint: "vault read bcgov-jwt/config",
 		},
 		"nobody listens at the token endpoint": {
 			fail: func(m *mount, _ *provider) {

@@ -199,7 +199,7 @@ func TestAChangedConfigurationHoldsFromTheNextReadOn(t *testing.T) {
 	m.write("config", map[string]any{"allow_insecure_endpoints": false})
 	text := m.refused(logical.ReadOperation, "creds/myapi", nil)
 	require.Contains(t, text, "uses http")
-	require.Contains(t, text, "allow_insecure_endpoints=true in config")
+	require.Contains(t, text, "allow_insecure_endpoints allows http")
 	require.NotSame(t, old, m.config.values[configStoragePath].client)
 	m.write("config", map[string]any{"allow_insecure_endpoints": true})
 	m.read("creds/myapi")

@@ -183,7 +183,7 @@ func credsFailures() map[string]credsFailure {
 		},
 		"clock behind": {
 			fail:   func(m *mount, p *provider) { p.clock.advance(time.Hour) },
-			status: 400, says: []string{"Token is not active", "Synchronise the clock"},
+			status: 400, says: []string{"Token is not active", "Synchronize the clock"},
 		},
 		"unknown scope": {
 			fail:   func(m *mount, _ *provider) { m.write("roles/myapi", map[string]any{"scopes": "nope"}) },
@@ -209,7 +209,7 @@ func credsFailures() map[string]credsFailure {
 		},
 		"error in a 200":  {fail: answered(200, jsonType, `{"error":"invalid_target"}`), status: 400, says: []string{"invalid_target", "vault read bcgov-jwt/roles/myapi"}},
 		"403 page":        {fail: answered(403, "text/html", `<h1>no</h1>`), status: 400, says: []string{"HTTP 403", "text/html"}},
-		"429":             {fail: answered(429, jsonType, `{}`), status: 502, says: []string{"HTTP 429", "limits how often"}},
+		"429":             {fail: answered(429, jsonType, `{}`), status: 502, says: []string{"HTTP 429", "limits the request rate"}},
 		"408":             {fail: answered(408, jsonType, `{}`), status: 502, says: []string{"HTTP 408"}},
 		"500":             {fail: answered(500, jsonType, `{"error":"unknown_error"}`), status: 502, says: []string{"HTTP 500 unknown_error", "Read again in a minute"}},
 		"503":             {fail: answered(503, "text/html", `<h1>down</h1>`), status: 502, says: []string{"HTTP 503"}},
@@ -223,13 +223,13 @@ func credsFailures() map[string]credsFailure {
 		"unknown life":    {fail: answered(200, jsonType, `{"access_token":"a","token_type":"Bearer"}`), status: 502, says: []string{"`expires_in` is missing"}},
 		"nobody listens": {
 			fail:   func(_ *mount, p *provider) { p.Close() },
-			status: 502, says: []string{"connection was refused", "vault read bcgov-jwt/config", "vault read bcgov-jwt/check/myapi"},
+			status: 502, says: []string{"connection refused", "vault read bcgov-jwt/config", "vault read bcgov-jwt/check/myapi"},
 		},
 		"cut connection": {
 			fail: func(_ *mount, p *provider) {
 				p.interceptWith(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 			},
-			status: 502, says: []string{"closed before an answer came"},
+			status: 502, says: []string{"closed before an answer"},
 		},
 		"no token in time": {
 			fail: func(m *mount, p *provider) {
@@ -261,7 +261,7 @@ func silent(path string) http.HandlerFunc {
 func TestAFailureSaysWhatItMeansAndWhatToDo(t *testing.T) {
 	t.Parallel()
 	for name, test := range credsFailures() {
-		for _, delivery := range []delivery{leased, shared} {
+		for _, delivery := range []delivery{leasedDelivery, sharedDelivery} {
 			t.Run(name+", "+string(delivery), func(t *testing.T) {
 				t.Parallel()
 				m, p := newReadyMount(t)
@@ -319,7 +319,7 @@ func TestAReaderThatGoesAwayEndsItsRead(t *testing.T) {
 			begun := time.Now()
 			_, err := m.handle(ctx, logical.ReadOperation, "creds/myapi", nil)
 			require.Less(t, time.Since(begun), eventually/2, "well before request_timeout")
-			require.ErrorContains(t, err, "the reader went away")
+			require.ErrorContains(t, err, "the request was canceled")
 			coded, isCoded := err.(logical.HTTPCodedError) //nolint:errorlint // only a bare one keeps its code
 			require.True(t, isCoded)
 			require.Equal(t, http.StatusGatewayTimeout, coded.Code())
@@ -347,7 +347,7 @@ func TestAWarmReadAsksVaultForNothing(t *testing.T) {
 		calls := m.system.calls.Load()
 		m.read("creds/myapi")
 		asked := m.system.calls.Load() - calls
-		if time.Since(begun) < replicationMemory && asked == 0 {
+		if time.Since(begun) < replicationCacheTTL && asked == 0 {
 			return
 		}
 	}
@@ -416,9 +416,9 @@ func TestAnAnswerHasTheFieldsOfItsDelivery(t *testing.T) {
 	t.Parallel()
 	texts := []string{"access_token", "token_type", "scope", "issued_at", "expires_at", "key_id", "token_jti"}
 	for delivery, of := range map[delivery]struct{ texts, numbers []string }{
-		leased:   {nil, []string{"expires_in"}},
-		unleased: {[]string{"last_vault_rotation"}, []string{"expires_in", "ttl", "rotation_period"}},
-		shared:   {[]string{"last_vault_rotation"}, []string{"ttl", "rotation_period"}},
+		leasedDelivery:   {nil, []string{"expires_in"}},
+		unleasedDelivery: {[]string{"last_vault_rotation"}, []string{"expires_in", "ttl", "rotation_period"}},
+		sharedDelivery:   {[]string{"last_vault_rotation"}, []string{"ttl", "rotation_period"}},
 	} {
 		t.Run(string(delivery), func(t *testing.T) {
 			t.Parallel()
@@ -437,7 +437,7 @@ func TestAnAnswerHasTheFieldsOfItsDelivery(t *testing.T) {
 				types[name] = fmt.Sprintf("%T", value)
 			}
 			require.Equal(t, want, types)
-			require.Equal(t, delivery == leased, resp.Secret != nil, "a lease")
+			require.Equal(t, delivery == leasedDelivery, resp.Secret != nil, "a lease")
 			require.Empty(t, resp.Warnings)
 		})
 	}
@@ -445,7 +445,7 @@ func TestAnAnswerHasTheFieldsOfItsDelivery(t *testing.T) {
 
 func TestATokenWithoutALeaseSaysWhenToReadAgain(t *testing.T) {
 	t.Parallel()
-	for _, delivery := range []delivery{unleased, shared} {
+	for _, delivery := range []delivery{unleasedDelivery, sharedDelivery} {
 		t.Run(string(delivery), func(t *testing.T) {
 			t.Parallel()
 			m, p := newReadyMount(t)
@@ -495,7 +495,7 @@ func TestTheMarginIsTheRoles(t *testing.T) {
 				resp := m.read("creds/myapi")
 				passed := int64(time.Since(begun)/time.Second) + 1
 				ttl, _ := resp.Data["ttl"].(int64)
-				if delivery == leased {
+				if delivery == leasedDelivery {
 					ttl = int64(resp.Secret.TTL / time.Second)
 				} else {
 					require.Equal(t, test.period, resp.Data["rotation_period"])
@@ -669,7 +669,7 @@ func TestAReadThatAWriteOvertookSharesItsTokenWithNobodyAfterIt(t *testing.T) {
 			begun, err := m.newTokenRequest(t.Context(), req, "myapi", role)
 			require.NoError(t, err)
 			m.write(path, change)
-			overtaken, err := begun.shared(t.Context())
+			overtaken, err := begun.sharedResponse(t.Context())
 			require.NoError(t, err)
 			require.NotEqual(t, overtaken.Data["token_jti"], m.tokenID())
 		})
@@ -783,7 +783,7 @@ func TestASharedTokenLastsThroughAnOutage(t *testing.T) {
 	var resp *logical.Response
 	require.Eventually(t, func() bool { resp = m.read("creds/myapi"); return len(resp.Warnings) > 0 }, eventually, poll)
 	require.Len(t, resp.Warnings, 1)
-	require.True(t, strings.HasPrefix(resp.Warnings[0], "The token could not be replaced so far, and is good until expires_at: token request at "), resp.Warnings[0])
+	require.True(t, strings.HasPrefix(resp.Warnings[0], "The token could not be refreshed yet; it is valid until expires_at: token request at "), resp.Warnings[0])
 	require.Contains(t, resp.Warnings[0], "HTTP 503")
 	requireClean(t, strings.ReplaceAll(resp.Warnings[0], "hunter2eyJ", ""))
 	require.Equal(t, int64(10), resp.Data["ttl"], "soon, but not at once")
@@ -814,7 +814,7 @@ func TestAReaderOfASharedTokenThatGoesAwayLeavesItToTheOthers(t *testing.T) {
 		cancel()
 	}()
 	_, err := m.handle(ctx, logical.ReadOperation, "creds/myapi", nil)
-	require.EqualError(t, err, "the reader went away before there was a token")
+	require.EqualError(t, err, "the request was canceled before a token was obtained")
 	coded, isCoded := err.(logical.HTTPCodedError) //nolint:errorlint // only a bare one keeps its code
 	require.True(t, isCoded)
 	require.Equal(t, http.StatusGatewayTimeout, coded.Code())

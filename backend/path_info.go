@@ -21,7 +21,7 @@ func (b *backend) pathInfo() *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
 				Callback: b.readInfo, Summary: "Read what this plugin is and what it has done.",
-				Responses: ok("The plugin and this node's counts.", computedFields([]computed{
+				Responses: okResponse("The plugin and this node's counts.", responseSchemas([]responseField{
 					{name: "version", kind: framework.TypeString, description: "The plugin's version."},
 					{name: "commit", kind: framework.TypeString, description: "The commit it was built from."},
 					{name: "go_version", kind: framework.TypeString, description: "The Go version it was built with."},

@@ -69,14 +69,6 @@ func (b *backend) readJWKS(ctx context.Context, req *logical.Request, data *fram
 	}}, nil
 }
 
-// jwksPath is where a key's public keys are fetched, below Vault's address; empty for a key that does not publish.
-func jwksPath(mount string, key *keyring.Key) string {
-	if key.Settings().Registration != keyring.ByJWKS {
-		return ""
-	}
-	return "/v1/" + mount + "jwks/" + key.ID()
-}
-
 const jwksHelp = `
 The public keys of one key with registration=jwks, as a JSON Web Key Set that the
 identity provider fetches without a Vault token. The id is random, does not tell the

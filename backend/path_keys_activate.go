@@ -31,7 +31,7 @@ func (b *backend) activateKey(ctx context.Context, req *logical.Request, data *f
 	staged := key.Staged(b.now())
 	if staged == nil {
 		return nil, userErrorf("key %q has no staged version to activate: version %d is the newest, and active; to make another: vault write -f %skeys/%s/rotate",
-			name, number(key.Active(b.now())), req.MountPoint, name)
+			name, versionNumber(key.Active(b.now())), req.MountPoint, name)
 	}
 	force, err := convert(framework.TypeBool, req.Data["force"])
 	if err != nil {
@@ -46,7 +46,7 @@ func (b *backend) activateKey(ctx context.Context, req *logical.Request, data *f
 	return b.activateStaged(ctx, req, key, staged, probed)
 }
 
-// probe gets a token with the staged version, and throws it away.
+// probe obtains a token with the staged version, and discards it.
 func (b *backend) probe(ctx context.Context, req *logical.Request, key *keyring.Key, staged *keyring.Version) error {
 	if err := checkUsable(req.MountPoint, key); err != nil {
 		return err
@@ -56,7 +56,7 @@ func (b *backend) probe(ctx context.Context, req *logical.Request, key *keyring.
 		return err
 	}
 	if len(names) == 0 {
-		return userErrorf("key %q has no role to try its version %d with; make one (vault write %sroles/… key=%s), or activate it untried with force=true",
+		return userErrorf("key %q has no role to test version %d with; create one with: vault write %sroles/… key=%s, or activate it untested with force=true",
 			key.Name(), staged.Number(), req.MountPoint, key.Name())
 	}
 	role, err := b.roles.get(ctx, req.Storage, names[0])
@@ -64,17 +64,19 @@ func (b *backend) probe(ctx context.Context, req *logical.Request, key *keyring.
 		return err
 	}
 	if role == nil {
-		return userErrorf("role %q, which version %d was to be tried with, was deleted in the meantime; try again", names[0], staged.Number())
+		return userErrorf("role %q, which version %d was to be tested with, was deleted in the meantime; try again",
+			names[0], staged.Number())
 	}
-	config, err := b.config.get(ctx, req.Storage, configStoragePath)
+	r, err := b.newTokenRequest(ctx, req, names[0], role)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := config.client.WithTimeout(ctx)
+	r.key = key // as stored; the cached one may be older
+	ctx, cancel := r.config.client.WithTimeout(ctx)
 	defer cancel()
-	if _, err := b.exchanger.Try(ctx, config.client, b.exchangeRequest(req, key, names[0], role), staged); err != nil {
-		err = fmt.Errorf("version %d was not activated, as no token could be got with it (force=true skips this try): %w", staged.Number(), err)
-		return providerError(err, req.MountPoint, key, names[0])
+	if _, err := r.try(ctx, staged); err != nil {
+		return r.failed(fmt.Errorf("version %d was not activated, because no token could be obtained with it (force=true skips this test): %w",
+			staged.Number(), err))
 	}
 	return nil
 }
@@ -101,14 +103,14 @@ func (b *backend) activateStaged(ctx context.Context, req *logical.Request, befo
 		after = after.Accept(staged.Number(), now)
 	}
 	if after == key {
-		return b.keyAnswer(ctx, req, key)
+		return b.keyResponse(ctx, req, key)
 	}
 	defer b.dropTokens(key.Name())
 	if err := b.storeKey(ctx, req.Storage, key, after); err != nil {
 		return nil, err
 	}
-	b.Logger().Info("a version was activated", "key", key.Name(), "from", number(key.Active(now)), "to", staged.Number(), "probed", probed, "request_id", req.ID)
-	return b.keyAnswer(ctx, req, after, fmt.Sprintf("Version %d signs from now on. Look at each version's state at the provider: vault read %scheck/<role>",
+	b.Logger().Info("a version was activated", "key", key.Name(), "from", versionNumber(key.Active(now)), "to", staged.Number(), "probed", probed, "request_id", req.ID)
+	return b.keyResponse(ctx, req, after, fmt.Sprintf("Version %d signs from now on. Look at each version's state at the provider: vault read %scheck/<role>",
 		staged.Number(), req.MountPoint))
 }
 

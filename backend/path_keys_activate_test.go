@@ -78,7 +78,7 @@ func TestActivationIsRefused(t *testing.T) {
 		},
 		"no role": {
 			prepare: func(m *mount, _ *provider) { m.delete("roles/myapi"); m.write("keys/myapi/rotate", nil) },
-			says:    []string{"has no role to try its version 2 with", "force=true", "vault write bcgov-jwt/roles/… key=myapi"},
+			says:    []string{"has no role to test version 2 with", "force=true", "vault write bcgov-jwt/roles/… key=myapi"},
 		},
 		"disabled": {
 			prepare: func(m *mount, _ *provider) {

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -51,15 +50,7 @@ func (b *backend) destroyVersion(ctx context.Context, req *logical.Request, data
 		return nil, err
 	}
 	b.Logger().Info("a version was destroyed", "key", name, "version", doomed, "request_id", req.ID)
-	return b.keyAnswer(ctx, req, after, afterDestruction(after, doomed))
-}
-
-func afterDestruction(key *keyring.Key, doomed int) string {
-	until := "its public key is replaced there too, if it was registered"
-	if key.Settings().Registration == keyring.ByJWKS {
-		until = "it reads the key set again, which Keycloak does when it meets a version that it does not know"
-	}
-	return fmt.Sprintf("Version %d is gone here. The provider goes on accepting that key until %s.", doomed, until)
+	return b.keyResponse(ctx, req, after, afterDestruction(after, doomed))
 }
 
 const destroyHelp = `

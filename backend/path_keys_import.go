@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -66,28 +65,7 @@ func (b *backend) importKey(ctx context.Context, req *logical.Request, data *fra
 	if err := b.storeNewKey(ctx, req.Storage, key); err != nil {
 		return nil, err
 	}
-	return b.keyAnswer(ctx, req, key, nextAfterImport(req.MountPoint, name))
-}
-
-// checkImportable keeps an existing key from being given a private key that someone knows, and one private key from
-// having two names.
-func (b *backend) checkImportable(ctx context.Context, req *logical.Request, name, keyID string) error {
-	key, err := keyring.Load(ctx, req.Storage, name)
-	if err != nil {
-		return err
-	}
-	if key != nil {
-		return userErrorf("name: there is a key %q already, and a private key that was made elsewhere can only be a new key's first version: "+
-			"import it under another name, or make the next version here with: vault write -f %skeys/%s/rotate", name, req.MountPoint, name)
-	}
-	other, err := keyring.NameByKeyID(ctx, req.Storage, keyID)
-	if err != nil {
-		return err
-	}
-	if other != "" {
-		return userErrorf("private_key: this key is here already, as %q", other)
-	}
-	return nil
+	return b.keyResponse(ctx, req, key, nextAfterImport(req.MountPoint, name))
 }
 
 // materialIn reads the private key of a request, in the clear or wrapped.
@@ -130,10 +108,25 @@ func (b *backend) materialIn(ctx context.Context, req *logical.Request) (*keyrin
 	return material, nil
 }
 
-func nextAfterImport(mount, name string) string {
-	return fmt.Sprintf("Delete every other copy of this private key: whoever has one can sign as this client. Next: vault write %skeys/%s client_id=… issuer=… token_endpoint=…, "+
-		"as the portal shows them. Where the portal lets you replace the public key, rotate to one that was never outside Vault: vault write -f %skeys/%s/rotate",
-		mount, name, mount, name)
+// checkImportable keeps an existing key from being given a private key that someone knows, and one private key from
+// having two names.
+func (b *backend) checkImportable(ctx context.Context, req *logical.Request, name, keyID string) error {
+	key, err := keyring.Load(ctx, req.Storage, name)
+	if err != nil {
+		return err
+	}
+	if key != nil {
+		return userErrorf("name: there is a key %q already, and a private key that was made elsewhere can only be a new key's first version: "+
+			"import it under another name, or make the next version here with: vault write -f %skeys/%s/rotate", name, req.MountPoint, name)
+	}
+	other, err := keyring.NameByKeyID(ctx, req.Storage, keyID)
+	if err != nil {
+		return err
+	}
+	if other != "" {
+		return userErrorf("private_key: this key is here already, as %q", other)
+	}
+	return nil
 }
 
 const importHelp = `

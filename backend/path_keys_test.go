@@ -33,14 +33,14 @@ func only(t *testing.T, resp *logical.Response, names ...string) map[string]any 
 	return chosen
 }
 
-func namesOf[T any](settings []setting[T], others ...string) []string {
+func namesOf[T any](settings []field[T], others ...string) []string {
 	for _, s := range settings {
 		others = append(others, s.name)
 	}
 	return others
 }
 
-func keySettingNames() []string { return namesOf(keySettings(), "type") }
+func keySettingNames() []string { return namesOf(keyFields(), "type") }
 
 // everyKeySetting has no default in it.
 func everyKeySetting() map[string]any {

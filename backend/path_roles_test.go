@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func roleSettingNames() []string { return namesOf(roleSettings()) }
+func roleSettingNames() []string { return namesOf(roleFields()) }
 
 // newRoleMount has the keys a, b and myapi.
 func newRoleMount(t *testing.T) *mount {
@@ -56,7 +56,7 @@ func TestEveryRoleSettingIsEchoedInTheOrderWritten(t *testing.T) {
 		"revoke_tokens":   true,
 		"allow_assertion": true,
 	}
-	require.Len(t, written, len(roleSettings()), "the test names every setting")
+	require.Len(t, written, len(roleFields()), "the test names every setting")
 	m.write("roles/r", written)
 	require.Equal(t, overJSON(t, written), only(t, m.read("roles/r"), roleSettingNames()...))
 	restarted := mountOver(t, m.storage, m.clock)
@@ -220,7 +220,7 @@ func TestFieldsOfTheKeyAreRefusedOnARoleWithTheCommand(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	m.write("roles/myapi", nil)
-	for _, field := range namesOf(keySettings()) {
+	for _, field := range namesOf(keyFields()) {
 		for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
 			text := m.refused(operation, "roles/myapi", map[string]any{field: "x"})
 			require.True(t, strings.HasPrefix(text, field+": belongs to the key"), text)
@@ -445,7 +445,7 @@ func TestTheDeliveryOfARole(t *testing.T) {
 
 func TestOnlyALeaseRevokesTokens(t *testing.T) {
 	t.Parallel()
-	for _, delivery := range []delivery{unleased, shared} {
+	for _, delivery := range []delivery{unleasedDelivery, sharedDelivery} {
 		t.Run(string(delivery), func(t *testing.T) {
 			t.Parallel()
 			m := newRoleMount(t)

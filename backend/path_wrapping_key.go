@@ -17,7 +17,7 @@ func (b *backend) pathWrappingKey() *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
 				Callback: b.readWrappingKey, Summary: "Read the public key that imported keys are wrapped for.",
-				Responses: ok("The wrapping key.", computedFields([]computed{
+				Responses: okResponse("The wrapping key.", responseSchemas([]responseField{
 					{name: "public_key", kind: framework.TypeString, description: "An RSA-4096 public key, as PEM."},
 				})),
 				// The first read makes the key.

@@ -23,7 +23,7 @@ func TestReadsHoldUnderWrites(t *testing.T) {
 	m.write("config", map[string]any{"request_timeout": 45}) // a thousand at once take their time
 	m.write("keys/passing", map[string]any{"type": "ed25519", "deletion_allowed": true})
 	m.write("roles/myapi", map[string]any{"allow_assertion": true})
-	for _, delivery := range []delivery{unleased, shared} {
+	for _, delivery := range []delivery{unleasedDelivery, sharedDelivery} {
 		m.write("roles/"+string(delivery), map[string]any{"key": "myapi", "delivery": delivery})
 	}
 	staying := []string{"creds/unleased", "creds/shared", "assertion/myapi"}

@@ -231,7 +231,7 @@ func TestATokenThatIsNotRevokedIsALineInTheLog(t *testing.T) {
 		"provider answers 503": {func(_ *mount, p *provider, _ *logical.Response) {
 			p.answerWith(revocationPath, http.StatusServiceUnavailable, jsonType, `{}`)
 		}, "HTTP 503"},
-		"provider gone": {func(_ *mount, p *provider, _ *logical.Response) { p.Close() }, "the connection was "},
+		"provider gone": {func(_ *mount, p *provider, _ *logical.Response) { p.Close() }, "connection refused"},
 		"host no longer allowed": {func(m *mount, _ *provider, _ *logical.Response) {
 			m.write("config", map[string]any{"allowed_hosts": "idp.example"})
 		}, "allowed_hosts"},
@@ -398,12 +398,12 @@ func TestWhichFailuresOfARevocationPauseTheNext(t *testing.T) {
 		pauses bool
 	}{
 		"none":        {nil, false},
-		"unavailable": {&tokenendpoint.Error{Kind: tokenendpoint.Unavailable}, true},
-		"timed out":   {fmt.Errorf("wrapped: %w", &tokenendpoint.Error{Kind: tokenendpoint.TimedOut}), true},
-		"refused":     {&tokenendpoint.Error{Kind: tokenendpoint.Refused}, false},
-		"blocked":     {&tokenendpoint.Error{Kind: tokenendpoint.Blocked}, false},
-		"malformed":   {&tokenendpoint.Error{Kind: tokenendpoint.Malformed}, false},
-		"canceled":    {&tokenendpoint.Error{Kind: tokenendpoint.Canceled}, false},
+		"unavailable": {&tokenendpoint.Error{Reason: tokenendpoint.NetworkFailure}, true},
+		"timed out":   {fmt.Errorf("wrapped: %w", &tokenendpoint.Error{Reason: tokenendpoint.Timeout}), true},
+		"refused":     {&tokenendpoint.Error{Reason: tokenendpoint.UnknownKey}, false},
+		"blocked":     {&tokenendpoint.Error{Reason: tokenendpoint.HostNotListed}, false},
+		"malformed":   {&tokenendpoint.Error{Reason: tokenendpoint.InvalidAnswer}, false},
+		"canceled":    {&tokenendpoint.Error{Reason: tokenendpoint.Canceled}, false},
 		"another":     {errors.New("no endpoint"), false},
 	} {
 		t.Run(name, func(t *testing.T) {

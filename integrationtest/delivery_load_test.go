@@ -364,7 +364,7 @@ func TestReadersOutlastAnOutage(t *testing.T) {
 	rows := []outage{
 		{
 			"connections break", (*gate).cut, manyReaders, 80 * time.Second, 55 * time.Second, 5 * time.Second,
-			http.StatusBadGateway, "the connection was closed before an answer came",
+			http.StatusBadGateway, "the connection was closed before an answer",
 		},
 		{
 			"nothing comes back", (*gate).silence, manyReaders, 80 * time.Second, 55 * time.Second, 5 * time.Second,
@@ -372,7 +372,7 @@ func TestReadersOutlastAnOutage(t *testing.T) {
 		},
 		{
 			"a short life", (*gate).cut, 10, 30 * time.Second, 15 * time.Second, 3 * time.Second,
-			http.StatusBadGateway, "the connection was closed before an answer came",
+			http.StatusBadGateway, "the connection was closed before an answer",
 		},
 	}
 	realKeycloak(t)
@@ -420,7 +420,7 @@ func (o outage) run(t *testing.T, m *mount) {
 }
 
 func isOutageWarning(text string) bool {
-	return strings.HasPrefix(text, "The token could not be replaced so far, and is good until expires_at: token request at ")
+	return strings.HasPrefix(text, "The token could not be refreshed yet; it is valid until expires_at: token request at ")
 }
 
 // requireServedWhileItLasts allows for an expires_at without its fractions, and for nothing else: a read is answered at some time between its begin and its end.

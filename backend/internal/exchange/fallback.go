@@ -92,7 +92,7 @@ func alternatives(key *keyring.Key, refused *keyring.Version, now time.Time) []*
 // KeyRefused reports whether the provider rejected the key itself: another version may work.
 func KeyRefused(err error) bool {
 	failure, ok := errors.AsType[*tokenendpoint.Error](err)
-	return ok && failure.KeyRefused
+	return ok && failure.Reason.KeyRejected()
 }
 
 // Description returns the provider's error_description or error code (RFC 6749 §5.2), or else the

@@ -30,7 +30,7 @@ type counter struct {
 
 func (c *counter) count(err error, now time.Time) {
 	failure, ok := errors.AsType[*tokenendpoint.Error](err)
-	if ok && failure.Kind == tokenendpoint.Canceled {
+	if ok && failure.Reason == tokenendpoint.Canceled {
 		return // the client disconnected, which says nothing about the provider
 	}
 	c.mu.Lock()
@@ -42,6 +42,6 @@ func (c *counter) count(err error, now time.Time) {
 	c.Failures++
 	c.LastFailureTime, c.LastFailureKind = now, "internal"
 	if ok {
-		c.LastFailureKind = failure.Kind.String()
+		c.LastFailureKind = failure.Reason.Kind().String()
 	}
 }

@@ -20,19 +20,19 @@ func TestStatistics_CountOutcomes(t *testing.T) {
 
 	e.statistics.count(nil, at)
 	require.Equal(t, Statistics{Exchanges: 1}, e.Statistics())
-	for kind, name := range map[tokenendpoint.Kind]string{
-		tokenendpoint.Refused: "refused", tokenendpoint.Blocked: "blocked",
-		tokenendpoint.Unavailable: "unavailable", tokenendpoint.Malformed: "malformed",
-		tokenendpoint.TimedOut: "timed out",
+	for reason, name := range map[tokenendpoint.Reason]string{
+		tokenendpoint.UnknownKey: "rejected", tokenendpoint.HostNotListed: "blocked",
+		tokenendpoint.BadGateway: "unavailable", tokenendpoint.NotJSON: "malformed",
+		tokenendpoint.Timeout: "timed out",
 	} {
 		before := e.Statistics()
 		at = at.Add(time.Second)
-		e.statistics.count(&tokenendpoint.Error{Kind: kind}, at)
+		e.statistics.count(&tokenendpoint.Error{Reason: reason}, at)
 		want := Statistics{before.Exchanges + 1, before.Failures + 1, at, name}
 		require.Equal(t, want, e.Statistics())
 	}
 	before := e.Statistics()
-	e.statistics.count(&tokenendpoint.Error{Kind: tokenendpoint.Canceled}, at)
+	e.statistics.count(&tokenendpoint.Error{Reason: tokenendpoint.Canceled}, at)
 	require.Equal(t, before, e.Statistics(), "a disconnect says nothing about the provider")
 	e.statistics.count(errors.New("an internal error"), at)
 	require.Equal(t, "internal", e.Statistics().LastFailureKind)
@@ -44,9 +44,9 @@ func TestStatistics_CountFailedExchanges(t *testing.T) {
 	_, err := f.Token(t.Context(), f.client, f.request("nope"))
 	var failure *tokenendpoint.Error
 	require.ErrorAs(t, err, &failure)
-	require.Equal(t, tokenendpoint.Refused, failure.Kind)
+	require.Equal(t, tokenendpoint.KindRejected, failure.Reason.Kind())
 	require.Equal(t, "invalid_scope", failure.Code)
-	require.Equal(t, "refused", f.Statistics().LastFailureKind)
+	require.Equal(t, "rejected", f.Statistics().LastFailureKind)
 	require.Equal(t, int64(1), f.Statistics().Failures)
 
 	gone, cancel := context.WithCancel(t.Context())

@@ -60,11 +60,11 @@ func (c *Client) Discover(ctx context.Context, issuer string) (Metadata, error) 
 
 // gaveUp is the error of a caller whose own context ended while it waited for the shared request.
 func (c *Client) gaveUp(ctx context.Context, issuer string) error {
-	v, err := c.start(OpDiscovery, documentURL(issuer), nil)
+	call, err := c.newCall(OpDiscovery, documentURL(issuer), nil)
 	if err != nil {
 		return err
 	}
-	return v.failed(ctx, ctx.Err())
+	return call.failed(ctx, ctx.Err())
 }
 
 // documentURL is where OpenID Connect Discovery 1.0 §4 puts an issuer's document.
@@ -123,53 +123,54 @@ func (c *Client) beginBackground() bool {
 
 // fetch asks the provider. Its error is an *Error.
 func (c *Client) fetch(ctx context.Context, issuer string) (Metadata, error) {
-	v, err := c.start(OpDiscovery, documentURL(issuer), nil)
+	call, err := c.newCall(OpDiscovery, documentURL(issuer), nil)
 	if err != nil {
 		return Metadata{}, err
 	}
-	a, err := v.run(ctx)
+	resp, err := call.run(ctx)
 	if err != nil {
 		return Metadata{}, err
 	}
-	members, err := v.success(ctx, a)
+	members, err := call.success(ctx, resp)
 	if err != nil {
 		return Metadata{}, err
 	}
 	metadata, err := parseMetadata(members, issuer)
 	if err != nil {
-		return Metadata{}, v.invalid(ctx, a, err)
+		return Metadata{}, call.unusable(ctx, resp, err)
 	}
 	if err := c.CheckURL(metadata.TokenEndpoint); err != nil {
-		return Metadata{}, v.blockedByAnswer(a, err)
+		return Metadata{}, call.blockedByAnswer(resp, err)
 	}
-	metadata.FetchedAt = a.receivedAt
+	metadata.FetchedAt = resp.receivedAt
 	return metadata, nil
 }
 
 // parseMetadata demands the very issuer that was asked for (RFC 8414 §3.3): a document of another one could send our
 // assertions elsewhere. Its error is an *answerError.
-func parseMetadata(members object, issuer string) (Metadata, error) {
+func parseMetadata(members jsonObject, issuer string) (Metadata, error) {
 	var m Metadata
 	named, valid := members.string("issuer")
 	switch {
 	case !valid || named == "":
-		return m, breaks("`issuer` is missing from the discovery document")
+		return m, invalidAnswer("`issuer` is missing from the discovery document")
 	case named != issuer:
-		return m, &answerError{faultOtherIssuer, otherIssuer(named)}
+		return m, &answerError{OtherIssuer, otherIssuer(named)}
 	}
 	if m.TokenEndpoint, valid = members.string("token_endpoint"); !valid || m.TokenEndpoint == "" {
-		return m, breaks("`token_endpoint` is missing from the discovery document")
+		return m, invalidAnswer("`token_endpoint` is missing from the discovery document")
 	}
 	if m.RevocationEndpoint, valid = members.string("revocation_endpoint"); !valid {
-		return m, breaks("`revocation_endpoint` in the discovery document is not a string")
+		return m, invalidAnswer("`revocation_endpoint` in the discovery document is not a string")
 	}
 	return m, nil
 }
 
 // otherIssuer names what the document says where that is a plain URL.
 func otherIssuer(named string) string {
-	if len(named) > 256 || !printable(named, "") || sanitise(named) != named {
-		return string(faultOtherIssuer)
+	const detail = "the discovery document is another issuer's"
+	if len(named) > 256 || !printable(named, "") || sanitize(named) != named {
+		return detail
 	}
-	return string(faultOtherIssuer) + ": " + redactURL(named)
+	return detail + ": " + redactURL(named)
 }

@@ -92,7 +92,7 @@ func requireError(tb testing.TB, err error, kind Kind) *Error {
 	tb.Helper()
 	var e *Error
 	require.ErrorAs(tb, err, &e)
-	require.Equal(tb, kind, e.Kind, "%s", err)
+	require.Equal(tb, kind, e.Reason.Kind(), "%s", err)
 	require.NotContains(tb, e.Error(), "\n")
 	require.NotContains(tb, e.Error(), "%!")
 	return e

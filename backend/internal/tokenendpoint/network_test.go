@@ -23,33 +23,36 @@ func TestNetworkErrorsAreSorted(t *testing.T) {
 	for name, c := range map[string]struct {
 		err       error
 		kind      Kind
-		fault     fault
+		reason    Reason
 		transient bool
 	}{
-		"the system's own timeout":  {dial(os.NewSyscallError("connect", syscall.ETIMEDOUT)), TimedOut, faultTimeout, false},
-		"DNS timeout":               {dial(&net.DNSError{IsTimeout: true}), TimedOut, faultTimeout, false},
-		"DNS server failure":        {dial(&net.DNSError{IsTemporary: true}), Unavailable, faultDNS, true},
-		"no such host":              {dial(&net.DNSError{IsNotFound: true}), Unavailable, faultNoSuchHost, false},
-		"host unreachable":          {dial(syscall.EHOSTUNREACH), Unavailable, faultUnreachable, true},
-		"network unreachable":       {dial(syscall.ENETUNREACH), Unavailable, faultUnreachable, true},
-		"reset":                     {dial(syscall.ECONNRESET), Unavailable, faultClosed, true},
-		"end of file":               {fmt.Errorf("read: %w", io.ErrUnexpectedEOF), Unavailable, faultClosed, true},
-		"a kept connection, closed": {errors.New("http: server closed idle connection"), Unavailable, faultClosed, true},
-		"a lost HTTP/2 connection":  {errors.New("http2: client connection lost"), Unavailable, faultClosed, true},
-		"TLS version":               {errors.New("tls: server selected unsupported protocol version 301"), Unavailable, faultTLS, false},
-		"canceled":                  {dial(context.Canceled), Canceled, faultCanceled, false},
-		"deadline":                  {dial(context.DeadlineExceeded), TimedOut, faultTimeout, false},
-		"unknown":                   {errors.New(`malformed HTTP response "secret"`), Unavailable, faultNetwork, false},
+		"the system's own timeout":  {dial(os.NewSyscallError("connect", syscall.ETIMEDOUT)), KindTimedOut, Timeout, false},
+		"DNS timeout":               {dial(&net.DNSError{IsTimeout: true}), KindTimedOut, Timeout, false},
+		"DNS server failure":        {dial(&net.DNSError{IsTemporary: true}), KindUnavailable, ResolutionFailed, true},
+		"no such host":              {dial(&net.DNSError{IsNotFound: true}), KindUnavailable, NoSuchHost, false},
+		"host unreachable":          {dial(syscall.EHOSTUNREACH), KindUnavailable, Unreachable, true},
+		"network unreachable":       {dial(syscall.ENETUNREACH), KindUnavailable, Unreachable, true},
+		"reset":                     {dial(syscall.ECONNRESET), KindUnavailable, ConnectionClosed, true},
+		"end of file":               {fmt.Errorf("read: %w", io.ErrUnexpectedEOF), KindUnavailable, ConnectionClosed, true},
+		"a kept connection, closed": {errors.New("http: server closed idle connection"), KindUnavailable, ConnectionClosed, true},
+		"a lost HTTP/2 connection":  {errors.New("http2: client connection lost"), KindUnavailable, ConnectionClosed, true},
+		"TLS version":               {errors.New("tls: server selected unsupported protocol version 301"), KindUnavailable, HandshakeFailed, false},
+		"canceled":                  {dial(context.Canceled), KindCanceled, Canceled, false},
+		"deadline":                  {dial(context.DeadlineExceeded), KindTimedOut, Timeout, false},
+		"unknown":                   {errors.New(`malformed HTTP response "secret"`), KindUnavailable, NetworkFailure, false},
 	} {
 		got := diagnoseNetwork(c.err)
-		require.Equal(t, networkFailure{c.kind, c.fault, string(c.fault), c.transient}, got, name)
+		require.Equal(t, c.reason, got.reason, name)
+		require.Equal(t, c.kind, got.reason.Kind(), name)
+		require.Equal(t, c.transient, got.transient, name)
+		require.NotContains(t, got.detail, "secret", name)
 	}
 }
 
 func TestKindsHaveNames(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
-	for kind := Refused; kind <= Canceled; kind++ {
+	for kind := KindRejected; kind <= KindCanceled; kind++ {
 		require.NotEqual(t, "unknown", kind.String())
 		require.False(t, seen[kind.String()])
 		seen[kind.String()] = true

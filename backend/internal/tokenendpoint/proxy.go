@@ -1,27 +1,30 @@
 package tokenendpoint
 
 import (
-	"net"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"golang.org/x/net/http/httpproxy"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/netguard"
 )
 
-// proxy chooses the forward proxy for a request. The zero value uses none.
+// proxy selects the forward proxy for a request. The zero value uses none.
 type proxy struct {
 	choose    func(*http.Request) (*url.URL, error) // nil: none
 	addresses []string                              // host:port of every proxy that choose may return
 }
 
-// newProxy reads the environment, if it is to, once and for this client: net/http's own reader does so once per process.
+// newProxy reads the environment once per client, where net/http's own reader does so once per
+// process.
 func newProxy(cfg Config) (*proxy, error) {
 	if cfg.ProxyURL == "" {
 		return &proxy{}, nil
 	}
 	if len(cfg.AllowedHosts) == 0 {
-		return nil, &FieldError{"proxy_url", "needs allowed_hosts: the proxy resolves names, so the addresses behind them cannot be checked here"}
+		return nil, &FieldError{"proxy_url", "needs allowed_hosts, because the proxy resolves names and their addresses cannot be checked here"}
 	}
 	if cfg.ProxyURL == "environment" {
 		return proxyFromEnvironment(httpproxy.FromEnvironment())
@@ -31,9 +34,10 @@ func newProxy(cfg Config) (*proxy, error) {
 		return nil, &FieldError{"proxy_url", err.Error()}
 	}
 	if u.User != nil {
-		return nil, &FieldError{"proxy_url", "holds a user name or password, which a read of config would show; put it into HTTPS_PROXY and write proxy_url=environment"}
+		return nil, &FieldError{"proxy_url", "contains a user name or password, which a read of the configuration would show; " +
+			"set HTTPS_PROXY and use proxy_url=environment"}
 	}
-	return &proxy{choose: http.ProxyURL(u), addresses: []string{proxyAddress(u)}}, nil
+	return &proxy{choose: http.ProxyURL(u), addresses: []string{netguard.HostPort(u)}}, nil
 }
 
 func proxyFromEnvironment(env *httpproxy.Config) (*proxy, error) {
@@ -43,13 +47,13 @@ func proxyFromEnvironment(env *httpproxy.Config) (*proxy, error) {
 			continue
 		}
 		if !strings.Contains(raw, "://") {
-			raw = "http://" + raw // host:port alone is customary there
+			raw = "http://" + raw // host:port alone is common there
 		}
 		u, err := parseProxyURL(raw)
 		if err != nil {
 			return nil, &FieldError{"proxy_url", "environment: " + name + " " + err.Error()}
 		}
-		p.addresses = append(p.addresses, proxyAddress(u))
+		p.addresses = append(p.addresses, netguard.HostPort(u))
 	}
 	choose := env.ProxyFunc()
 	p.choose = func(req *http.Request) (*url.URL, error) { return choose(req.URL) }
@@ -60,19 +64,8 @@ func parseProxyURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Opaque != "" ||
 		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, refuse("is not the URL of a proxy; give one such as http://proxy.example.com:3128, or environment")
+		return nil, errors.New("is not the URL of a proxy; set one such as http://proxy.example.com:3128, or environment")
 	}
-	if _, err := parseTarget(u); err != nil {
-		return nil, err
-	}
-	return u, nil
-}
-
-// proxyAddress is the address as net/http dials it.
-func proxyAddress(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = defaultPort(u.Scheme)
-	}
-	return net.JoinHostPort(u.Hostname(), port)
+	_, err = netguard.Host(u)
+	return u, err
 }

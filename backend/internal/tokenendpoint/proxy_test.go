@@ -99,7 +99,7 @@ func TestOnlyListedNamesGoThroughTheProxy(t *testing.T) {
 	} {
 		require.Error(t, client.CheckURL(raw), raw)
 		_, err := client.RequestToken(t.Context(), raw, emptyForm)
-		_ = requireError(t, err, Blocked)
+		_ = requireError(t, err, KindBlocked)
 	}
 	require.Empty(t, proxy.requests())
 }
@@ -109,26 +109,27 @@ func TestProxyErrorsAreExplained(t *testing.T) {
 	server := serve(t, answers(http.StatusOK, validToken))
 	for status, c := range map[int]struct {
 		attempts int
+		reason   Reason
 		says     string
 	}{
-		407: {1, "the proxy demands a login (HTTP 407)"},
-		403: {1, "the proxy refused the connection with HTTP 403"},
-		502: {3, "the proxy refused the connection with HTTP 502"},
+		407: {1, ProxyAuthentication, "the proxy requires authentication (HTTP 407)"},
+		403: {1, ProxyRejected, "the proxy rejected the connection with HTTP 403"},
+		502: {3, ProxyRejected, "the proxy rejected the connection with HTTP 502"},
 	} {
 		proxy := serveProxy(t, server.Listener.Addr().String())
 		proxy.status.Store(int64(status))
 		cfg := proxiedConfig(server, proxy.URL)
 		cfg.MaxRetries = 2
 		_, err := newClient(t, cfg, quick).RequestToken(t.Context(), "https://example.com/token", emptyForm)
-		e := requireError(t, err, Unavailable)
+		e := requireError(t, err, KindUnavailable)
 		require.Equal(t, c.attempts, e.Attempts)
 		require.Contains(t, e.Error(), c.says)
-		require.Contains(t, e.Meaning, "forward proxy")
+		require.Equal(t, c.reason, e.Reason)
 	}
 	proxy := serveProxy(t, "")
 	proxy.Close()
 	_, err := newClient(t, proxiedConfig(server, proxy.URL), quick).RequestToken(t.Context(), "https://example.com/token", emptyForm)
-	require.Contains(t, requireError(t, err, Unavailable).Error(), "at the proxy: the connection was refused")
+	require.Contains(t, requireError(t, err, KindUnavailable).Error(), "at the proxy: connection refused")
 }
 
 func TestProxyURLIsValidated(t *testing.T) {
@@ -179,9 +180,9 @@ func TestProxyFromTheEnvironment(t *testing.T) { // not parallel: it sets the en
 	require.Equal(t, []string{"CONNECT example.com:443"}, viaProxy.requests())
 
 	_, err = client.RequestToken(t.Context(), "https://metadata.example.com/token", emptyForm)
-	require.Contains(t, requireError(t, err, Blocked).Detail, "cloud metadata", "what goes direct is guarded at dial")
+	require.Contains(t, requireError(t, err, KindBlocked).Detail, "cloud metadata", "what goes direct is guarded at dial")
 	_, err = client.RequestToken(t.Context(), "https://direct.example.com:1/token", emptyForm)
-	require.Contains(t, requireError(t, err, Unavailable).Detail, "refused")
+	require.Contains(t, requireError(t, err, KindUnavailable).Detail, "refused")
 	require.Len(t, viaProxy.requests(), 1)
 
 	t.Setenv("HTTPS_PROXY", "")

@@ -9,16 +9,16 @@ import (
 // ends it, whatever the answer's body says: Keycloak answers 200 with an `error` for a token that it does not know, which
 // is as good as revoked (RFC 7009 §2.2).
 func (c *Client) Revoke(ctx context.Context, endpoint string, form func() (url.Values, error)) error {
-	v, err := c.start(OpRevocation, endpoint, form)
+	call, err := c.newCall(OpRevocation, endpoint, form)
 	if err != nil {
 		return err
 	}
-	a, err := v.run(ctx)
+	resp, err := call.run(ctx)
 	if err != nil {
 		return err
 	}
-	if a.status < 200 || a.status > 299 {
-		return v.refused(a)
+	if resp.status < 200 || resp.status > 299 {
+		return call.rejected(resp)
 	}
 	return nil
 }

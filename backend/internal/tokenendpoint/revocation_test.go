@@ -17,8 +17,8 @@ func TestRevocation(t *testing.T) {
 		"an empty 200":     {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }, 0},
 		"a 204":            {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, 0},
 		"an unknown token": {answers(http.StatusOK, `{"error":"invalid_token"}`), 0},
-		"another client's": {answers(http.StatusBadRequest, errorAnswer("invalid_token", "Unmatching clients")), Refused},
-		"down":             {answers(http.StatusServiceUnavailable, `{}`), Unavailable},
+		"another client's": {answers(http.StatusBadRequest, errorAnswer("invalid_token", "Unmatching clients")), KindRejected},
+		"down":             {answers(http.StatusServiceUnavailable, `{}`), KindUnavailable},
 	} {
 		server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.Method != http.MethodPost || r.FormValue("token") != "opaque-token" {

@@ -3,14 +3,14 @@ package tokenendpoint
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"math"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-jose/go-jose/v4/json"
 )
 
 // maxLifetime is what a longer life counts as.
@@ -40,61 +40,52 @@ func (t Token) GoString() string { return "[token]" }
 // RequestToken posts a form to the token endpoint. form is called once for each attempt, because an assertion may be used
 // only once; its error ends the request and is returned as it is. Any other error is an *Error.
 func (c *Client) RequestToken(ctx context.Context, endpoint string, form func() (url.Values, error)) (*Token, error) {
-	v, err := c.start(OpToken, endpoint, form)
+	call, err := c.newCall(OpToken, endpoint, form)
 	if err != nil {
 		return nil, err
 	}
-	a, err := v.run(ctx)
+	resp, err := call.run(ctx)
 	if err != nil {
 		return nil, err
 	}
-	members, err := v.success(ctx, a)
+	members, err := call.success(ctx, resp)
 	if err != nil {
 		return nil, err
 	}
-	token, err := parseToken(members, a)
+	token, err := parseToken(members, resp)
 	if err != nil {
-		return nil, v.invalid(ctx, a, err)
+		return nil, call.unusable(ctx, resp, err)
 	}
 	return token, nil
 }
 
 // success returns the members of a 200 answer that reports no error. Its own error is an *Error.
-func (v *conversation) success(ctx context.Context, a *answer) (object, error) {
-	if a.status != http.StatusOK {
-		return nil, v.refused(a)
+func (c *call) success(ctx context.Context, r *response) (jsonObject, error) {
+	if r.status != http.StatusOK {
+		return nil, c.rejected(r)
 	}
-	members, err := a.object()
+	members, err := r.object()
 	if err != nil {
-		return nil, v.invalid(ctx, a, err)
+		return nil, c.unusable(ctx, r, err)
 	}
 	if members.has("error") {
-		return nil, v.refused(a)
+		return nil, c.rejected(r)
 	}
 	return members, nil
 }
 
-// invalid is a 200 answer that cannot be used: err is an *answerError, or the network's.
-func (v *conversation) invalid(ctx context.Context, a *answer, err error) *Error {
-	broken := new(answerError)
-	if errors.As(err, &broken) {
-		return v.malformed(a, broken.fault, broken.detail)
-	}
-	return v.brokenOff(ctx, a, err)
-}
-
 // parseToken applies the rules for a token answer. Its error is an *answerError.
-func parseToken(members object, a *answer) (*Token, error) {
-	t := &Token{Type: "Bearer", RequestedAt: a.startedAt, ServerTime: a.serverTime}
+func parseToken(members jsonObject, r *response) (*Token, error) {
+	t := &Token{Type: "Bearer", RequestedAt: r.startedAt, ServerTime: r.serverTime}
 	var valid bool
 
 	t.AccessToken, valid = members.string("access_token")
 	switch {
 	case !members.has("access_token"):
-		return nil, breaks("`access_token` is missing")
+		return nil, invalidAnswer("`access_token` is missing")
 	// RFC 6749 appendix A.12 allows a space, but a Bearer header could not carry one (RFC 6750 §2.1).
 	case !valid, t.AccessToken == "", !printable(t.AccessToken, ""):
-		return nil, breaks("`access_token` is not a string of visible ASCII characters")
+		return nil, invalidAnswer("`access_token` is not a string of visible ASCII characters")
 	}
 	if err := checkTokenType(members); err != nil {
 		return nil, err
@@ -102,10 +93,10 @@ func parseToken(members object, a *answer) (*Token, error) {
 	t.HasScope = members.has("scope")
 	t.Scope, valid = members.string("scope")
 	if !valid || !printable(t.Scope, " ") {
-		return nil, breaks("`scope` is not a string of visible ASCII characters and spaces")
+		return nil, invalidAnswer("`scope` is not a string of visible ASCII characters and spaces")
 	}
 	if strings.Contains(t.Scope, jwtStart) { // scopes are shown in the clear
-		return nil, breaks("`scope` holds what looks like a JWT")
+		return nil, invalidAnswer("`scope` holds what looks like a JWT")
 	}
 	claims := unverifiedClaims(t.AccessToken)
 	t.IsJWT = claims != nil
@@ -116,31 +107,31 @@ func parseToken(members object, a *answer) (*Token, error) {
 		t.JTI = jti
 	}
 	var err error
-	t.Lifetime, err = lifetime(members, claims, a)
+	t.Lifetime, err = lifetime(members, claims, r)
 	return t, err
 }
 
 // checkTokenType takes Bearer in any letter case (RFC 6749 §5.1). Any other kind needs more than the token to be used.
-func checkTokenType(members object) error {
+func checkTokenType(members jsonObject) error {
 	kind, valid := members.string("token_type")
 	switch {
 	case !valid:
-		return breaks("`token_type` is not a string")
+		return invalidAnswer("`token_type` is not a string")
 	case strings.EqualFold(kind, "Bearer"):
 		return nil
 	case kind == "":
-		return breaks("`token_type` is missing")
+		return invalidAnswer("`token_type` is missing")
 	case strings.EqualFold(kind, "DPoP"):
-		return breaks("`token_type` is DPoP, and only Bearer is supported")
+		return invalidAnswer("`token_type` is DPoP, and only Bearer is supported")
 	default:
-		return breaks("`token_type` is not Bearer")
+		return invalidAnswer("`token_type` is not Bearer")
 	}
 }
 
 // lifetime is `expires_in` and, where that is missing, what a JWT says itself.
-func lifetime(members, claims object, a *answer) (time.Duration, error) {
+func lifetime(members, claims jsonObject, r *response) (time.Duration, error) {
 	if !members.has("expires_in") {
-		return lifetimeOfClaims(claims, a)
+		return lifetimeOfClaims(claims, r)
 	}
 	// Digits only: no sign, fraction or exponent. A string of digits is what some providers send.
 	text := string(members["expires_in"])
@@ -149,24 +140,24 @@ func lifetime(members, claims object, a *answer) (time.Duration, error) {
 	}
 	seconds, err := strconv.ParseUint(text, 10, 63)
 	if err != nil || seconds == 0 {
-		return 0, breaks("`expires_in` is not a whole positive number of seconds")
+		return 0, invalidAnswer("`expires_in` is not a whole positive number of seconds")
 	}
 	return capLifetime(float64(seconds)), nil
 }
 
 // lifetimeOfClaims takes the shorter of what is left of `exp` by our clock and the span from `iat`: the first is wrong
 // when the clocks differ, the second when the provider gave out an older token again.
-func lifetimeOfClaims(claims object, a *answer) (time.Duration, error) {
+func lifetimeOfClaims(claims jsonObject, r *response) (time.Duration, error) {
 	expiry, ok := claims.number("exp")
 	if !ok {
-		return 0, breaks("`expires_in` is missing, and the token does not say itself when it expires")
+		return 0, invalidAnswer("`expires_in` is missing, and the token does not say itself when it expires")
 	}
-	seconds := expiry - float64(a.startedAt.UnixMilli())/1000
+	seconds := expiry - float64(r.startedAt.UnixMilli())/1000
 	if issued, ok := claims.number("iat"); ok {
 		seconds = min(seconds, expiry-issued)
 	}
 	if seconds < 1 {
-		return 0, &answerError{faultExpiredAnswer, string(faultExpiredAnswer)}
+		return 0, &answerError{TokenExpired, "the token has already expired"}
 	}
 	return capLifetime(seconds), nil
 }
@@ -176,7 +167,7 @@ func capLifetime(seconds float64) time.Duration {
 }
 
 // number returns a member that is a finite number.
-func (o object) number(name string) (float64, bool) {
+func (o jsonObject) number(name string) (float64, bool) {
 	var number float64
 	if !o.has(name) || json.Unmarshal(o[name], &number) != nil {
 		return 0, false
@@ -186,7 +177,7 @@ func (o object) number(name string) (float64, bool) {
 
 // unverifiedClaims reads a JWT's payload (RFC 7519 §3) and returns nil for any other token. The signature is for the
 // resource server to check: these claims only help to find the token and to know its end.
-func unverifiedClaims(token string) object {
+func unverifiedClaims(token string) jsonObject {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
 		return nil

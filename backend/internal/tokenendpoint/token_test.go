@@ -151,11 +151,9 @@ func TestTokenAnswersThatAreRefused(t *testing.T) {
 	} {
 		server := serve(t, answers(http.StatusOK, body))
 		_, err := clientFor(t, server, retries(2)).RequestToken(t.Context(), server.URL, emptyForm)
-		e := requireError(t, err, Malformed)
+		e := requireError(t, err, KindMalformed)
 		require.ErrorContains(t, err, says, "%s", body)
 		require.Equal(t, 1, e.Attempts, "a malformed answer is not asked for again")
-		require.NotEmpty(t, e.Meaning)
-		require.NotEmpty(t, e.Remedy)
 		require.NotContains(t, e.Error(), "opaque-token")
 		require.NotContains(t, e.Error(), "eyJ")
 	}
@@ -176,10 +174,10 @@ func TestContentTypeOfATokenAnswer(t *testing.T) {
 			require.NoError(t, err, contentType)
 			continue
 		}
-		e := requireError(t, err, Malformed)
+		e := requireError(t, err, KindMalformed)
 		require.Contains(t, e.Detail, "not JSON", contentType)
 		require.NotContains(t, e.Error(), "opaque-token")
-		require.Contains(t, e.Meaning, "URL is probably wrong")
+		require.Equal(t, NotJSON, e.Reason)
 	}
 }
 
@@ -187,9 +185,9 @@ func TestAnErrorInA200IsARefusal(t *testing.T) {
 	t.Parallel()
 	server := serve(t, answers(http.StatusOK, `{"error":"invalid_client","error_description":"no","access_token":"opaque-token","token_type":"Bearer","expires_in":300}`))
 	_, err := clientFor(t, server).RequestToken(t.Context(), server.URL, emptyForm)
-	e := requireError(t, err, Refused)
+	e := requireError(t, err, KindRejected)
 	require.Equal(t, "invalid_client", e.Code)
-	require.False(t, e.KeyRefused, "only a 400 or 401 refuses a key")
+	require.False(t, e.Reason.KeyRejected(), "only a 400 or 401 refuses a key")
 }
 
 func TestTokenDoesNotPrint(t *testing.T) {
@@ -224,7 +222,7 @@ func TestErrorOfTheFormIsReturnedAsItIs(t *testing.T) {
 }
 
 // FuzzTokenAnswer holds what must be true of any answer: no panic, a token within its bounds or an error that shows
-// nothing of the answer but the provider's sanitised words.
+// nothing of the answer but the provider's sanitized words.
 func FuzzTokenAnswer(f *testing.F) {
 	const secret = "eyJhbGciOiJub25lIn0.c2VjcmV0.c2VjcmV0"
 	f.Add(http.StatusOK, "application/json", `{"access_token":"`+secret+`","token_type":"Bearer","expires_in":300,"scope":"a b"}`)
@@ -237,9 +235,9 @@ func FuzzTokenAnswer(f *testing.F) {
 	require.NoError(f, err)
 	f.Cleanup(client.Close)
 	f.Fuzz(func(t *testing.T, status int, mediaType, body string) {
-		v, err := client.start(OpToken, "https://idp.example.com/token", emptyForm)
+		v, err := client.newCall(OpToken, "https://idp.example.com/token", emptyForm)
 		require.NoError(t, err)
-		a := &answer{status: status, mediaType: mediaType, body: []byte(body), header: http.Header{}, startedAt: time.Now(), receivedAt: time.Now()}
+		a := &response{status: status, mediaType: mediaType, body: []byte(body), header: http.Header{}, startedAt: time.Now(), receivedAt: time.Now()}
 		members, err := v.success(t.Context(), a)
 		if err == nil {
 			var token *Token
@@ -251,14 +249,14 @@ func FuzzTokenAnswer(f *testing.F) {
 				require.True(t, printable(token.AccessToken, "") && printable(token.Scope, " ") && printable(token.JTI, ""))
 				return
 			}
-			err = v.invalid(t.Context(), a, err)
+			err = v.unusable(t.Context(), a, err)
 		}
 		requireHarmless(t, err, members, body)
 	})
 }
 
 // requireHarmless asserts that an error shows nothing that could be a token.
-func requireHarmless(t *testing.T, err error, members object, body string) {
+func requireHarmless(t *testing.T, err error, members jsonObject, body string) {
 	t.Helper()
 	var e *Error
 	require.ErrorAs(t, err, &e)

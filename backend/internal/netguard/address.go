@@ -1,11 +1,8 @@
-package tokenendpoint
+package netguard
 
-import (
-	"fmt"
-	"net/netip"
-)
+import "net/netip"
 
-// reach is who may connect to an address.
+// reach is which hosts an address may be reached for.
 type reach int
 
 const (
@@ -15,22 +12,22 @@ const (
 	reachNever                 // nobody
 )
 
-// network is a range of addresses that is not simply public.
-type network struct {
+// addressRange is a range of addresses of one kind.
+type addressRange struct {
 	prefix netip.Prefix
 	reach  reach
 	name   string
 }
 
-// addressRules returns the ranges that are not public. The first match decides, so single addresses come before the
-// ranges that hold them. Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890) and, for the
-// metadata services, each cloud's own documentation.
-func addressRules() []network {
-	rule := func(prefix string, reach reach, name string) network {
-		return network{netip.MustParsePrefix(prefix), reach, name}
+// addressRanges returns all ranges. The first match decides, so single addresses come before the
+// ranges that hold them. Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries
+// (RFC 6890) and, for the metadata services, each cloud's own documentation.
+func addressRanges() []addressRange {
+	rule := func(prefix string, reach reach, name string) addressRange {
+		return addressRange{netip.MustParsePrefix(prefix), reach, name}
 	}
 	const metadata = "a cloud metadata address"
-	return []network{
+	return []addressRange{
 		rule("169.254.169.254/32", reachNever, metadata), // AWS, Azure, Google Cloud, OpenStack, Oracle
 		rule("100.100.100.200/32", reachNever, metadata), // Alibaba Cloud
 		rule("192.0.0.192/32", reachNever, metadata),     // Oracle Cloud Classic
@@ -47,7 +44,7 @@ func addressRules() []network {
 		rule("192.0.0.0/24", reachNever, "a reserved address"),    // IETF protocol assignments
 		rule("192.0.2.0/24", reachNever, "a reserved address"),    // documentation
 		rule("192.88.99.0/24", reachNever, "a reserved address"),  // 6to4 relay anycast, deprecated by RFC 7526
-		rule("192.168.0.0/16", reachPrivate, "a private address"), //
+		rule("192.168.0.0/16", reachPrivate, "a private address"),
 		rule("198.18.0.0/15", reachNever, "a reserved address"),   // benchmarking
 		rule("198.51.100.0/24", reachNever, "a reserved address"), // documentation
 		rule("203.0.113.0/24", reachNever, "a reserved address"),  // documentation
@@ -61,29 +58,30 @@ func addressRules() []network {
 		rule("2001:db8::/32", reachNever, "a reserved address"), // documentation
 		rule("2002::/16", reachNever, "a reserved address"),     // 6to4 (RFC 3056): it would hide an IPv4 address
 		rule("3fff::/20", reachNever, "a reserved address"),     // documentation (RFC 9637)
-		rule("2000::/3", reachPublic, "a public address"),       // all that IANA gives out as global unicast
+		rule("2000::/3", reachPublic, "a public address"),       // all of IANA's global unicast
 		rule("fc00::/7", reachPrivate, "a private (unique local) address"),
 		rule("fe80::/10", reachNever, "a link-local address"),
 		rule("ff00::/8", reachNever, "a multicast address"),
-		// The rest of IPv6 is reserved: IPv4-compatible ::/96, NAT64 for local use 64:ff9b:1::/48 (RFC 8215, where the
-		// place of the IPv4 address in it is not known), discard-only 100::/64, site-local fec0::/10, …
+		// The rest of IPv6 is reserved: IPv4-compatible ::/96, NAT64 for local use 64:ff9b:1::/48
+		// (RFC 8215: the IPv4 address in it cannot be located), discard-only 100::/64, site-local
+		// fec0::/10, …
 		rule("::/0", reachNever, "a reserved address"),
 	}
 }
 
-// classify says who may connect to addr, and what kind of address it is.
-func (g *guard) classify(addr netip.Addr) (reach, string) {
+// classify returns who may connect to addr, and what kind of address it is.
+func (g *Guard) classify(addr netip.Addr) (reach, string) {
 	plain := withoutIPv6Wrapping(addr)
-	for _, n := range g.addresses {
-		if n.prefix.Contains(plain) {
-			return n.reach, n.name
+	for _, r := range g.ranges {
+		if r.prefix.Contains(plain) {
+			return r.reach, r.name
 		}
 	}
 	return reachNever, "not an address" // the zero netip.Addr
 }
 
-// withoutIPv6Wrapping returns the IPv4 address that an IPv4-mapped address (RFC 4291 §2.5.5.2) or one of the well-known
-// NAT64 prefix (RFC 6052 §2.1) stands for: that is where a packet to it goes.
+// withoutIPv6Wrapping returns the IPv4 address that an IPv4-mapped address (RFC 4291 §2.5.5.2) or
+// one of the well-known NAT64 prefix (RFC 6052 §2.1) stands for: that is where a packet to it goes.
 func withoutIPv6Wrapping(addr netip.Addr) netip.Addr {
 	addr = addr.WithZone("").Unmap()
 	if nat64 := netip.MustParsePrefix("64:ff9b::/96"); nat64.Contains(addr) {
@@ -93,8 +91,9 @@ func withoutIPv6Wrapping(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-// checkAddress refuses an address that a host may not be at. An unlisted host comes here only while allowed_hosts is empty.
-func (g *guard) checkAddress(addr netip.Addr, listed bool) error {
+// checkAddress reports an *Error unless a host may be at addr. subject is the host, or empty where
+// the URL itself names the address. An unlisted host gets here only while allowed_hosts is empty.
+func (g *Guard) checkAddress(addr netip.Addr, listed bool, subject string) error {
 	reach, name := g.classify(addr)
 	switch {
 	case reach == reachPublic,
@@ -102,17 +101,9 @@ func (g *guard) checkAddress(addr netip.Addr, listed bool) error {
 		reach == reachLoopback && g.allowInsecure:
 		return nil
 	case reach == reachNever:
-		return refuse("%s is %s, which is never allowed", addr, name)
+		return reject("%sis not allowed: %s is %s, which is never allowed", subject, addr, name)
 	default:
-		return refuse("%s is %s, which is allowed only for a host listed in allowed_hosts", addr, name)
+		return rejectUnlisted("%sis not allowed: %s is %s, which is allowed only for a host listed in allowed_hosts",
+			subject, addr, name)
 	}
-}
-
-// guardError is a refusal of the guard, in words for an operator.
-type guardError struct{ text string }
-
-func (e *guardError) Error() string { return e.text }
-
-func refuse(format string, args ...any) error {
-	return &guardError{fmt.Sprintf(format, args...)}
 }

@@ -133,12 +133,12 @@ type sample struct {
 	Life  time.Duration
 }
 
-func sampleSettings() []setting[sample] {
-	return []setting[sample]{
-		newSetting("name", framework.TypeString, "n", func(s *sample) *string { return &s.Name }, trimmed),
-		newSetting("count", framework.TypeInt, "c", func(s *sample) *int { return &s.Count }, maxRetries),
-		newSetting("list", framework.TypeCommaStringSlice, "l", func(s *sample) *[]string { return &s.List }, anyValue),
-		newSetting("life", framework.TypeDurationSecond, "d", func(s *sample) *time.Duration { return &s.Life }, anyValue),
+func sampleSettings() []field[sample] {
+	return []field[sample]{
+		newField("name", framework.TypeString, "n", func(s *sample) *string { return &s.Name }, trimmed),
+		newField("count", framework.TypeInt, "c", func(s *sample) *int { return &s.Count }, maxRetries),
+		newField("list", framework.TypeCommaStringSlice, "l", func(s *sample) *[]string { return &s.List }, anyValue),
+		newField("life", framework.TypeDurationSecond, "d", func(s *sample) *time.Duration { return &s.Life }, anyValue),
 	}
 }
 
@@ -169,9 +169,9 @@ func TestApplyNamesTheFieldOfAnError(t *testing.T) {
 
 func TestEchoIsOfStableType(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, map[string]any{"name": "", "count": 0, "list": []string{}, "life": int64(0)}, echoAll(sampleSettings(), &sample{}))
+	require.Equal(t, map[string]any{"name": "", "count": 0, "list": []string{}, "life": int64(0)}, toResponse(sampleSettings(), &sample{}))
 	entry := &sample{Name: "n", Count: 3, List: []string{"b", "a"}, Life: 90 * time.Second}
-	data := echoAll(sampleSettings(), entry)
+	data := toResponse(sampleSettings(), entry)
 	require.Equal(t, map[string]any{"name": "n", "count": 3, "list": []string{"b", "a"}, "life": int64(90)}, data)
 	data["list"].([]string)[0] = "changed"
 	require.Equal(t, []string{"b", "a"}, entry.List, "an answer does not share the entry's memory")
@@ -179,8 +179,8 @@ func TestEchoIsOfStableType(t *testing.T) {
 
 func TestAllowedValuesReachTheSchema(t *testing.T) {
 	t.Parallel()
-	fields := schemas(keySettings(), map[string]*framework.FieldSchema{"name": {Type: framework.TypeString}})
-	require.Len(t, fields, len(keySettings())+1)
+	fields := fieldSchemas(keyFields(), map[string]*framework.FieldSchema{"name": {Type: framework.TypeString}})
+	require.Len(t, fields, len(keyFields())+1)
 	require.Contains(t, fields["algorithm"].AllowedValues, any("ES256"))
 	require.Len(t, fields["algorithm"].AllowedValues, len(algorithms()))
 }

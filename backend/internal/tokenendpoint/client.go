@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/netguard"
 )
 
 // Config is how an operator limits and directs the Client.
@@ -45,7 +47,7 @@ type Options struct {
 
 // Client talks to authorization servers. It is safe for concurrent use, and Close must be called at its end.
 type Client struct {
-	guard     *guard
+	guard     *netguard.Guard
 	proxy     *proxy
 	roots     *x509.CertPool
 	transport *http.Transport
@@ -74,9 +76,11 @@ func New(cfg Config, opts Options) (*Client, error) {
 	if cfg.MaxRetries < 0 {
 		return nil, &FieldError{"max_retries", "must not be negative"}
 	}
-	guard, err := newGuard(cfg)
+	guard, err := netguard.New(netguard.Config{
+		AllowedHosts: cfg.AllowedHosts, AllowInsecure: cfg.AllowInsecure, Proxied: cfg.ProxyURL != "",
+	})
 	if err != nil {
-		return nil, err
+		return nil, &FieldError{"allowed_hosts", err.Error()}
 	}
 	roots, err := parseRoots(cfg.CACert)
 	if err != nil {
@@ -132,6 +136,13 @@ type timeoutCause struct{ limit time.Duration }
 
 func (t *timeoutCause) Error() string {
 	return fmt.Sprintf("no complete answer within request_timeout (%s)", t.limit)
+}
+
+// CheckURL reports an *netguard.Error, which completes the sentence "<field> …", unless the guard
+// allows raw as an issuer or endpoint.
+func (c *Client) CheckURL(raw string) error {
+	_, err := c.guard.CheckURL(raw)
+	return err
 }
 
 // WithTimeout limits ctx to the configured request_timeout, so that a TimedOut error can name it.

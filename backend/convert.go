@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -13,104 +12,6 @@ import (
 	"github.com/hashicorp/go-secure-stdlib/parseutil"
 	"github.com/hashicorp/vault/sdk/framework"
 )
-
-// setting is one field of an entry T that an operator writes and reads back. What a path documents, takes, checks,
-// restores and echoes follows from its list of settings.
-type setting[T any] struct {
-	name    string
-	schema  *framework.FieldSchema
-	assign  func(entry *T, value any) error
-	restore func(entry, defaults *T)
-	echo    func(entry *T) any
-}
-
-// newSetting describes the field of T that at points to. V is the Go type that convert gives for kind. clean checks a
-// value and returns it in its normal form; its error completes the sentence "<name>: …".
-func newSetting[T, V any](name string, kind framework.FieldType, description string, at func(*T) *V, clean func(V) (V, error)) setting[T] {
-	return setting[T]{
-		name:   name,
-		schema: &framework.FieldSchema{Type: kind, Description: description},
-		assign: func(entry *T, value any) error {
-			cleaned, err := clean(value.(V))
-			if err != nil {
-				return err
-			}
-			*at(entry) = cleaned
-			return nil
-		},
-		restore: func(entry, defaults *T) { *at(entry) = *at(defaults) },
-		echo:    func(entry *T) any { return echo(*at(entry)) },
-	}
-}
-
-func (s setting[T]) allowing(values ...string) setting[T] {
-	s.schema.AllowedValues = allowed(values)
-	return s
-}
-
-// allowed is a list as FieldSchema.AllowedValues takes it.
-func allowed[S ~string](values []S) []any {
-	list := make([]any, len(values))
-	for i, value := range values {
-		list[i] = string(value)
-	}
-	return list
-}
-
-// echo gives a value the type that answers show it with, so that what was read can be written back and be equal.
-func echo(value any) any {
-	switch v := value.(type) {
-	case time.Duration:
-		return int64(v / time.Second)
-	case []string:
-		return append([]string{}, v...)
-	default:
-		return v
-	}
-}
-
-// apply writes the settings that the request names: an absent field keeps its value, an empty one (or null) restores its
-// default. The entry is changed only as far as the first error.
-func apply[T any](settings []setting[T], entry, defaults *T, data map[string]any) error {
-	for _, s := range settings {
-		raw, present := data[s.name]
-		if !present {
-			continue
-		}
-		value, err := convert(s.schema.Type, raw)
-		if err != nil {
-			return userErrorf("%s: %w", s.name, err)
-		}
-		if value == nil {
-			s.restore(entry, defaults)
-			continue
-		}
-		if err := s.assign(entry, value); err != nil {
-			return userErrorf("%s: %w", s.name, err)
-		}
-	}
-	return nil
-}
-
-func echoAll[T any](settings []setting[T], entry *T) map[string]any {
-	data := make(map[string]any, len(settings))
-	for _, s := range settings {
-		data[s.name] = s.echo(entry)
-	}
-	return data
-}
-
-// schemas returns the fields of a path: its settings and others.
-func schemas[T any](settings []setting[T], others map[string]*framework.FieldSchema) map[string]*framework.FieldSchema {
-	fields := make(map[string]*framework.FieldSchema, len(settings)+len(others))
-	for _, s := range settings {
-		fields[s.name] = s.schema
-	}
-	maps.Copy(fields, others)
-	return fields
-}
-
-func anyValue[V any](value V) (V, error) { return value, nil }
 
 // convert reads a request's value as kind, without the framework's lax conversions (5.7 as the integer 5, true as the
 // string "1"). It returns nil for an empty value, which restores a default. A command line can only send strings, so

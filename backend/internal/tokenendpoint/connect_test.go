@@ -44,6 +44,6 @@ func TestConnectOverHTTP(t *testing.T) {
 func TestConnectIsGuarded(t *testing.T) {
 	t.Parallel()
 	server := serve(t, answers(http.StatusOK, ""))
-	_, err := guardClient(t, nil).Connect(t.Context(), server.URL)
-	require.Contains(t, requireError(t, err, Blocked).Error(), "connection at "+server.URL+": the URL is not allowed: 127.0.0.1 is a loopback address")
+	_, err := newClient(t, Config{RequestTimeout: time.Second}, quick).Connect(t.Context(), server.URL)
+	require.Contains(t, requireError(t, err, KindBlocked).Error(), "connection at "+server.URL+": the URL is not allowed: 127.0.0.1 is a loopback address")
 }

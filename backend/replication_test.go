@@ -35,7 +35,7 @@ func TestReplicationIsRememberedForASecondAtMost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		vault := &changingSystem{}
-		view := rememberReplication(vault)
+		view := cacheReplication(vault)
 		primary, secondary := consts.ReplicationPerformancePrimary, consts.ReplicationPerformanceSecondary
 		vault.state.Store(uint32(primary))
 		for range 100 {
@@ -46,7 +46,7 @@ func TestReplicationIsRememberedForASecondAtMost(t *testing.T) {
 
 		vault.state.Store(uint32(secondary))
 		vault.local.Store(true)
-		time.Sleep(replicationMemory - time.Nanosecond)
+		time.Sleep(replicationCacheTTL - time.Nanosecond)
 		require.Equal(t, primary, view.ReplicationState())
 		require.False(t, view.LocalMount())
 		time.Sleep(time.Nanosecond)
@@ -59,11 +59,11 @@ func TestReplicationIsRememberedForASecondAtMost(t *testing.T) {
 func TestASlowAnswerCountsFromWhenItWasAskedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var memory remembered[int]
+		var memory cached[int]
 		asked := 0
 		slow := func() int {
 			asked++
-			time.Sleep(replicationMemory)
+			time.Sleep(replicationCacheTTL)
 			return asked
 		}
 		require.Equal(t, 1, memory.get(slow))
@@ -73,7 +73,7 @@ func TestASlowAnswerCountsFromWhenItWasAskedFor(t *testing.T) {
 
 func TestAMountWithoutASystemHasNone(t *testing.T) {
 	t.Parallel()
-	require.Nil(t, rememberReplication(nil))
+	require.Nil(t, cacheReplication(nil))
 }
 
 func TestWritesOnASecondaryAreForwarded(t *testing.T) {
@@ -81,7 +81,7 @@ func TestWritesOnASecondaryAreForwarded(t *testing.T) {
 	m := newMount(t)
 	vault := &changingSystem{}
 	vault.state.Store(uint32(consts.ReplicationPerformanceSecondary))
-	require.NoError(t, m.Setup(t.Context(), &logical.BackendConfig{System: rememberReplication(vault)}))
+	require.NoError(t, m.Setup(t.Context(), &logical.BackendConfig{System: cacheReplication(vault)}))
 	for _, operation := range []logical.Operation{logical.CreateOperation, logical.UpdateOperation, logical.PatchOperation, logical.DeleteOperation} {
 		_, err := m.HandleRequest(t.Context(), &logical.Request{Operation: operation, Path: "keys/myapi", Storage: m.storage})
 		require.Equal(t, logical.ErrReadOnly, err, operation)

@@ -7,14 +7,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
 func TestFieldsThatAnOperationDoesNotTakeAreRefused(t *testing.T) {
@@ -198,7 +194,7 @@ func TestAPanicEndsTheRequestAndNotTheProcess(t *testing.T) {
 			require.NotContains(t, err.Error(), secret)
 
 			logged := m.log.String()
-			for _, part := range []string{"panic: please report it", "request_id=request-1", "request_id=request-2", "path=keys/myapi", "operation_test.go"} {
+			for _, part := range []string{"panic: please report it", "request_id=request-1", "request_id=request-2", "path=keys/myapi", "request_test.go"} {
 				require.Contains(t, logged, part)
 			}
 			require.NotContains(t, logged, secret)
@@ -231,7 +227,7 @@ func TestAnswerMapsErrorsToWhatVaultPassesOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			resp, err := answer(nil, test.err)
+			resp, err := vaultError(nil, test.err)
 			require.Equal(t, test.want, err, "bare, not wrapped")
 			if test.text == "" {
 				require.Nil(t, resp)
@@ -286,50 +282,13 @@ func TestReadOnlyStorageIsPassedOnBareByEveryWrite(t *testing.T) {
 	}
 }
 
-func keyNamedK(t *testing.T) *keyring.Key {
-	t.Helper()
-	key, err := keyring.New("k", keyring.ED25519, defaultKeySettings("k", keyring.ED25519), time.Now())
-	require.NoError(t, err)
-	return key
-}
-
-func TestProviderErrorSaysWhoCanMendIt(t *testing.T) {
-	t.Parallel()
-	for kind, status := range map[tokenendpoint.Kind]int{
-		tokenendpoint.Refused: 400, tokenendpoint.Blocked: 400, tokenendpoint.Unavailable: 502, tokenendpoint.Malformed: 502,
-		tokenendpoint.TimedOut: 504, tokenendpoint.Canceled: 504,
-	} {
-		err := providerError(fmt.Errorf("wrapped: %w", &tokenendpoint.Error{
-			Kind: kind, Operation: tokenendpoint.OpToken, URL: "https://idp.example/token", Detail: "went wrong",
-			Meaning: "Approved yet?", Remedy: "run `vault read {mount}keys/{key}` and `{mount}check/{role}`",
-		}), "m/", keyNamedK(t), "r")
-		const want = "wrapped: token request at https://idp.example/token: went wrong. Approved yet? run `vault read m/keys/k` and `m/check/r`."
-		require.Equal(t, want, err.Error())
-		resp, mapped := answer(nil, err)
-		if status == http.StatusBadRequest {
-			require.NoError(t, mapped)
-			require.Equal(t, want, resp.Error().Error())
-			continue
-		}
-		require.Equal(t, status, mapped.(logical.HTTPCodedError).Code(), "%s", kind) //nolint:errorlint,forcetypeassert // only a bare one keeps its code
-	}
-	plain := errors.New("plain")
-	require.Equal(t, plain, providerError(plain, "m/", keyNamedK(t), "r"))
-}
-
-func TestAProviderErrorWithoutAdviceIsOneSentence(t *testing.T) {
-	t.Parallel()
-	err := providerError(&tokenendpoint.Error{Kind: tokenendpoint.Malformed, Operation: tokenendpoint.OpToken, URL: "https://idp.example/", Detail: "x"}, "m/", keyNamedK(t), "r")
-	require.EqualError(t, err, "token request at https://idp.example/: x.")
-}
-
-func TestTakesNamesWhatAnOperationMaySend(t *testing.T) {
+func TestAllowedFields_AreThoseOfTheOperation(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
-	require.True(t, slices.Contains(takes(m.Route("keys/a"), logical.UpdateOperation), "type"))
-	require.NotContains(t, takes(m.Route("keys/a"), logical.UpdateOperation), "name")
-	require.NotContains(t, takes(m.Route("keys/a"), logical.UpdateOperation), "version")
-	require.Equal(t, []string{"version"}, takes(m.Route("keys/a"), logical.ReadOperation))
-	require.Equal(t, []string{"force"}, takes(m.Route("keys/a/activate"), logical.UpdateOperation))
-	require.Equal(t, []string{"list"}, takes(m.Route("keys/"), logical.ListOperation))
+	require.True(t, slices.Contains(allowedFields(m.Route("keys/a"), logical.UpdateOperation), "type"))
+	require.NotContains(t, allowedFields(m.Route("keys/a"), logical.UpdateOperation), "name")
+	require.NotContains(t, allowedFields(m.Route("keys/a"), logical.UpdateOperation), "version")
+	require.Equal(t, []string{"version"}, allowedFields(m.Route("keys/a"), logical.ReadOperation))
+	require.Equal(t, []string{"force"}, allowedFields(m.Route("keys/a/activate"), logical.UpdateOperation))
+	require.Equal(t, []string{"list"}, allowedFields(m.Route("keys/"), logical.ListOperation))
 }

@@ -14,7 +14,7 @@ import (
 func TestAValueIsLoadedOnceUntilItIsDropped(t *testing.T) {
 	t.Parallel()
 	loads := 0
-	s := snapshots[int]{load: func(context.Context, logical.Storage, string) (*int, error) {
+	s := entryCache[int]{load: func(context.Context, logical.Storage, string) (*int, error) {
 		loads++
 		value := loads
 		return &value, nil
@@ -42,7 +42,7 @@ func TestAbsenceAndErrorsAreNotKept(t *testing.T) {
 	t.Parallel()
 	loads := 0
 	present := 42
-	s := snapshots[int]{load: func(context.Context, logical.Storage, string) (*int, error) {
+	s := entryCache[int]{load: func(context.Context, logical.Storage, string) (*int, error) {
 		switch loads++; loads {
 		case 1:
 			return nil, nil
@@ -64,13 +64,13 @@ func TestAbsenceAndErrorsAreNotKept(t *testing.T) {
 
 func TestALoadThatADropOvertookIsDoneAgain(t *testing.T) {
 	t.Parallel()
-	for name, forget := range map[string]func(*snapshots[string]){
-		"drop":  func(s *snapshots[string]) { s.drop("a") },
-		"clear": func(s *snapshots[string]) { s.clear() },
+	for name, forget := range map[string]func(*entryCache[string]){
+		"drop":  func(s *entryCache[string]) { s.drop("a") },
+		"clear": func(s *entryCache[string]) { s.clear() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var s snapshots[string]
+			var s entryCache[string]
 			stored, loads := "old", 0
 			s.load = func(context.Context, logical.Storage, string) (*string, error) {
 				loads++
@@ -92,7 +92,7 @@ func TestALoadThatADropOvertookIsDoneAgain(t *testing.T) {
 func TestDroppedValuesAreDiscardedOnce(t *testing.T) {
 	t.Parallel()
 	var discarded []string
-	s := snapshots[string]{
+	s := entryCache[string]{
 		load:    func(_ context.Context, _ logical.Storage, name string) (*string, error) { return &name, nil },
 		discard: func(value *string) { discarded = append(discarded, *value) },
 	}
@@ -111,7 +111,7 @@ func TestDroppedValuesAreDiscardedOnce(t *testing.T) {
 func TestAReaderNeverGetsAnOlderValueThanTheLastDropLeft(t *testing.T) {
 	t.Parallel()
 	var stored, dropped atomic.Int64
-	s := snapshots[int64]{load: func(context.Context, logical.Storage, string) (*int64, error) {
+	s := entryCache[int64]{load: func(context.Context, logical.Storage, string) (*int64, error) {
 		value := stored.Load()
 		return &value, nil
 	}}

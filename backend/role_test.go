@@ -16,7 +16,7 @@ func TestMarginByRule(t *testing.T) {
 		1: 1, 2: 1, 3: 1, 4: 2, 5: 2, 10: 5, 20: 10, 30: 10, 50: 10, 51: 10, 55: 11, 60: 12, 299: 59, 300: 60, 301: 60, 3600: 60, 86400: 60,
 	} {
 		require.Equal(t, margin*time.Second, new(role).margin(life*time.Second), "of %d s", life)
-		require.Equal(t, max(life-margin, 1)*time.Second, new(role).period(life*time.Second), "of %d s", life)
+		require.Equal(t, max(life-margin, 1)*time.Second, new(role).usableLifetime(life*time.Second), "of %d s", life)
 	}
 }
 
@@ -27,7 +27,7 @@ func TestAMarginThatIsSetTakesTheRulesPlaceWhereATokenCanKeepIt(t *testing.T) {
 	} {
 		r := &role{RefreshMargin: test.set * time.Second}
 		require.Equal(t, test.margin*time.Second, r.margin(test.life*time.Second), "%+v", test)
-		require.Equal(t, test.period*time.Second, r.period(test.life*time.Second), "%+v", test)
+		require.Equal(t, test.period*time.Second, r.usableLifetime(test.life*time.Second), "%+v", test)
 	}
 }
 
@@ -39,6 +39,6 @@ func TestTheRestCountsFromNowAndTheTokensLifeFromWhenItWasAskedFor(t *testing.T)
 		0: 240 * time.Second, 999 * time.Millisecond: 240 * time.Second, time.Second: 239 * time.Second, 2500 * time.Millisecond: 238 * time.Second,
 		239 * time.Second: time.Second, 240 * time.Second: time.Second, time.Hour: time.Second,
 	} {
-		require.Equal(t, rest, new(role).rest(token, asked.Add(took)), "after %s", took)
+		require.Equal(t, rest, new(role).remainingTTL(token, asked.Add(took)), "after %s", took)
 	}
 }

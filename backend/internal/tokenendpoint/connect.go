@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"time"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/netguard"
 )
 
 // Connection describes a connection that Connect made.
@@ -21,29 +23,26 @@ type Connection struct {
 // ClockDifference is how far the provider's clock is ahead of this machine's (negative: behind), to about a second. It is
 // false without a Date header.
 func (c Connection) ClockDifference() (time.Duration, bool) {
-	if c.ServerTime.IsZero() {
-		return 0, false
-	}
-	return clockDifference(c.ServerTime, c.LocalTime), true
+	return clockDifference(c.ServerTime, c.LocalTime)
 }
 
 // Connect makes a new connection to the endpoint, the way a token request goes, and closes it again. It sends a HEAD
 // request without credentials, for the Date header; whatever status comes back is a connection made. The error is an
 // *Error.
 func (c *Client) Connect(ctx context.Context, endpoint string) (Connection, error) {
-	v, err := c.start(OpConnect, endpoint, nil)
+	call, err := c.newCall(OpConnect, endpoint, nil)
 	if err != nil {
 		return Connection{}, err
 	}
 	var made Connection
 	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
-			v.connected.Store(true)
+			call.connected.Store(true)
 			made.Address = info.Conn.RemoteAddr().String()
 		},
 	}), http.MethodHead, endpoint, nil)
 	if err != nil {
-		return Connection{}, v.failed(ctx, err)
+		return Connection{}, call.failed(ctx, err)
 	}
 	c.setHeaders(req)
 
@@ -52,10 +51,10 @@ func (c *Client) Connect(ctx context.Context, endpoint string) (Connection, erro
 	transport.DisableKeepAlives = true
 	defer transport.CloseIdleConnections()
 
-	v.attempts = 1
+	call.attempts = 1
 	resp, err := newHTTPClient(transport).Do(req)
 	if err != nil {
-		return Connection{}, v.failed(ctx, err)
+		return Connection{}, call.failed(ctx, err)
 	}
 	defer resp.Body.Close()
 	made.LocalTime = c.now()
@@ -66,7 +65,7 @@ func (c *Client) Connect(ctx context.Context, endpoint string) (Connection, erro
 	}
 	if c.proxy.choose != nil {
 		if proxy, err := c.proxy.choose(req); err == nil && proxy != nil {
-			made.Proxy = proxyAddress(proxy)
+			made.Proxy = netguard.HostPort(proxy)
 		}
 	}
 	return made, nil

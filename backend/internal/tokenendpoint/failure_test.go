@@ -1,0 +1,288 @@
+package tokenendpoint
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Keycloak's answers, word for word, and what each must tell.
+func TestProviderErrorsAreExplained(t *testing.T) {
+	t.Parallel()
+	const signed = "Client authentication with signed JWT failed: "
+	for _, c := range []struct {
+		status      int
+		code, words string
+		reason      Reason
+	}{
+		{400, "invalid_client", signed + "Unable to load public key", UnknownKey},
+		{401, "invalid_client", "unable to load PUBLIC key", UnknownKey},
+		{400, "invalid_client", signed + "Signature on JWT token failed validation", InvalidSignature},
+		{400, "invalid_client", "", ClientRejected},
+		{400, "invalid_client", signed + "Error when loading public keys: Bad sequence size: 3", UnusableKeys},
+		{400, "invalid_client", "Parameter client_assertion_type is missing", AssertionMissing},
+		{400, "invalid_client", "Parameter client_assertion_type has value 'x' but expected is 'y'", AssertionMissing},
+		{400, "invalid_client", "client_assertion parameter missing", AssertionMissing},
+		{400, "invalid_client", "client_id parameter does not match sub claim", ClientIDMismatch},
+		{401, "invalid_client", "Invalid client or Invalid client credentials", UnknownClient},
+		{401, "unauthorized_client", "Invalid client or Invalid client credentials", SecretClient},
+		{400, "invalid_client", signed + "Invalid signature algorithm", WrongAlgorithm},
+		{400, "invalid_client", "Invalid token audience", WrongAudience},
+		{400, "invalid_client", "Multiple audiences not allowed", MultipleAudiences},
+		{400, "invalid_client", "Token is not active", NotActive},
+		{400, "invalid_client", "Token was issued in the future", IssuedInFuture},
+		{400, "invalid_client", "Token was issued too far in the past to be used now", IssuedTooLongAgo},
+		{400, "invalid_client", "Token expiration is too far in the future and iat claim not present in token", IssuedAtMissing},
+		{400, "invalid_client", "Token exp claim is required", ClaimMissing},
+		{400, "invalid_client", "Token jti claim is required", ClaimMissing},
+		{400, "invalid_client", "Token sub claim is required", ClaimMissing},
+		{400, "invalid_client", "Token reuse detected", Replayed},
+		{400, "unauthorized_client", "Client credentials setup required", ClientSetupIncomplete},
+		{400, "unauthorized_client", "Unexpected error when authenticating", ClientCheckFailed},
+		{401, "unauthorized_client", "Client not enabled to retrieve service account", NoServiceAccount},
+		{401, "unauthorized_client", "Public client not allowed to retrieve service account", PublicClient},
+		{401, "unauthorized_client", "Bearer-only client not allowed to retrieve service account", BearerOnlyClient},
+		{401, "invalid_request", "The associated service account for the client does not exist", ServiceAccountMissing},
+		{401, "invalid_request", "User 'service-account-x' disabled", ServiceAccountDisabled},
+		{400, "invalid_scope", "Invalid scopes: nope", InvalidScope},
+		{400, "invalid_request", "duplicated parameter", DuplicateParameter},
+		{400, "invalid_request", "", InvalidRequest},
+		{400, "invalid_target", "", InvalidTarget},
+		{400, "unsupported_grant_type", "", UnsupportedGrantType},
+		{400, "unauthorized_client", "", UnauthorizedClient},
+		{400, "invalid_dpop_proof", "DPoP proof is missing", DPoPRequired},
+		{400, "use_dpop_nonce", "", DPoPRequired},
+		{400, "invalid_client", "Something else", InvalidClient},
+		{403, "invalid_client", "", InvalidClient},
+		{404, "Realm does not exist", "For more on this error consult the server log.", NoSuchEndpoint},
+	} {
+		server := serve(t, answers(c.status, errorAnswer(c.code, c.words)))
+		_, err := clientFor(t, server, retries(2)).RequestToken(t.Context(), server.URL+"/token", emptyForm)
+		e := requireError(t, err, KindRejected)
+		require.Equal(t, 1, e.Attempts)
+		require.Equal(t, c.reason, e.Reason, "%s", err)
+		require.Equal(t, c.code, e.Code)
+		require.Equal(t, c.words, e.Description)
+		line := fmt.Sprintf("token request at %s/token: HTTP %d %s", server.URL, c.status, c.code)
+		if c.words != "" {
+			line += ": " + c.words
+		}
+		require.Equal(t, line, e.Error())
+	}
+}
+
+func errorAnswer(code, description string) string {
+	if description == "" {
+		return fmt.Sprintf(`{"error":%q}`, code)
+	}
+	return fmt.Sprintf(`{"error":%q,"error_description":%q}`, code, description)
+}
+
+// Anything but the exact answer might be another server's, and must not make us sign with another key.
+func TestOnlyAnExactAnswerRefusesAKey(t *testing.T) {
+	t.Parallel()
+	for name, handler := range map[string]http.HandlerFunc{
+		"another status":        answers(403, `{"error":"invalid_client"}`),
+		"a server error":        answers(500, `{"error":"invalid_client"}`),
+		"another code":          answers(401, `{"error":"unauthorized_client"}`),
+		"a miscased name":       answers(401, `{"Error":"invalid_client"}`),
+		"a miscased code":       answers(401, `{"error":"Invalid_Client"}`),
+		"a name twice":          answers(401, `{"error":"invalid_client","error":"invalid_client"}`),
+		"an empty description":  answers(401, `{"error":"invalid_client","error_description":""}`),
+		"description no string": answers(401, `{"error":"invalid_client","error_description":["Unable to load public key"]}`),
+		"a bad algorithm":       answers(400, `{"error":"invalid_client","error_description":"Invalid signature algorithm"}`),
+		"not JSON by its type": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(w, `{"error":"invalid_client"}`)
+		},
+	} {
+		server := serve(t, handler)
+		_, err := clientFor(t, server).RequestToken(t.Context(), server.URL, emptyForm)
+		var e *Error
+		require.ErrorAs(t, err, &e)
+		require.False(t, e.Reason.KeyRejected(), name)
+	}
+}
+
+func TestStatusesWithoutWordsAreExplained(t *testing.T) {
+	t.Parallel()
+	for status, c := range map[int]struct {
+		kind   Kind
+		reason Reason
+	}{
+		400: {KindRejected, ClientError},
+		401: {KindRejected, Unauthorized},
+		403: {KindRejected, Forbidden},
+		404: {KindRejected, NoSuchEndpoint},
+		405: {KindRejected, MethodNotAllowed},
+		407: {KindRejected, ProxyUnauthorized},
+		408: {KindUnavailable, RequestTimeout},
+		413: {KindRejected, RequestTooLarge},
+		429: {KindUnavailable, RateLimited},
+		451: {KindRejected, ClientError},
+		500: {KindUnavailable, InternalServerError},
+		502: {KindUnavailable, BadGateway},
+		503: {KindUnavailable, ServiceUnavailable},
+		504: {KindUnavailable, GatewayTimeout},
+		599: {KindUnavailable, ServerError},
+	} {
+		server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			w.WriteHeader(status)
+			fmt.Fprint(w, "<html><title>secret page</title></html>")
+		})
+		client := clientFor(t, server)
+		_, tokenErr := client.RequestToken(t.Context(), server.URL, emptyForm)
+		for _, err := range []error{tokenErr, client.Revoke(t.Context(), server.URL, emptyForm)} {
+			e := requireError(t, err, c.kind)
+			require.Equal(t, c.reason, e.Reason)
+			require.Contains(t, e.Error(), fmt.Sprintf("HTTP %d: the answer has no OAuth error code (it is text/html)", status))
+			require.NotContains(t, e.Error(), "secret")
+		}
+	}
+}
+
+func TestClockErrorsMeasureTheDifference(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		ahead time.Duration // the provider's clock before ours
+		date  bool
+	}{
+		{90 * time.Second, true},
+		{-90 * time.Second, true},
+		{time.Second, true},
+		{0, false},
+	} {
+		now := time.Date(2026, 1, 2, 3, 4, 5, 999, time.UTC)
+		server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header()["Date"] = nil
+			if c.date {
+				w.Header().Set("Date", now.Add(c.ahead).Format(http.TimeFormat))
+			}
+			answers(400, errorAnswer("invalid_client", "Token is not active"))(w, r)
+		})
+		opts := quick
+		opts.Now = func() time.Time { return now }
+		_, err := newClient(t, configFor(server), opts).RequestToken(t.Context(), server.URL, emptyForm)
+		e := requireError(t, err, KindRejected)
+		difference, known := e.ClockDifference()
+		require.Equal(t, c.date, known)
+		require.Equal(t, c.ahead, difference)
+	}
+}
+
+func TestNetworkErrorsAreExplained(t *testing.T) {
+	t.Parallel()
+	trusting := serve(t, answers(200, validToken))
+	closed := serve(t, nil)
+	closed.Close()
+	plain := httptest.NewServer(answers(200, validToken))
+	t.Cleanup(plain.Close)
+	expired := serveExpired(t)
+	for name, c := range map[string]struct {
+		url    string
+		ca     string
+		says   string
+		reason Reason
+	}{
+		"unknown authority": {trusting.URL, "", "unknown authority", UnknownAuthority},
+		"another host name": {"https://other.example.org" + portOf(trusting), certificateOf(trusting), "another host name", WrongHostName},
+		"expired":           {expired.URL, certificateOf(expired), "has expired", CertificateExpired},
+		"plain HTTP":        {strings.Replace(plain.URL, "http:", "https:", 1), "", "plain HTTP", PlainHTTP},
+		"old TLS":           {serveOldTLS(t), certificateOf(trusting), "TLS handshake failed", HandshakeFailed},
+		"not HTTP":          {serveJunk(t), certificateOf(trusting), "does not speak HTTP", NetworkFailure},
+		"refused":           {closed.URL, "", "connection refused", ConnectionRefused},
+		"no such host":      {"https://missing.example.org" + portOf(trusting), "", "does not exist", NoSuchHost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			opts := quick
+			opts.resolver = resolverFor(map[string][]string{"other.example.org": {"127.0.0.1"}})
+			host := strings.TrimPrefix(c.url, "https://")
+			client := newClient(t, Config{AllowedHosts: []string{host}, CACert: c.ca, RequestTimeout: 5 * time.Second}, opts)
+			_, tokenErr := client.RequestToken(t.Context(), c.url, emptyForm)
+			_, connectErr := client.Connect(t.Context(), c.url)
+			for _, err := range []error{tokenErr, connectErr} {
+				e := requireError(t, err, KindUnavailable)
+				require.Contains(t, e.Detail, c.says)
+				require.Equal(t, c.reason, e.Reason)
+				require.NotContains(t, e.Error(), "secret")
+			}
+		})
+	}
+}
+
+func portOf(server *httptest.Server) string {
+	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
+	return ":" + port
+}
+
+// serveJunk answers over TLS, but not in HTTP.
+func serveJunk(t *testing.T) string {
+	t.Helper()
+	server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			_, _ = io.WriteString(conn, "secret eyJhbGciOiJub25lIn0 junk\r\n\r\n")
+			_ = conn.Close()
+		}
+	})
+	return server.URL
+}
+
+func serveOldTLS(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewUnstartedServer(answers(200, validToken))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func serveExpired(t *testing.T) *httptest.Server {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "expired"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	require.NoError(t, err)
+	server := httptest.NewUnstartedServer(answers(200, validToken))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server
+}
+
+// A description that an earlier one contains could never be reached.
+func TestReason_EachDescriptionCanBeReached(t *testing.T) {
+	t.Parallel()
+	for _, d := range descriptions() {
+		code := d.code
+		if d.reason.KeyRejected() {
+			code = "invalid_client"
+		}
+		e := &Error{Operation: OpToken, Status: http.StatusBadRequest, Code: code, Description: d.text}
+		require.Equal(t, d.reason, reasonOf(e, true), d.text)
+	}
+}

@@ -1,0 +1,106 @@
+package backend
+
+import (
+	"context"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+)
+
+// tokenRequest is a request for a role's token, with everything that it needs.
+type tokenRequest struct {
+	*backend
+	req    *logical.Request
+	name   string // the role's
+	role   *role
+	key    *keyring.Key
+	config *configuration
+}
+
+// newTokenRequest returns a request for a role's token, or an error that says what the role lacks.
+func (b *backend) newTokenRequest(ctx context.Context, req *logical.Request, name string, role *role) (*tokenRequest, error) {
+	key, err := b.keyOfRole(ctx, req, name, role)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkUsable(req.MountPoint, key); err != nil {
+		return nil, err
+	}
+	config, err := b.config.get(ctx, req.Storage, configStoragePath)
+	if err != nil {
+		return nil, err
+	}
+	return &tokenRequest{backend: b, req: req, name: name, role: role, key: key, config: config}, nil
+}
+
+// checkUsable returns an error for a key that cannot sign.
+func checkUsable(mount string, key *keyring.Key) error {
+	switch {
+	case key.Settings().Disabled:
+		return userErrorf("key %q is disabled; to enable it: vault write %skeys/%s disabled=false",
+			key.Name(), mount, key.Name())
+	case !registered(key):
+		return userErrorf("%s. %s", unregistered(key), registrationAdvice(mount, key))
+	}
+	return nil
+}
+
+// fetch obtains a token within request_timeout. The version that signs, and what is learned from
+// it, are exchange's matter.
+func (r *tokenRequest) fetch(ctx context.Context) (*exchange.Token, error) {
+	ctx, cancel := r.config.client.WithTimeout(ctx)
+	defer cancel()
+	return r.exchanger.Token(ctx, r.config.client, r.exchangeRequest())
+}
+
+// fetchInBackground is fetch where no operation around it recovers a panic.
+func (r *tokenRequest) fetchInBackground(ctx context.Context) (token *exchange.Token, err error) {
+	defer r.recoverPanic(r.req, nil, &err)
+	return r.fetch(ctx)
+}
+
+// try obtains a token with this version and no other, and stores nothing. The caller limits ctx.
+func (r *tokenRequest) try(ctx context.Context, version *keyring.Version) (*exchange.Token, error) {
+	return r.exchanger.Try(ctx, r.config.client, r.exchangeRequest(), version)
+}
+
+// revoke has the provider revoke a token (RFC 7009). It returns false where the provider has no
+// revocation endpoint. It needs no role.
+func (r *tokenRequest) revoke(ctx context.Context, version *keyring.Version, token string) (bool, error) {
+	return r.exchanger.Revoke(ctx, r.config.client, r.key, version, token)
+}
+
+func (r *tokenRequest) exchangeRequest() exchange.Request {
+	return exchange.Request{
+		Key:        r.key,
+		Scopes:     r.role.Scopes,
+		Parameters: r.role.form(),
+		Current: func(ctx context.Context) (*keyring.Key, error) {
+			return r.keys.get(ctx, r.req.Storage, r.key.Name())
+		},
+		Change:    r.keyChanger(r.req.Storage, r.key.Name()),
+		Role:      r.name,
+		RequestID: r.req.ID,
+	}
+}
+
+// failed explains a provider's error.
+func (r *tokenRequest) failed(err error) error {
+	return providerError(err, r.req.MountPoint, r.key, r.name)
+}
+
+// tokenInputs is what a shared token depends on. Cached entries that did not change are identical,
+// but what an exchange learned makes a new one of the key: of that, only what a token is requested
+// with counts.
+type tokenInputs struct {
+	config   *configuration
+	role     *role
+	keyID    string
+	settings keyring.Settings
+}
+
+func (r *tokenRequest) inputs() tokenInputs {
+	return tokenInputs{r.config, r.role, r.key.ID(), r.key.Settings()}
+}

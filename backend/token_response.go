@@ -1,0 +1,129 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokencache"
+)
+
+// tokenFields describes the response. Fields that not every delivery has are optional.
+func tokenFields() []responseField {
+	return []responseField{
+		{name: "access_token", kind: framework.TypeString, sensitive: true,
+			description: "The access token, for the header `Authorization: Bearer …`."},
+		{name: "token_type", kind: framework.TypeString, description: "Always Bearer."},
+		{name: "scope", kind: framework.TypeString,
+			description: "The granted scopes, separated by spaces."},
+		{name: "issued_at", kind: framework.TypeString,
+			description: "When the token was requested (RFC 3339)."},
+		{name: "expires_at", kind: framework.TypeString,
+			description: "When the token expires (RFC 3339)."},
+		{name: "key_id", kind: framework.TypeString,
+			description: "The kid of the key that signed the assertion."},
+		{name: "token_jti", kind: framework.TypeString,
+			description: "The token's own ID (jti), which identifies it in the gateway's logs; " +
+				"empty if it is not a JWT."},
+		{name: "expires_in", kind: framework.TypeInt64, optional: true,
+			description: "The token's lifetime in seconds, from issued_at. Not with delivery=shared."},
+		{name: "ttl", kind: framework.TypeInt64, optional: true,
+			description: "Seconds until the token should be read again. Not with delivery=leased, " +
+				"where the lease says so."},
+		{name: "rotation_period", kind: framework.TypeInt64, optional: true,
+			description: "Seconds of its lifetime that the token is used for. Not with delivery=leased."},
+		{name: "last_vault_rotation", kind: framework.TypeString, optional: true,
+			description: "issued_at, under the name that static secrets use. Not with delivery=leased."},
+	}
+}
+
+// leasedResponse returns a token under a lease, which holds what its end needs.
+func (r *tokenRequest) leasedResponse(token *exchange.Token) *logical.Response {
+	internal := map[string]any{"role": r.name}
+	if r.role.RevokeTokens {
+		settings := r.key.Settings()
+		internal[leaseKey], internal[leaseKeyID] = r.key.Name(), r.key.ID()
+		internal[leaseIssuer], internal[leaseClient] = settings.Issuer, settings.ClientID
+	}
+	resp := r.Secret(accessTokenType).Response(leasedData(token), internal)
+	resp.Secret.TTL = r.role.remainingTTL(token, r.now())
+	return resp
+}
+
+// sharedResponse returns the token that all readers of the role share.
+func (r *tokenRequest) sharedResponse(ctx context.Context) (*logical.Response, error) {
+	source := tokencache.Source{Fetch: r.fetchInBackground, Margin: r.role.margin}
+	token, err := r.tokens.Token(ctx, r.name, r.inputs(), source)
+	switch {
+	case errors.Is(err, tokencache.ErrClosed):
+		return nil, logical.CodedError(http.StatusServiceUnavailable, err.Error())
+	case err != nil && ctx.Err() != nil:
+		return nil, logical.CodedError(http.StatusGatewayTimeout,
+			"the request was canceled before a token was obtained")
+	case err != nil:
+		return nil, r.failed(err)
+	}
+	resp := r.withWarnings(&logical.Response{Data: sharedData(r.role, token)}, token.Token)
+	if token.Failure != nil {
+		resp.AddWarning("The token could not be refreshed yet; it is valid until expires_at: " +
+			r.failed(token.Failure).Error())
+	}
+	return resp, nil
+}
+
+// withWarnings adds what the reader should know of the token.
+func (r *tokenRequest) withWarnings(resp *logical.Response, token *exchange.Token) *logical.Response {
+	if len(token.MissingScopes) > 0 {
+		resp.AddWarning(missingScopes(r.req.MountPoint, r.name, token))
+	}
+	if !r.role.keepsMargin(token.Lifetime) {
+		resp.AddWarning(marginTooLong(r.req.MountPoint, r.name, r.role, token))
+	}
+	return resp
+}
+
+// tokenData holds the fields of every delivery.
+func tokenData(token *exchange.Token) map[string]any {
+	return map[string]any{
+		"access_token": token.AccessToken,
+		"token_type":   token.Type,
+		"scope":        token.Scope,
+		"issued_at":    timestamp(token.RequestedAt),
+		"expires_at":   timestamp(token.RequestedAt.Add(token.Lifetime)),
+		"key_id":       token.KeyID,
+		"token_jti":    token.JTI,
+	}
+}
+
+func leasedData(token *exchange.Token) map[string]any {
+	data := tokenData(token)
+	data["expires_in"] = int64(token.Lifetime / time.Second)
+	return data
+}
+
+func unleasedData(r *role, token *exchange.Token, now time.Time) map[string]any {
+	data := leasedData(token)
+	addRotation(data, r, token, r.remainingTTL(token, now))
+	return data
+}
+
+// sharedData has no expires_in: it would differ for each reader of one token, and some compare what
+// they read.
+func sharedData(r *role, token *tokencache.Shared) map[string]any {
+	data := tokenData(token.Token)
+	addRotation(data, r, token.Token, token.TTL)
+	return data
+}
+
+// addRotation adds the fields by which Vault Agent and the Vault Secrets Operator know when to read
+// a secret without a lease again: they know them from static secrets.
+func addRotation(data map[string]any, r *role, token *exchange.Token, ttl time.Duration) {
+	data["ttl"] = int64(ttl / time.Second)
+	data["rotation_period"] = int64(r.usableLifetime(token.Lifetime) / time.Second)
+	data["last_vault_rotation"] = data["issued_at"]
+}

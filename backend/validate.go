@@ -1,0 +1,146 @@
+package backend
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+)
+
+func anyValue[V any](value V) (V, error) { return value, nil }
+
+func trimmed(value string) (string, error) { return strings.TrimSpace(value), nil }
+
+// printable takes ASCII without control characters, which is what RFC 6749 (appendix A) has for such values.
+func printable(most int) func(string) (string, error) {
+	return func(value string) (string, error) {
+		value = strings.TrimSpace(value)
+		if len(value) > most {
+			return "", fmt.Errorf("must be at most %d characters, not %d", most, len(value))
+		}
+		if strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
+			return "", errors.New("must be printable ASCII")
+		}
+		return value, nil
+	}
+}
+
+func between(least, most time.Duration) func(time.Duration) (time.Duration, error) {
+	return func(value time.Duration) (time.Duration, error) {
+		if value < least || value > most {
+			return 0, fmt.Errorf("must be from %s to %s, not %s", compact(least), compact(most), compact(value))
+		}
+		return value, nil
+	}
+}
+
+// audience is one value: Keycloak refuses more.
+func audience(value string) (string, error) {
+	value, err := printable(512)(value)
+	if err == nil && strings.ContainsFunc(value, unicode.IsSpace) {
+		err = errors.New("must be one value, without spaces")
+	}
+	return value, err
+}
+
+func maxRetries(value int) (int, error) {
+	if value < 0 || value > 5 {
+		return 0, fmt.Errorf("must be from 0 to 5, not %d", value)
+	}
+	return value, nil
+}
+
+func registration(value string) (string, error) {
+	value = strings.TrimSpace(value)
+	if value != string(keyring.Manual) && value != string(keyring.ByJWKS) {
+		return "", fmt.Errorf("%s is neither manual nor jwks", quoted(value))
+	}
+	return value, nil
+}
+
+func autoRotatePeriod(value time.Duration) (time.Duration, error) {
+	if value != 0 && value < time.Hour {
+		return 0, fmt.Errorf("must be at least 1h, or 0 for never, not %s", compact(value))
+	}
+	return value, nil
+}
+
+func retireAfter(value time.Duration) (time.Duration, error) {
+	if value > 90*24*time.Hour {
+		return 0, errors.New("must be at most 90d")
+	}
+	return value, nil
+}
+
+func deliveryName(name string) (string, error) {
+	name = strings.TrimSpace(name)
+	if !slices.Contains(deliveries(), delivery(name)) {
+		return "", fmt.Errorf("must be %s, %s or %s, not %s", leasedDelivery, unleasedDelivery, sharedDelivery, quoted(name))
+	}
+	return name, nil
+}
+
+// marginWithinLife refuses what no token could have: the longest life that is counted with is a day.
+func marginWithinLife(margin time.Duration) (time.Duration, error) {
+	if margin < 0 || margin >= 24*time.Hour {
+		return 0, fmt.Errorf("must be at least 0 and less than 24h, the longest life that a token can have here")
+	}
+	return margin, nil
+}
+
+func keyName(name string) (string, error) {
+	name = strings.TrimSpace(name)
+	return name, checkName(name)
+}
+
+// scopeTokens holds each scope to the scope-token of RFC 6749 §3.3. Its errors quote none, as it may be a secret that was
+// pasted into the wrong field.
+func scopeTokens(scopes []string) ([]string, error) {
+	for i, scope := range scopes {
+		if strings.ContainsFunc(scope, unicode.IsSpace) {
+			return nil, fmt.Errorf("item %d has white space in it: write scopes as a list, with commas between them", i+1)
+		}
+		for _, c := range scope {
+			if c < 0x21 || c > 0x7e || c == '"' || c == '\\' {
+				return nil, fmt.Errorf("item %d has a character that a scope cannot have (RFC 6749 section 3.3)", i+1)
+			}
+		}
+	}
+	return scopes, nil
+}
+
+func formParameters(parameters []string) ([]string, error) {
+	reserved := reservedParameters()
+	for _, parameter := range parameters {
+		name, value, found := strings.Cut(parameter, "=")
+		switch {
+		case !found:
+			return nil, errors.New("each item must be name=value")
+		case name == "" || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c > '~' }):
+			return nil, errors.New("the name before '=' must be printable ASCII without spaces")
+		case strings.ContainsFunc(value, unicode.IsControl):
+			return nil, fmt.Errorf("the value of %q has a control character in it", shorten(name))
+		case slices.Contains(reserved, strings.ToLower(name)):
+			return nil, fmt.Errorf("%q belongs to the grant or to the client's authentication, or to another grant, and cannot be set by a role", name)
+		}
+	}
+	return parameters, nil
+}
+
+// reservedParameters are the form parameters of this grant and of client authentication (RFC 6749, RFC 7521, RFC 7523),
+// of other grants and flows (RFC 6749, 7636, 8628, 8693, 9126, 9449, OpenID CIBA, UMA 2.0), and Keycloak's own.
+func reservedParameters() []string {
+	return strings.Fields(`
+		grant_type client_id client_secret client_assertion client_assertion_type scope scopes
+		assertion code code_verifier redirect_uri refresh_token username password device_code auth_req_id
+		subject_token subject_token_type actor_token actor_token_type requested_token_type requested_subject
+		requested_issuer subject_issuer requested_token_use
+		request request_uri claims nonce state response_type response_mode login_hint
+		token token_type_hint dpop_jkt code_challenge code_challenge_method
+		ticket rpt permission claim_token claim_token_format submit_request
+		client_session_state client_session_host`)
+}
