@@ -161,10 +161,8 @@ func reasons(t *testing.T) []tokenendpoint.Reason {
 func TestDiagnosis_CoversEveryReason(t *testing.T) {
 	t.Parallel()
 	rows := map[tokenendpoint.Reason]int{tokenendpoint.Canceled: 1, tokenendpoint.ClientError: 1, tokenendpoint.ServerError: 1}
-	for _, group := range diagnoses() {
-		for _, row := range group.rows {
-			rows[row.reason]++
-		}
+	for _, row := range diagnoses() {
+		rows[row.reason]++
 	}
 	for _, reason := range reasons(t) {
 		require.Equal(t, 1, rows[reason], reason)
@@ -177,18 +175,16 @@ func TestDiagnosis_CoversEveryReason(t *testing.T) {
 func TestDiagnosis_TableIsWellFormed(t *testing.T) {
 	t.Parallel()
 	placeholder := regexp.MustCompile(`\{[^}]*\}`)
-	for _, group := range diagnoses() {
-		for _, d := range group.rows {
-			for _, text := range []string{d.meaning, d.remedy} {
-				require.NotEmpty(t, text, d.reason)
-				require.True(t, strings.HasSuffix(text, ".") || strings.HasSuffix(text, ")."), text)
-				require.NotContains(t, text, "\n")
-				for _, name := range placeholder.FindAllString(text, -1) {
-					require.Contains(t, []string{"{mount}", "{key}", "{role}", "{register}", "{clock}"}, name)
-				}
+	for _, d := range diagnoses() {
+		for _, text := range []string{d.meaning, d.remedy} {
+			require.NotEmpty(t, text, d.reason)
+			require.True(t, strings.HasSuffix(text, ".") || strings.HasSuffix(text, ")."), text)
+			require.NotContains(t, text, "\n")
+			for _, name := range placeholder.FindAllString(text, -1) {
+				require.Contains(t, []string{"{mount}", "{key}", "{role}", "{register}", "{clock}"}, name)
 			}
-			require.NotRegexp(t, placeholder, adviceOn(t, d.reason))
 		}
+		require.NotRegexp(t, placeholder, adviceOn(t, d.reason))
 	}
 }
 

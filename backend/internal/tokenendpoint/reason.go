@@ -5,187 +5,187 @@ import (
 	"strings"
 )
 
-// Reason is why a call failed, as specific as the provider's answer allows. Its Kind and whether the
-// key was rejected follow from it.
+// Reason is why a call failed, as far as the answer tells. Its Kind and whether the key was
+// rejected follow from it.
 type Reason string
 
 // The provider rejected the key itself.
 const (
-	// UnknownKey: no public key with the assertion's kid is registered.
+	// No public key with the assertion's kid is registered.
 	UnknownKey Reason = "unknown_key"
-	// UnusableKeys: what is registered cannot be used as a key, or the JWKS URL cannot be fetched.
+	// What is registered cannot be used as a key, or the JWKS URL cannot be fetched.
 	UnusableKeys Reason = "unusable_keys"
-	// InvalidSignature: the signature does not verify with the registered key.
+	// The signature does not verify with the registered key.
 	InvalidSignature Reason = "invalid_signature"
-	// ClientRejected: a bare invalid_client (RFC 6749 §5.2). The key may be the cause.
+	// A bare invalid_client (RFC 6749 §5.2). The key may be the cause.
 	ClientRejected Reason = "client_rejected"
 )
 
 // The provider rejected the client.
 const (
-	// WrongAlgorithm: the client is pinned to another signature algorithm.
+	// The client is pinned to another signature algorithm.
 	WrongAlgorithm Reason = "wrong_algorithm"
-	// SecretClient: the client authenticates with a secret.
+	// The client authenticates with a secret.
 	SecretClient Reason = "secret_client"
-	// UnknownClient: the client does not exist or is disabled.
+	// The client does not exist or is disabled.
 	UnknownClient Reason = "unknown_client"
-	// ClientIDMismatch: client_id is not the assertion's subject.
+	// client_id is not the assertion's subject.
 	ClientIDMismatch Reason = "client_id_mismatch"
-	// NoServiceAccount: the client credentials grant is not enabled for the client.
+	// The client credentials grant is not enabled for the client.
 	NoServiceAccount Reason = "no_service_account"
-	// PublicClient: a public client cannot use the grant.
+	// A public client cannot use the grant.
 	PublicClient Reason = "public_client"
-	// BearerOnlyClient: a bearer-only client cannot use the grant.
+	// A bearer-only client cannot use the grant.
 	BearerOnlyClient Reason = "bearer_only_client"
-	// ServiceAccountMissing: the client's service account was deleted.
+	// The client's service account was deleted.
 	ServiceAccountMissing Reason = "service_account_missing"
-	// ServiceAccountDisabled: the client's service account is disabled.
+	// The client's service account is disabled.
 	ServiceAccountDisabled Reason = "service_account_disabled"
-	// ClientSetupIncomplete: the provider's setup of the client's authentication is incomplete.
+	// The provider's setup of the client's authentication is incomplete.
 	ClientSetupIncomplete Reason = "client_setup_incomplete"
-	// ClientCheckFailed: the provider failed while it authenticated the client.
+	// The provider failed while it authenticated the client.
 	ClientCheckFailed Reason = "client_check_failed"
-	// InvalidClient: invalid_client for a cause that none of the above describes.
+	// invalid_client for a cause that none of the above describes.
 	InvalidClient Reason = "invalid_client"
-	// UnauthorizedClient: unauthorized_client (RFC 6749 §5.2).
+	// unauthorized_client (RFC 6749 §5.2).
 	UnauthorizedClient Reason = "unauthorized_client"
-	// UnsupportedGrantType: unsupported_grant_type (RFC 6749 §5.2).
+	// unsupported_grant_type (RFC 6749 §5.2).
 	UnsupportedGrantType Reason = "unsupported_grant_type"
-	// DPoPRequired: the client's tokens are sender-constrained (RFC 9449).
+	// The client's tokens are sender-constrained (RFC 9449).
 	DPoPRequired Reason = "dpop_required"
 )
 
 // The provider rejected the assertion.
 const (
-	// WrongAudience: aud is not what the provider expects.
+	// aud is not what the provider expects.
 	WrongAudience Reason = "wrong_audience"
-	// MultipleAudiences: more than one aud arrived.
+	// More than one aud arrived.
 	MultipleAudiences Reason = "multiple_audiences"
-	// IssuedInFuture: iat is ahead of the provider's clock.
+	// iat is ahead of the provider's clock.
 	IssuedInFuture Reason = "issued_in_future"
-	// IssuedTooLongAgo: iat is too far behind the provider's clock.
+	// iat is too far behind the provider's clock.
 	IssuedTooLongAgo Reason = "issued_too_long_ago"
-	// NotActive: the assertion has expired or is not valid yet.
+	// The assertion has expired or is not valid yet.
 	NotActive Reason = "not_active"
-	// Replayed: the jti was used before, which proves that the signature is valid.
+	// The jti was used before, which proves that the signature is valid.
 	Replayed Reason = "replayed"
-	// IssuedAtMissing: no iat arrived.
+	// No iat arrived.
 	IssuedAtMissing Reason = "issued_at_missing"
-	// ClaimMissing: another required claim did not arrive.
+	// Another required claim did not arrive.
 	ClaimMissing Reason = "claim_missing"
-	// AssertionMissing: client_assertion or client_assertion_type did not arrive as sent.
+	// client_assertion or client_assertion_type did not arrive as sent.
 	AssertionMissing Reason = "assertion_missing"
 )
 
 // The provider rejected the request.
 const (
-	// DuplicateParameter: a form parameter was sent twice.
+	// A form parameter was sent twice.
 	DuplicateParameter Reason = "duplicate_parameter"
-	// InvalidScope: invalid_scope (RFC 6749 §5.2).
+	// invalid_scope (RFC 6749 §5.2).
 	InvalidScope Reason = "invalid_scope"
-	// InvalidTarget: invalid_target (RFC 8707 §2).
+	// invalid_target (RFC 8707 §2).
 	InvalidTarget Reason = "invalid_target"
-	// InvalidRequest: invalid_request (RFC 6749 §5.2).
+	// invalid_request (RFC 6749 §5.2).
 	InvalidRequest Reason = "invalid_request"
-	// ForeignToken: the token to revoke was issued to another client.
+	// The token to revoke was issued to another client.
 	ForeignToken Reason = "foreign_token"
-	// OtherIssuer: the discovery document is another issuer's (RFC 8414 §3.3).
+	// The discovery document is another issuer's (RFC 8414 §3.3).
 	OtherIssuer Reason = "other_issuer"
-	// NoSuchIssuer: HTTP 404 for the discovery document.
+	// HTTP 404 for the discovery document.
 	NoSuchIssuer Reason = "no_such_issuer"
-	// NoSuchEndpoint: HTTP 404.
+	// HTTP 404.
 	NoSuchEndpoint Reason = "no_such_endpoint"
-	// Unauthorized: HTTP 401 without an OAuth error.
+	// HTTP 401 without an OAuth error.
 	Unauthorized Reason = "unauthorized"
-	// Forbidden: HTTP 403.
+	// HTTP 403.
 	Forbidden Reason = "forbidden"
-	// MethodNotAllowed: HTTP 405.
+	// HTTP 405.
 	MethodNotAllowed Reason = "method_not_allowed"
-	// ProxyUnauthorized: HTTP 407 in place of the provider's answer.
+	// HTTP 407 in place of the provider's answer.
 	ProxyUnauthorized Reason = "proxy_unauthorized"
-	// RequestTooLarge: HTTP 413.
+	// HTTP 413.
 	RequestTooLarge Reason = "request_too_large"
-	// ClientError: any other 4xx.
+	// Any other 4xx.
 	ClientError Reason = "client_error"
 )
 
 // The guard rejected the URL. Nothing was sent.
 const (
-	// HostNotListed: listing the host in allowed_hosts would allow it.
+	// Listing the host in allowed_hosts would allow it.
 	HostNotListed Reason = "host_not_listed"
-	// URLNotAllowed: the URL, host or address is never allowed.
+	// The URL, host or address is never allowed.
 	URLNotAllowed Reason = "url_not_allowed"
 )
 
 // The provider is unavailable.
 const (
-	// NoSuchHost: the host name does not exist.
+	// The host name does not exist.
 	NoSuchHost Reason = "no_such_host"
-	// ResolutionFailed: the host name could not be resolved.
+	// The host name could not be resolved.
 	ResolutionFailed Reason = "resolution_failed"
-	// ConnectionRefused: nothing listens at the port.
+	// Nothing listens at the port.
 	ConnectionRefused Reason = "connection_refused"
-	// Unreachable: no route to the host.
+	// No route to the host.
 	Unreachable Reason = "unreachable"
-	// ConnectionClosed: the connection ended before an answer.
+	// The connection ended before an answer.
 	ConnectionClosed Reason = "connection_closed"
-	// AnswerTruncated: the connection ended within the answer.
+	// The connection ended within the answer.
 	AnswerTruncated Reason = "answer_truncated"
-	// UnknownAuthority: the certificate is signed by an unknown authority.
+	// The certificate is signed by an unknown authority.
 	UnknownAuthority Reason = "unknown_authority"
-	// WrongHostName: the certificate is for another host name.
+	// The certificate is for another host name.
 	WrongHostName Reason = "wrong_host_name"
-	// CertificateExpired: the certificate is outside its validity period.
+	// The certificate is outside its validity period.
 	CertificateExpired Reason = "certificate_expired"
-	// InvalidCertificate: the certificate or its chain is invalid otherwise.
+	// The certificate or its chain is invalid otherwise.
 	InvalidCertificate Reason = "invalid_certificate"
-	// PlainHTTP: the port does not speak TLS.
+	// The port does not speak TLS.
 	PlainHTTP Reason = "plain_http"
-	// HandshakeFailed: the TLS handshake failed otherwise.
+	// The TLS handshake failed otherwise.
 	HandshakeFailed Reason = "handshake_failed"
-	// ProxyAuthentication: the proxy answered CONNECT with HTTP 407.
+	// The proxy answered CONNECT with HTTP 407.
 	ProxyAuthentication Reason = "proxy_authentication"
-	// ProxyRejected: the proxy answered CONNECT with another error.
+	// The proxy answered CONNECT with another error.
 	ProxyRejected Reason = "proxy_rejected"
-	// NetworkFailure: any other failure of the connection.
+	// Any other failure of the connection.
 	NetworkFailure Reason = "network_failure"
-	// RequestTimeout: HTTP 408.
+	// HTTP 408.
 	RequestTimeout Reason = "request_timeout"
-	// RateLimited: HTTP 429.
+	// HTTP 429.
 	RateLimited Reason = "rate_limited"
-	// InternalServerError: HTTP 500.
+	// HTTP 500.
 	InternalServerError Reason = "internal_server_error"
-	// BadGateway: HTTP 502.
+	// HTTP 502.
 	BadGateway Reason = "bad_gateway"
-	// ServiceUnavailable: HTTP 503.
+	// HTTP 503.
 	ServiceUnavailable Reason = "service_unavailable"
-	// GatewayTimeout: HTTP 504.
+	// HTTP 504.
 	GatewayTimeout Reason = "gateway_timeout"
-	// ServerError: any other 5xx.
+	// Any other 5xx.
 	ServerError Reason = "server_error"
 )
 
 // The answer cannot be used.
 const (
-	// Redirected: the answer is a redirect, which is never followed.
+	// The answer is a redirect, which is never followed.
 	Redirected Reason = "redirected"
-	// NotJSON: the answer is not JSON by its media type.
+	// The answer is not JSON by its media type.
 	NotJSON Reason = "not_json"
-	// AnswerTooLarge: the answer is larger than maxAnswer.
+	// The answer is larger than maxAnswer.
 	AnswerTooLarge Reason = "answer_too_large"
-	// InvalidAnswer: the answer violates OAuth 2.0 or OpenID Connect.
+	// The answer violates OAuth 2.0 or OpenID Connect.
 	InvalidAnswer Reason = "invalid_answer"
-	// TokenExpired: the token has already expired by this machine's clock.
+	// The token has already expired by this machine's clock.
 	TokenExpired Reason = "token_expired"
 )
 
 // There was no complete answer.
 const (
-	// Timeout: the time ran out.
+	// The time ran out.
 	Timeout Reason = "timeout"
-	// NoConnection: the time ran out before there was a connection.
+	// The time ran out before there was a connection.
 	NoConnection Reason = "no_connection"
-	// Canceled: the caller canceled the request.
+	// The caller canceled the request.
 	Canceled Reason = "canceled"
 )
 
@@ -194,9 +194,9 @@ func (r Reason) Kind() Kind {
 	switch r {
 	case HostNotListed, URLNotAllowed:
 		return KindBlocked
-	case NoSuchHost, ResolutionFailed, ConnectionRefused, Unreachable, ConnectionClosed, AnswerTruncated,
-		UnknownAuthority, WrongHostName, CertificateExpired, InvalidCertificate, PlainHTTP,
-		HandshakeFailed, ProxyAuthentication, ProxyRejected, NetworkFailure,
+	case NoSuchHost, ResolutionFailed, ConnectionRefused, Unreachable, ConnectionClosed,
+		AnswerTruncated, UnknownAuthority, WrongHostName, CertificateExpired, InvalidCertificate,
+		PlainHTTP, HandshakeFailed, ProxyAuthentication, ProxyRejected, NetworkFailure,
 		RequestTimeout, RateLimited, InternalServerError, BadGateway, ServiceUnavailable,
 		GatewayTimeout, ServerError:
 		return KindUnavailable
@@ -211,8 +211,8 @@ func (r Reason) Kind() Kind {
 	}
 }
 
-// KeyRejected reports whether the provider rejected the signing key and nothing but the key, so that
-// another version may be accepted.
+// KeyRejected reports whether the provider rejected the key and nothing else: it may accept another
+// version.
 func (r Reason) KeyRejected() bool {
 	switch r {
 	case UnknownKey, UnusableKeys, InvalidSignature, ClientRejected:
@@ -304,37 +304,29 @@ func reasonOfCode(code string) Reason {
 }
 
 func reasonOfStatus(op Operation, status int) Reason {
-	switch status {
-	case http.StatusUnauthorized:
-		return Unauthorized
-	case http.StatusForbidden:
-		return Forbidden
-	case http.StatusNotFound:
-		if op == OpDiscovery {
-			return NoSuchIssuer
-		}
-		return NoSuchEndpoint
-	case http.StatusMethodNotAllowed:
-		return MethodNotAllowed
-	case http.StatusProxyAuthRequired:
-		return ProxyUnauthorized
-	case http.StatusRequestTimeout:
-		return RequestTimeout
-	case http.StatusRequestEntityTooLarge:
-		return RequestTooLarge
-	case http.StatusTooManyRequests:
-		return RateLimited
-	case http.StatusInternalServerError:
-		return InternalServerError
-	case http.StatusBadGateway:
-		return BadGateway
-	case http.StatusServiceUnavailable:
-		return ServiceUnavailable
-	case http.StatusGatewayTimeout:
-		return GatewayTimeout
+	if op == OpDiscovery && status == http.StatusNotFound {
+		return NoSuchIssuer
 	}
-	if status >= 500 {
+	reason, known := map[int]Reason{
+		http.StatusUnauthorized:          Unauthorized,
+		http.StatusForbidden:             Forbidden,
+		http.StatusNotFound:              NoSuchEndpoint,
+		http.StatusMethodNotAllowed:      MethodNotAllowed,
+		http.StatusProxyAuthRequired:     ProxyUnauthorized,
+		http.StatusRequestTimeout:        RequestTimeout,
+		http.StatusRequestEntityTooLarge: RequestTooLarge,
+		http.StatusTooManyRequests:       RateLimited,
+		http.StatusInternalServerError:   InternalServerError,
+		http.StatusBadGateway:            BadGateway,
+		http.StatusServiceUnavailable:    ServiceUnavailable,
+		http.StatusGatewayTimeout:        GatewayTimeout,
+	}[status]
+	switch {
+	case known:
+		return reason
+	case status >= 500:
 		return ServerError
+	default:
+		return ClientError
 	}
-	return ClientError
 }
