@@ -49,6 +49,10 @@ test: ## Run all checks: fmt-check, vet, lint, unit, integration
 fmt: ## Format the code
 	@$(TOOL) golangci-lint fmt
 
+.PHONY: docs
+docs: ## Regenerate the generated parts of docs/ (make unit fails while they are stale)
+	@go test ./backend -run '^TestDocs_' -args -update-docs
+
 .PHONY: fmt-check
 fmt-check: ## Fail if code is not formatted
 	@$(TOOL) golangci-lint fmt --diff

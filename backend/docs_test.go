@@ -1,0 +1,376 @@
+package backend
+
+import (
+	"bytes"
+	"cmp"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+)
+
+// make docs sets it.
+var updateDocs = flag.Bool("update-docs", false, "rewrite the generated parts of docs/")
+
+// generated is what stands between two markers in a page: <!-- generated: NAME --> and <!-- end -->.
+var generated = regexp.MustCompile(`(?s)(<!-- generated: ([^>]+) -->\n).*?(<!-- end -->)`)
+
+func TestDocs_MatchSchemasAndDiagnoses(t *testing.T) {
+	t.Parallel()
+	blocks := pathBlocks(t)
+	maps.Copy(blocks, diagnosisBlocks())
+	for _, page := range []string{"paths.md", "troubleshooting.md"} {
+		file := filepath.Join("..", "docs", page)
+		old, err := os.ReadFile(file)
+		require.NoError(t, err)
+		text := generated.ReplaceAllFunc(old, func(match []byte) []byte {
+			parts := generated.FindSubmatch(match)
+			name := string(parts[2])
+			require.Contains(t, blocks, name, "%s: nothing of this name is generated", page)
+			block := blocks[name]
+			blocks[name] = "used"
+			return slices.Concat(parts[1], []byte(block), parts[3])
+		})
+		if *updateDocs {
+			require.NoError(t, os.WriteFile(file, text, 0o600))
+			continue
+		}
+		require.True(t, bytes.Equal(old, text), "docs/%s is stale: run make docs", page)
+	}
+	for name, block := range blocks {
+		require.Equal(t, "used", block, "no page has the generated part %q", name)
+	}
+}
+
+// pathBlocks returns, by path such as keys/:name, the path's operations, parameters and response.
+func pathBlocks(t *testing.T) map[string]string {
+	t.Helper()
+	m := newMount(t)
+	lists, blocks := map[string]string{}, map[string]string{}
+	for _, path := range m.paths() {
+		shown := shownPath(path)
+		if list, ok := path.Operations[logical.ListOperation].(*framework.PathOperation); ok {
+			lists[shown+"/:name"] = operationRow("LIST", shown, list)
+			continue
+		}
+		blocks[shown] = "| Method | Path | |\n|---|---|---|\n" + lists[shown] + describePath(path)
+	}
+	return blocks
+}
+
+func operationRow(method, path string, operation *framework.PathOperation) string {
+	return fmt.Sprintf("| `%s` | `%s` | %s |\n", method, path, operation.Summary)
+}
+
+// shownPath returns a path as the docs write it: keys/:name for keys/(?P<name>[^/]+).
+func shownPath(path *framework.Path) string {
+	shown := regexp.MustCompile(`\(\?P<(\w+)>[^)]*\)`).ReplaceAllString(path.Pattern, ":$1")
+	return strings.TrimSuffix(shown, "/?$")
+}
+
+func describePath(path *framework.Path) string {
+	var b strings.Builder
+	fields := map[string]*framework.FieldSchema{}
+	var response map[string]*framework.FieldSchema
+	for _, o := range []struct {
+		operation logical.Operation
+		method    string
+	}{
+		{logical.UpdateOperation, "POST"},
+		{logical.PatchOperation, "PATCH"},
+		{logical.ReadOperation, "GET"},
+		{logical.HeaderOperation, "HEAD"},
+		{logical.DeleteOperation, "DELETE"},
+	} {
+		operation, _ := path.Operations[o.operation].(*framework.PathOperation)
+		if operation == nil {
+			continue
+		}
+		b.WriteString(operationRow(o.method, shownPath(path), operation))
+		for _, name := range allowedFields(path, o.operation) {
+			if schema := path.Fields[name]; schema != nil {
+				fields[name] = schema
+			}
+		}
+		if declared := operation.Responses[200]; len(declared) > 0 {
+			response = declared[0].Fields
+		}
+	}
+	if len(fields) > 0 {
+		b.WriteString("\n**Parameters**\n\n")
+		writeFields(&b, fields, true)
+	}
+	if computed := without(response, fields); len(computed) > 0 {
+		switch {
+		case len(fields) > 0 && len(computed) < len(response):
+			b.WriteString("\n**Response**: the parameters, and\n\n")
+		default:
+			b.WriteString("\n**Response**\n\n")
+		}
+		writeFields(&b, computed, false)
+	}
+	return b.String()
+}
+
+func without(fields, others map[string]*framework.FieldSchema) map[string]*framework.FieldSchema {
+	rest := maps.Clone(fields)
+	for name := range others {
+		delete(rest, name)
+	}
+	return rest
+}
+
+// writeFields writes a list in the form of HashiCorp's API documentation.
+func writeFields(b *strings.Builder, fields map[string]*framework.FieldSchema, parameters bool) {
+	for _, name := range slices.SortedFunc(maps.Keys(fields), inDeclaredOrder) {
+		schema := fields[name]
+		description, standard, hasDefault := strings.Cut(schema.Description, " Default: ")
+		kind := typeName(schema.Type)
+		switch {
+		case parameters && schema.Required:
+			kind += ": <required>"
+		case parameters && hasDefault:
+			kind += ": " + strings.TrimSuffix(standard, ".")
+		case parameters:
+			kind += ": " + zeroValue(schema.Type)
+		}
+		fmt.Fprintf(b, "- `%s` `(%s)` – %s\n", name, kind, quoteNames(description))
+	}
+}
+
+// quoteNames puts names of fields and paths, and what is written to them, into backquotes.
+func quoteNames(text string) string {
+	name := regexp.MustCompile("`[^`]*`|[a-z]+(?:_[a-z0-9]+)+(?:=\\w+)?|[a-z]+=\\w+")
+	return name.ReplaceAllStringFunc(text, func(match string) string {
+		return "`" + strings.Trim(match, "`") + "`"
+	})
+}
+
+// inDeclaredOrder orders fields as their entries declare them, which is by importance, and then
+// others by name.
+func inDeclaredOrder(a, b string) int {
+	var names []string
+	for _, f := range configFields() {
+		names = append(names, f.name)
+	}
+	for _, f := range keyFields() {
+		names = append(names, f.name)
+	}
+	for _, f := range roleFields() {
+		names = append(names, f.name)
+	}
+	rank := func(name string) int {
+		if at := slices.Index(names, name); at >= 0 {
+			return at
+		}
+		return len(names)
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a, b))
+}
+
+func typeName(kind framework.FieldType) string {
+	switch kind {
+	case framework.TypeString:
+		return "string"
+	case framework.TypeBool:
+		return "bool"
+	case framework.TypeInt, framework.TypeInt64:
+		return "int"
+	case framework.TypeDurationSecond:
+		return "duration"
+	case framework.TypeCommaStringSlice, framework.TypeStringSlice:
+		return "list"
+	case framework.TypeMap:
+		return "map"
+	}
+	return "unknown"
+}
+
+func zeroValue(kind framework.FieldType) string {
+	switch typeName(kind) {
+	case "string":
+		return `""`
+	case "bool":
+		return "false"
+	case "list":
+		return "[]"
+	default:
+		return "0"
+	}
+}
+
+// troubleshootingSections names the sections of docs/troubleshooting.md by their first reason.
+var troubleshootingSections = []struct {
+	name  string
+	first tokenendpoint.Reason
+}{
+	{"the key is rejected", tokenendpoint.UnknownKey},
+	{"the client is rejected", tokenendpoint.UnknownClient},
+	{"the assertion is rejected", tokenendpoint.WrongAudience},
+	{"the request is rejected", tokenendpoint.InvalidScope},
+	{"before anything is sent", tokenendpoint.HostNotListed},
+	{"no connection", tokenendpoint.NoSuchHost},
+	{"the answer cannot be used", tokenendpoint.OtherIssuer},
+	{"only an HTTP status", tokenendpoint.Unauthorized},
+}
+
+// shownWords is what an error shows of a reason.
+var shownWords = map[tokenendpoint.Reason]string{
+	tokenendpoint.UnknownKey:             "Unable to load public key",
+	tokenendpoint.UnusableKeys:           "Error when loading public keys",
+	tokenendpoint.InvalidSignature:       "Signature on JWT token failed validation",
+	tokenendpoint.WrongAlgorithm:         "Invalid signature algorithm",
+	tokenendpoint.UnknownClient:          "Invalid client or Invalid client credentials",
+	tokenendpoint.SecretClient:           "unauthorized_client",
+	tokenendpoint.ClientRejected:         "invalid_client",
+	tokenendpoint.InvalidClient:          "invalid_client",
+	tokenendpoint.ClientIDMismatch:       "client_id parameter does not match",
+	tokenendpoint.NoServiceAccount:       "Client not enabled to retrieve service account",
+	tokenendpoint.PublicClient:           "Public client",
+	tokenendpoint.BearerOnlyClient:       "Bearer-only",
+	tokenendpoint.ServiceAccountMissing:  "associated service account for the client does not exist",
+	tokenendpoint.ServiceAccountDisabled: "' disabled",
+	tokenendpoint.UnauthorizedClient:     "unauthorized_client",
+	tokenendpoint.UnsupportedGrantType:   "unsupported_grant_type",
+	tokenendpoint.ClientSetupIncomplete:  "Client credentials setup required",
+	tokenendpoint.ClientCheckFailed:      "Unexpected error",
+	tokenendpoint.DPoPRequired:           "invalid_dpop_proof",
+	tokenendpoint.WrongAudience:          "Invalid token audience",
+	tokenendpoint.MultipleAudiences:      "Multiple audiences not allowed",
+	tokenendpoint.IssuedInFuture:         "Token was issued in the future",
+	tokenendpoint.IssuedTooLongAgo:       "Token was issued too far in the past",
+	tokenendpoint.NotActive:              "Token is not active",
+	tokenendpoint.Replayed:               "Token reuse detected",
+	tokenendpoint.IssuedAtMissing:        "Token expiration is too far in the future",
+	tokenendpoint.ClaimMissing:           "claim is required",
+	tokenendpoint.AssertionMissing:       "client_assertion",
+	tokenendpoint.InvalidScope:           "invalid_scope",
+	tokenendpoint.InvalidTarget:          "invalid_target",
+	tokenendpoint.InvalidRequest:         "invalid_request",
+	tokenendpoint.DuplicateParameter:     "duplicated parameter",
+	tokenendpoint.ForeignToken:           "Unmatching clients",
+	tokenendpoint.HostNotListed:          "listed in allowed_hosts",
+	tokenendpoint.URLNotAllowed:          "which is never allowed",
+	tokenendpoint.NoSuchHost:             "the host name does not exist",
+	tokenendpoint.ResolutionFailed:       "the host name could not be resolved",
+	tokenendpoint.ConnectionRefused:      "connection refused",
+	tokenendpoint.Unreachable:            "no route to the host",
+	tokenendpoint.ConnectionClosed:       "the connection was closed before an answer",
+	tokenendpoint.AnswerTruncated:        "the answer was cut off",
+	tokenendpoint.Timeout:                "no complete answer",
+	tokenendpoint.NoConnection:           "no connection was made",
+	tokenendpoint.UnknownAuthority:       "the certificate is signed by an unknown authority",
+	tokenendpoint.WrongHostName:          "the certificate is for another host name",
+	tokenendpoint.CertificateExpired:     "the certificate has expired or is not valid yet",
+	tokenendpoint.InvalidCertificate:     "the certificate is not valid",
+	tokenendpoint.PlainHTTP:              "the server speaks plain HTTP at this port, not TLS",
+	tokenendpoint.HandshakeFailed:        "the TLS handshake failed",
+	tokenendpoint.NetworkFailure:         "the connection failed, or its other end does not speak HTTP",
+	tokenendpoint.ProxyAuthentication:    "the proxy requires authentication (HTTP 407)",
+	tokenendpoint.ProxyRejected:          "the proxy rejected the connection",
+	tokenendpoint.OtherIssuer:            "the discovery document is another issuer's",
+	tokenendpoint.Redirected:             "redirects are not followed",
+	tokenendpoint.NotJSON:                "the answer is not JSON",
+	tokenendpoint.AnswerTooLarge:         "the answer is larger than 1 MiB",
+	tokenendpoint.TokenExpired:           "the token has already expired",
+	tokenendpoint.InvalidAnswer:          "is missing",
+	tokenendpoint.Unauthorized:           "401", tokenendpoint.Forbidden: "403", tokenendpoint.NoSuchIssuer: "404",
+	tokenendpoint.NoSuchEndpoint: "404", tokenendpoint.MethodNotAllowed: "405", tokenendpoint.ProxyUnauthorized: "407",
+	tokenendpoint.RequestTimeout: "408", tokenendpoint.RequestTooLarge: "413", tokenendpoint.RateLimited: "429",
+	tokenendpoint.InternalServerError: "500", tokenendpoint.BadGateway: "502", tokenendpoint.ServiceUnavailable: "503",
+	tokenendpoint.GatewayTimeout: "504",
+}
+
+// diagnosisBlocks returns the tables of docs/troubleshooting.md by section. Rows that follow each
+// other with one meaning and remedy are one.
+func diagnosisBlocks() map[string]string {
+	names := strings.NewReplacer("{mount}", "bcgov-jwt/", "{key}", "<key>", "{role}", "<role>", " ({clock})", "",
+		"{register}", "Paste `public_key` into the portal (with `registration=jwks`, register the JWKS URL)", "|", `\|`)
+	blocks := map[string]string{}
+	var section, seen, remedy string
+	var rows []diagnosis
+	flush := func() {
+		if len(rows) == 0 {
+			return
+		}
+		shown := names.Replace(rows[0].remedy)
+		if shown == remedy {
+			shown = "As above"
+		} else {
+			remedy = shown
+		}
+		blocks[section] += fmt.Sprintf("| %s | %s | %s |\n", seen, names.Replace(rows[0].meaning), shown)
+	}
+	for _, row := range diagnoses() {
+		for _, s := range troubleshootingSections {
+			if s.first == row.reason {
+				flush()
+				rows, section, remedy = nil, s.name, ""
+				blocks[section] = "| The error contains | Meaning | What to do |\n|---|---|---|\n"
+			}
+		}
+		shown := "`" + shownWords[row.reason] + "`"
+		if len(rows) > 0 && rows[0].meaning == row.meaning && rows[0].remedy == row.remedy {
+			if !strings.Contains(seen, shown) {
+				seen += ", " + shown
+			}
+			continue
+		}
+		flush()
+		rows, seen = []diagnosis{row}, shown
+	}
+	flush()
+	return blocks
+}
+
+// A message in the docs that the code does not have would never be found by who searches for it.
+func TestDocs_ShowWordsThatTheCodeHas(t *testing.T) {
+	t.Parallel()
+	source := literals(t, "internal/tokenendpoint") + literals(t, "internal/netguard")
+	for _, row := range diagnoses() {
+		words := shownWords[row.reason]
+		require.NotEmpty(t, words, row.reason)
+		if _, err := strconv.Atoi(words); err != nil {
+			require.Contains(t, source, words)
+		}
+	}
+}
+
+// literals returns the string literals of a package's production code, joined.
+func literals(t *testing.T, dir string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	require.NoError(t, err)
+	var b strings.Builder
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		require.NoError(t, err)
+		ast.Inspect(file, func(node ast.Node) bool {
+			if literal, ok := node.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+				text, err := strconv.Unquote(literal.Value)
+				require.NoError(t, err)
+				b.WriteString(text + "\n")
+			}
+			return true
+		})
+	}
+	return b.String()
+}
