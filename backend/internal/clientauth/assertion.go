@@ -1,4 +1,5 @@
-// Package clientauth authenticates an OAuth client with a signed JWT (private_key_jwt: RFC 7521 §4.2, RFC 7523 §2.2).
+// Package clientauth authenticates an OAuth client with a signed JWT (private_key_jwt: RFC 7521
+// §4.2, RFC 7523 §2.2).
 package clientauth
 
 import (
@@ -12,22 +13,22 @@ import (
 // AssertionType is the client_assertion_type of a JWT assertion (RFC 7523 §2.2).
 const AssertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-// Signer makes a compact JWS of a JWT's claims (RFC 7515 §7.1).
+// Signer signs a JWT's claims as a compact JWS (RFC 7515 §7.1).
 type Signer interface {
 	Sign(payload []byte) (string, error)
 }
 
-// Assertion is a signed statement by which a client proves who it is, once. It prints as [assertion].
+// Assertion is a signed JWT that authenticates a client once. It prints as [assertion].
 type Assertion struct {
 	compact string
-	// JTI is the assertion's id. A provider accepts each id once.
+	// JTI is the assertion's id, which a provider accepts once.
 	JTI string
 	// ExpiresAt is the assertion's exp.
 	ExpiresAt time.Time
 }
 
-// claims are the ones of RFC 7523 §3. A single aud as a string, not a list: Keycloak refuses more than one, and rfc7523bis
-// asks for the issuer as its sole value.
+// claims holds the claims of RFC 7523 §3. The aud is a string, not a list: Keycloak rejects more
+// than one, and rfc7523bis requires the issuer as its sole value.
 type claims struct {
 	Issuer   string `json:"iss"`
 	Subject  string `json:"sub"`
@@ -37,9 +38,11 @@ type claims struct {
 	ID       string `json:"jti"`
 }
 
-// NewAssertion signs an assertion for a client, issued now and good for ttl. Sign a new one for each attempt: providers
-// accept each jti once (RFC 7523 §3, item 7).
-func NewAssertion(signer Signer, clientID, audience string, now time.Time, ttl time.Duration) (*Assertion, error) {
+// NewAssertion signs an assertion for a client, issued now and valid for ttl. Sign a new one for
+// each attempt: providers accept each jti once (RFC 7523 §3, item 7).
+func NewAssertion(
+	signer Signer, clientID, audience string, now time.Time, ttl time.Duration,
+) (*Assertion, error) {
 	expiresAt := now.Truncate(time.Second).Add(ttl)
 	jti := rand.Text()
 	payload, err := json.Marshal(claims{
@@ -60,7 +63,7 @@ func NewAssertion(signer Signer, clientID, audience string, now time.Time, ttl t
 	return &Assertion{compact: compact, JTI: jti, ExpiresAt: expiresAt}, nil
 }
 
-// Compact is the assertion itself, as the client_assertion parameter takes it. It is a secret.
+// Compact returns the assertion as the client_assertion parameter carries it. It is a secret.
 func (a *Assertion) Compact() string { return a.compact }
 
 // Format prints nothing of an assertion, whatever the verb.

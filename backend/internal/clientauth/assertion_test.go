@@ -17,7 +17,10 @@ func issuedAt() time.Time { return time.Date(2026, 5, 1, 12, 0, 0, 999_000_000, 
 
 func newVersion(t testing.TB, keyType keyring.Type) *keyring.Version {
 	t.Helper()
-	key, err := keyring.New("myapi", keyType, keyring.Settings{CommonName: "myapi", Algorithm: keyType.DefaultAlgorithm(), SendKeyID: true}, issuedAt())
+	settings := keyring.Settings{
+		CommonName: "myapi", Algorithm: keyType.DefaultAlgorithm(), SendKeyID: true,
+	}
+	key, err := keyring.New("myapi", keyType, settings, issuedAt())
 	require.NoError(t, err)
 	return key.Active(issuedAt())
 }
@@ -31,10 +34,11 @@ func claimsOf(t *testing.T, compact string) map[string]any {
 	return claims
 }
 
-func TestAssertionHasTheClaimsOfRFC7523AndNoOthers(t *testing.T) {
+func TestAssertion_HasOnlyClaimsOfRFC7523(t *testing.T) {
 	t.Parallel()
-	version := newVersion(t, keyring.ED25519)
-	assertion, err := NewAssertion(version.Signer(), "gwa-client", "https://idp.example/realm", issuedAt(), 45*time.Second)
+	signer := newVersion(t, keyring.ED25519).Signer()
+	assertion, err := NewAssertion(
+		signer, "gwa-client", "https://idp.example/realm", issuedAt(), 45*time.Second)
 	require.NoError(t, err)
 
 	iat := issuedAt().Unix()
@@ -49,7 +53,7 @@ func TestAssertionHasTheClaimsOfRFC7523AndNoOthers(t *testing.T) {
 	require.Equal(t, iat+45, assertion.ExpiresAt.Unix())
 }
 
-func TestEachAssertionHasAnIDOfItsOwn(t *testing.T) {
+func TestAssertion_IDIsUnique(t *testing.T) {
 	t.Parallel()
 	version := newVersion(t, keyring.ED25519)
 	seen := map[string]bool{}
@@ -62,9 +66,10 @@ func TestEachAssertionHasAnIDOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestPrintingShowsNothingOfAnAssertion(t *testing.T) {
+func TestAssertion_PrintsRedacted(t *testing.T) {
 	t.Parallel()
-	assertion, err := NewAssertion(newVersion(t, keyring.ED25519).Signer(), "a", "b", issuedAt(), time.Minute)
+	signer := newVersion(t, keyring.ED25519).Signer()
+	assertion, err := NewAssertion(signer, "a", "b", issuedAt(), time.Minute)
 	require.NoError(t, err)
 	for _, value := range []any{assertion, *assertion} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
@@ -80,7 +85,7 @@ type brokenSigner struct{}
 
 func (brokenSigner) Sign([]byte) (string, error) { return "", errors.New("no entropy") }
 
-func TestSignersErrorIsPassedOn(t *testing.T) {
+func TestAssertion_SignerErrorIsReturned(t *testing.T) {
 	t.Parallel()
 	_, err := NewAssertion(brokenSigner{}, "a", "b", issuedAt(), time.Minute)
 	require.ErrorContains(t, err, "sign the assertion: no entropy")
