@@ -151,7 +151,7 @@ func TestAnImportIsRefused(t *testing.T) {
 		"another type":        {map[string]any{"private_key": private, "type": "rsa-4096"}, "type: the private key is ed25519, not rsa-4096"},
 		"no type":             {map[string]any{"private_key": private, "type": "aes256-gcm96"}, `type: "aes256-gcm96" is not a key type`},
 		"trailing text":       {map[string]any{"private_key": private + "garbage"}, "private_key: has more after the first PEM block"},
-		"trailing DER":        {map[string]any{"private_key": pemOf("PRIVATE KEY", append(slices.Clip(block.Bytes), 0))}, "private_key: has a PEM block whose contents"},
+		"trailing DER":        {map[string]any{"private_key": pemOf("PRIVATE KEY", append(slices.Clip(block.Bytes), 0))}, "private_key: has a PEM block that is not one DER value"},
 		"two keys":            {map[string]any{"private_key": private + other}, "private_key: has more after the first PEM block"},
 		"over 16 KiB":         {map[string]any{"private_key": private + strings.Repeat("\n", 16<<10)}, "private_key: is "},
 		"a key that is here":  {map[string]any{"private_key": here}, `private_key: this key is here already, as "imported"`},

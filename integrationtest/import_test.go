@@ -261,7 +261,7 @@ func TestBadImportsChangeNothing(t *testing.T) {
 		{"RSA with three primes", "new", fields("private_key", keys.threePrimes), "primes"},
 		{"RSA with e = 3", "new", fields("private_key", keys.exponent3), "public exponent 3"},
 		{"a curve that is not taken", "new", fields("private_key", keys.p224), "P-224"},
-		{"a curve that Go does not know", "new", fields("private_key", keys.secp256k1), "not taken"},
+		{"a curve that Go does not know", "new", fields("private_key", keys.secp256k1), "not supported"},
 		{"a key that cannot sign", "new", fields("private_key", keys.x25519), "is not a key that can sign"},
 		{"a private key after the certificate", "new", fields("private_key", keys.certificate+keys.fresh), "PEM block"},
 		{"trailing garbage", "new", fields("private_key", keys.fresh+"junk"), "has more after the first PEM block"},

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Certificates are for providers that want one in place of a bare public key; their end is not what retires a version.
+// Certificates are for providers that require one instead of a bare public key. Their expiry does
+// not retire a version.
 const (
 	certificateLife     = 10 * 365 * 24 * time.Hour
 	certificateBackdate = 5 * time.Minute // for a provider whose clock is behind
@@ -23,7 +24,7 @@ func selfSign(private crypto.Signer, commonName string, now time.Time) ([]byte, 
 		return nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber:          serial.Add(serial, big.NewInt(1)), // positive, as RFC 5280 §4.1.2.2 asks
+		SerialNumber:          serial.Add(serial, big.NewInt(1)), // positive (RFC 5280 §4.1.2.2)
 		Subject:               pkix.Name{CommonName: commonName},
 		NotBefore:             now.Add(-certificateBackdate),
 		NotAfter:              now.Add(certificateLife),
@@ -33,12 +34,12 @@ func selfSign(private crypto.Signer, commonName string, now time.Time) ([]byte, 
 	return x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 }
 
-// CertificatePEM is the version's self-signed certificate (RFC 7468 §5), final newline included.
+// CertificatePEM returns the version's self-signed certificate (RFC 7468 §5) with a final newline.
 func (v *Version) CertificatePEM() string {
 	return pemOf("CERTIFICATE", v.certificate)
 }
 
-// CertificateSHA256 is the certificate's fingerprint in lower-case hex.
+// CertificateSHA256 returns the certificate's fingerprint in lower-case hex.
 func (v *Version) CertificateSHA256() string {
 	digest := sha256.Sum256(v.certificate)
 	return hex.EncodeToString(digest[:])

@@ -17,10 +17,10 @@ import (
 // maxPrivateKeySize is far above what the largest accepted key needs, in any encoding.
 const maxPrivateKeySize = 16 << 10
 
-// errNotParsed tells what is no key at all from a key that is not taken.
+// errNotParsed distinguishes what is no key at all from a key that is not accepted.
 var errNotParsed = errors.New("it is damaged")
 
-// Material is a private key from outside, parsed and checked, on its way into a key.
+// Material is a private key to import, parsed and checked.
 type Material struct {
 	redacted
 
@@ -28,41 +28,43 @@ type Material struct {
 	keyType Type
 }
 
-// Type is the kind of key pair that the material is.
+// Type returns the type of the key pair.
 func (m *Material) Type() Type { return m.keyType }
 
-// KeyID is the kid that the material will have.
+// KeyID returns the kid that the imported version will have.
 func (m *Material) KeyID() (string, error) {
 	spki, err := spkiOf(m.private)
 	return keyIDOf(spki), err
 }
 
-// ParsePEM reads one unencrypted private key in PKCS#8 (RFC 5958), PKCS#1 (RFC 8017 appendix A.1.2) or SEC 1 (RFC 5915)
-// form. Its errors say what was found in place of it, and quote none of it.
+// ParsePEM parses one unencrypted private key in PKCS#8 (RFC 5958), PKCS#1 (RFC 8017 appendix
+// A.1.2) or SEC 1 (RFC 5915) form. Its errors say what the text is instead, and quote none of it.
 func ParsePEM(text string) (*Material, error) {
 	if len(text) > maxPrivateKeySize {
-		return nil, fmt.Errorf("is %d bytes long; the longest private key taken is %d", len(text), maxPrivateKeySize)
+		return nil, fmt.Errorf("is %d bytes long; the maximum is %d", len(text), maxPrivateKeySize)
 	}
 	block, rest := pem.Decode([]byte(text))
-	if block != nil && block.Type == "EC PARAMETERS" { // openssl ecparam writes the curve before the key
+	if block != nil && block.Type == "EC PARAMETERS" { // openssl ecparam writes it before the key
 		block, rest = pem.Decode(rest)
 	}
 	switch {
 	case block == nil:
-		return nil, errors.New("is not PEM: it must be one block, such as -----BEGIN PRIVATE KEY-----, with its line breaks")
+		return nil, errors.New("is not PEM: it must be one block, such as " +
+			"-----BEGIN PRIVATE KEY-----, with its line breaks")
 	case len(bytes.TrimSpace(rest)) > 0:
-		return nil, errors.New("has more after the first PEM block: it must be one private key alone")
+		return nil, errors.New("has more after the first PEM block: it must be one private key")
 	}
 	private, err := parseBlock(block)
 	if err != nil {
 		return nil, err
 	}
-	return check(private)
+	return newMaterial(private)
 }
 
 func parseBlock(block *pem.Block) (any, error) {
 	if block.Headers["DEK-Info"] != "" || block.Type == "ENCRYPTED PRIVATE KEY" {
-		return nil, errors.New("is encrypted: decrypt it first, with openssl pkey -in key.pem -out plain.pem")
+		return nil, errors.New("is encrypted: decrypt it first, " +
+			"with openssl pkey -in key.pem -out plain.pem")
 	}
 	var parse func([]byte) (any, error)
 	switch block.Type {
@@ -73,19 +75,21 @@ func parseBlock(block *pem.Block) (any, error) {
 	case "EC PRIVATE KEY":
 		parse = func(der []byte) (any, error) { return x509.ParseECPrivateKey(der) }
 	case "PUBLIC KEY", "RSA PUBLIC KEY":
-		return nil, errors.New("is a public key: the private key is needed")
+		return nil, errors.New("is a public key: the private key is required")
 	case "CERTIFICATE":
-		return nil, errors.New("is a certificate: the private key is needed")
+		return nil, errors.New("is a certificate: the private key is required")
 	default:
-		return nil, fmt.Errorf("is a PEM block of the type %.40q: a PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY is needed", block.Type)
+		return nil, fmt.Errorf("is a PEM block of type %.40q; accepted types are PRIVATE KEY, "+
+			"RSA PRIVATE KEY and EC PRIVATE KEY", block.Type)
 	}
 	if !oneDERValue(block.Bytes) {
-		return nil, fmt.Errorf("has a PEM block whose contents are not one DER value: %w", errNotParsed)
+		return nil, fmt.Errorf("has a PEM block that is not one DER value: %w", errNotParsed)
 	}
 	private, err := parse(block.Bytes)
 	if err != nil {
-		// The cause can tell of the key's contents.
-		return nil, fmt.Errorf("is not as a block of the type %s should be: %w, or a kind of key that is not taken (%s)", block.Type, errNotParsed, typeNames())
+		// The cause can reveal contents of the key.
+		return nil, fmt.Errorf("is not a valid %s block: %w, or its type is not supported "+
+			"(accepted types are %s)", block.Type, errNotParsed, typeNames())
 	}
 	return private, nil
 }
@@ -95,30 +99,30 @@ func oneDERValue(der []byte) bool {
 	return err == nil && len(rest) == 0
 }
 
-// ParsePKCS8 is ParsePEM for bare DER.
-func ParsePKCS8(der []byte) (*Material, error) {
+// parsePKCS8 is ParsePEM for PKCS#8 in DER.
+func parsePKCS8(der []byte) (*Material, error) {
 	private, err := parseBlock(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	if err != nil {
 		return nil, err
 	}
-	return check(private)
+	return newMaterial(private)
 }
 
-func check(private any) (*Material, error) {
+func newMaterial(private any) (*Material, error) {
 	switch key := private.(type) {
 	case *rsa.PrivateKey:
-		keyType, err := checkRSA(key)
+		keyType, err := rsaType(key)
 		return &Material{private: key, keyType: keyType}, err
 	case *ecdsa.PrivateKey:
-		keyType, err := checkCurve(key.Curve)
+		keyType, err := curveType(key.Curve)
 		return &Material{private: key, keyType: keyType}, err
 	case ed25519.PrivateKey:
 		return &Material{private: key, keyType: ED25519}, nil
 	}
-	return nil, fmt.Errorf("is not a key that can sign; the types taken are %s", typeNames())
+	return nil, fmt.Errorf("is not a key that can sign; accepted types are %s", typeNames())
 }
 
-func checkCurve(curve elliptic.Curve) (Type, error) {
+func curveType(curve elliptic.Curve) (Type, error) {
 	switch curve {
 	case elliptic.P256():
 		return ECDSAP256, nil
@@ -127,23 +131,26 @@ func checkCurve(curve elliptic.Curve) (Type, error) {
 	case elliptic.P521():
 		return ECDSAP521, nil
 	}
-	return "", fmt.Errorf("is on the curve %s; the curves taken are P-256, P-384 and P-521", curve.Params().Name)
+	return "", fmt.Errorf("is on the curve %s; accepted curves are P-256, P-384 and P-521",
+		curve.Params().Name)
 }
 
-func checkRSA(key *rsa.PrivateKey) (Type, error) {
+func rsaType(key *rsa.PrivateKey) (Type, error) {
 	if len(key.Primes) != 2 {
 		return "", fmt.Errorf("is an RSA key of %d primes; it must have two", len(key.Primes))
 	}
-	// An e below 65537 is weak (NIST SP 800-56B), and many libraries take none above 32 bits.
+	// An e below 65537 is weak (NIST SP 800-56B), and many libraries accept none above 32 bits.
 	if key.E < 65537 || int64(key.E) >= 1<<32 {
-		return "", fmt.Errorf("is an RSA key with the public exponent %d; it must be at least 65537 and below 2^32", key.E)
+		return "", fmt.Errorf("is an RSA key with the public exponent %d; "+
+			"it must be at least 65537 and below 2^32", key.E)
 	}
 	keyType := map[int]Type{2048: RSA2048, 3072: RSA3072, 4096: RSA4096}[key.N.BitLen()]
 	if keyType == "" {
-		return "", fmt.Errorf("is an RSA key of %d bits; the sizes taken are 2048, 3072 and 4096", key.N.BitLen())
+		return "", fmt.Errorf("is an RSA key of %d bits; accepted sizes are 2048, 3072 and 4096",
+			key.N.BitLen())
 	}
 	if err := key.Validate(); err != nil {
-		return "", errors.New("is an RSA key whose numbers do not fit together")
+		return "", errors.New("is an RSA key with inconsistent parameters")
 	}
 	return keyType, nil
 }

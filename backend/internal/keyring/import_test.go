@@ -38,7 +38,7 @@ func ecKey(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
 	return key
 }
 
-func TestImportTakesEveryUsualFormOfEveryType(t *testing.T) {
+func TestImport_AcceptsUsualFormsOfEveryType(t *testing.T) {
 	t.Parallel()
 	for _, keyType := range Types() {
 		t.Run(string(keyType), func(t *testing.T) {
@@ -53,18 +53,20 @@ func TestImportTakesEveryUsualFormOfEveryType(t *testing.T) {
 				der, err := x509.MarshalECPrivateKey(key)
 				require.NoError(t, err)
 				forms["SEC 1"] = pemOf("EC PRIVATE KEY", der)
-				forms["SEC 1 behind its parameters"] = pemOf("EC PARAMETERS", []byte{6, 1, 1}) + forms["SEC 1"]
+				parameters := pemOf("EC PARAMETERS", []byte{6, 1, 1})
+				forms["SEC 1 after its parameters"] = parameters + forms["SEC 1"]
 			}
 			forms["with CRLF"] = strings.ReplaceAll(forms["PKCS#8"], "\n", "\r\n")
-			forms["with white space round it"] = "\n  \n" + forms["PKCS#8"] + "\n\n"
-			forms["with text before it"] = "Bag Attributes\n    friendlyName: client\n" + forms["PKCS#8"]
+			forms["with surrounding white space"] = "\n  \n" + forms["PKCS#8"] + "\n\n"
+			forms["with text before it"] = "Bag Attributes\n    friendlyName: a\n" + forms["PKCS#8"]
 			for name, form := range forms {
 				material, err := ParsePEM(form)
 				require.NoError(t, err, name)
 				require.Equal(t, keyType, material.Type(), name)
 				keyID, err := material.KeyID()
 				require.NoError(t, err)
-				key, err := NewFrom(material, "myapi", Settings{CommonName: "myapi", Algorithm: keyType.DefaultAlgorithm()}, start())
+				settings := Settings{CommonName: "myapi", Algorithm: keyType.DefaultAlgorithm()}
+				key, err := NewFrom(material, "myapi", settings, start())
 				require.NoError(t, err)
 				require.Equal(t, keyID, key.Active(start()).KeyID())
 				require.Equal(t, Imported, key.Active(start()).Origin())
@@ -75,8 +77,8 @@ func TestImportTakesEveryUsualFormOfEveryType(t *testing.T) {
 	}
 }
 
-// hugeRSA is PKCS#1 of a key of 16384 bits. Its factors are not prime, as those would take minutes to find: the size must
-// be refused all the same.
+// hugeRSA returns PKCS#1 of a key of 16384 bits. Its factors are not prime, since primes take
+// minutes to find: the size must be rejected regardless.
 func hugeRSA(t *testing.T) []byte {
 	t.Helper()
 	odd := func() *big.Int {
@@ -98,13 +100,16 @@ func hugeRSA(t *testing.T) []byte {
 			N                     *big.Int
 			E                     int
 			D, P, Q, DP, DQ, QInv *big.Int
-		}{0, new(big.Int).Mul(p, q), 65537, d, p, q, new(big.Int).Mod(d, p1), new(big.Int).Mod(d, q1), qInv})
+		}{
+			N: new(big.Int).Mul(p, q), E: 65537, D: d, P: p, Q: q,
+			DP: new(big.Int).Mod(d, p1), DQ: new(big.Int).Mod(d, q1), QInv: qInv,
+		})
 		require.NoError(t, err)
 		return der
 	}
 }
 
-// fixture is a key that Go does not make: openssl made it, for tests alone.
+// fixture returns a key that Go does not generate: openssl did, for tests only.
 func fixture(t *testing.T, name string) []byte {
 	t.Helper()
 	contents, err := os.ReadFile(filepath.Join("testdata", name))
@@ -112,7 +117,7 @@ func fixture(t *testing.T, name string) []byte {
 	return contents
 }
 
-func TestImportRefusesWhatIsNotOneGoodPrivateKey(t *testing.T) {
+func TestImport_RejectsAllButOneValidPrivateKey(t *testing.T) {
 	t.Parallel()
 	good := rsaKey(t, 2048)
 	goodPEM := pemOf("PRIVATE KEY", pkcs8Of(t, good))
@@ -124,24 +129,31 @@ func TestImportRefusesWhatIsNotOneGoodPrivateKey(t *testing.T) {
 	unfit := *good
 	unfit.D = new(big.Int).Add(good.D, big.NewInt(2))
 
-	for name, test := range map[string]struct{ pem, says string }{
+	openSSH := pemOf("OPENSSH PRIVATE KEY", []byte{1})
+	mislabelled := pemOf("RSA PRIVATE KEY", pkcs8Of(t, good))
+	padded := append(pkcs8Of(t, good), 0)
+	smallRSA := x509.MarshalPKCS1PrivateKey(rsaKey(t, 1024))
+	unfitRSA := x509.MarshalPKCS1PrivateKey(&unfit)
+	encryptedPKCS1 := "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n" +
+		"DEK-Info: AES-128-CBC,00\n\nAQID\n-----END RSA PRIVATE KEY-----\n"
+	for name, test := range map[string]struct{ pem, want string }{
 		"nothing":                 {"", "is not PEM"},
 		"text":                    {"secret", "is not PEM"},
 		"without its line breaks": {strings.ReplaceAll(goodPEM, "\n", " "), "is not PEM"},
 		"a public key":            {pemOf("PUBLIC KEY", spki), "is a public key"},
 		"a certificate":           {pemOf("CERTIFICATE", spki), "is a certificate"},
 		"an encrypted PKCS#8":     {pemOf("ENCRYPTED PRIVATE KEY", []byte{1}), "is encrypted"},
-		"an encrypted PKCS#1":     {"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAQID\n-----END RSA PRIVATE KEY-----\n", "is encrypted"},
-		"an OpenSSH key":          {pemOf("OPENSSH PRIVATE KEY", []byte{1}), `of the type "OPENSSH PRIVATE KEY"`},
-		"RSA-1024":                {pemOf("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(rsaKey(t, 1024))), "of 1024 bits"},
+		"an encrypted PKCS#1":     {encryptedPKCS1, "is encrypted"},
+		"an OpenSSH key":          {openSSH, `of type "OPENSSH PRIVATE KEY"`},
+		"RSA-1024":                {pemOf("RSA PRIVATE KEY", smallRSA), "of 1024 bits"},
 		"P-224":                   {pemOf("EC PRIVATE KEY", sec1), "curve P-224"},
 		"two keys":                {goodPEM + goodPEM, "more after the first PEM block"},
 		"trailing text":           {goodPEM + "x", "more after the first PEM block"},
-		"trailing DER":            {pemOf("PRIVATE KEY", append(pkcs8Of(t, good), 0)), "not one DER value"},
-		"a damaged key":           {pemOf("PRIVATE KEY", []byte{0x30, 0x01, 0x02}), "it is damaged"},
+		"trailing DER":            {pemOf("PRIVATE KEY", padded), "not one DER value"},
+		"a damaged key":           {pemOf("PRIVATE KEY", []byte{48, 1, 2}), "it is damaged"},
 		"over 16 KiB":             {strings.Repeat("\n", 16<<10) + goodPEM, "bytes long"},
-		"PKCS#8 labelled PKCS#1":  {pemOf("RSA PRIVATE KEY", pkcs8Of(t, good)), "a block of the type RSA PRIVATE KEY"},
-		"numbers that do not fit": {pemOf("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(&unfit)), "it is damaged"},
+		"PKCS#8 labelled PKCS#1":  {mislabelled, "is not a valid RSA PRIVATE KEY block"},
+		"numbers that do not fit": {pemOf("RSA PRIVATE KEY", unfitRSA), "it is damaged"},
 		"an X25519 key":           {string(fixture(t, "x25519.pem")), "is not a key that can sign"},
 		"three primes":            {string(fixture(t, "three-primes.pem")), "of 3 primes"},
 		"RSA-16384":               {pemOf("RSA PRIVATE KEY", hugeRSA(t)), "of 16384 bits"},
@@ -150,7 +162,7 @@ func TestImportRefusesWhatIsNotOneGoodPrivateKey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, err := ParsePEM(test.pem)
-			require.ErrorContains(t, err, test.says)
+			require.ErrorContains(t, err, test.want)
 			require.NotContains(t, err.Error(), "MII")
 			require.Less(t, len(err.Error()), 200)
 		})
@@ -158,12 +170,14 @@ func TestImportRefusesWhatIsNotOneGoodPrivateKey(t *testing.T) {
 }
 
 func FuzzParsePEM(f *testing.F) {
-	f.Add("-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VuBCIEIAj5cV8iyoC8eGP8yJqSlu1Z0JHXX7EQo6X2+md9xOtz\n-----END PRIVATE KEY-----\n")
+	f.Add("-----BEGIN PRIVATE KEY-----\n" +
+		"MC4CAQAwBQYDK2VuBCIEIAj5cV8iyoC8eGP8yJqSlu1Z0JHXX7EQo6X2+md9xOtz\n" +
+		"-----END PRIVATE KEY-----\n")
 	f.Add("-----BEGIN RSA PRIVATE KEY-----\nDEK-Info: x\n\nAQID\n-----END RSA PRIVATE KEY-----\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		material, err := ParsePEM(text)
 		if err == nil && !material.Type().Valid() {
-			t.Fatalf("a key of the type %q was taken", material.Type())
+			t.Fatalf("a key of type %q was accepted", material.Type())
 		}
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// JWKS is the JSON Web Key Set (RFC 7517 §5) of the versions that are live at this instant, newest first.
+// JWKS returns the JSON Web Key Set (RFC 7517 §5) of the live versions, newest first.
 func (k *Key) JWKS(now time.Time) (string, error) {
 	var set jose.JSONWebKeySet
 	for _, v := range k.Live(now) {
@@ -23,7 +23,7 @@ func (k *Key) JWKS(now time.Time) (string, error) {
 
 func (k *Key) publicJWK(v *Version) jose.JSONWebKey {
 	jwk := jose.JSONWebKey{Key: v.private.Public(), KeyID: v.keyID, Use: "sig"}
-	// An RSA key serves six algorithms, and Keycloak refuses every one but the JWK's alg where that is given.
+	// An RSA key serves six algorithms, and Keycloak rejects all but the JWK's alg if it has one.
 	if algorithms := k.keyType.Algorithms(); len(algorithms) == 1 {
 		jwk.Algorithm = string(algorithms[0])
 	}

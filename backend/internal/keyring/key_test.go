@@ -12,15 +12,18 @@ func start() time.Time { return time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC) }
 
 func testKey(t *testing.T, keyType Type) *Key {
 	t.Helper()
-	key, err := New("myapi", keyType, Settings{CommonName: "myapi", Algorithm: keyType.DefaultAlgorithm(), SendKeyID: true}, start())
+	settings := Settings{
+		CommonName: "myapi", Algorithm: keyType.DefaultAlgorithm(), SendKeyID: true,
+	}
+	key, err := New("myapi", keyType, settings, start())
 	require.NoError(t, err)
 	return key
 }
 
-// quickTypes spares tests that are not about RSA the time that larger RSA keys take to make.
+// quickTypes are for tests that are not about RSA: larger RSA keys take long to generate.
 func quickTypes() []Type { return []Type{RSA2048, ECDSAP256, ECDSAP384, ECDSAP521, ED25519} }
 
-func TestNewKeyIsActiveAtOnceWithOneVersion(t *testing.T) {
+func TestKey_NewHasOneActiveVersion(t *testing.T) {
 	t.Parallel()
 	for _, keyType := range Types() {
 		t.Run(string(keyType), func(t *testing.T) {
@@ -37,13 +40,13 @@ func TestNewKeyIsActiveAtOnceWithOneVersion(t *testing.T) {
 	}
 }
 
-func TestTwoKeysOfOneNameHaveDifferentIDs(t *testing.T) {
+func TestKey_IDDiffersForKeysOfOneName(t *testing.T) {
 	t.Parallel()
 	first, second := testKey(t, ED25519), testKey(t, ED25519)
 	require.NotEqual(t, first.ID(), second.ID())
 }
 
-func TestUnknownTypeMakesNoKey(t *testing.T) {
+func TestKey_UnknownTypeIsAnError(t *testing.T) {
 	t.Parallel()
 	_, err := New("myapi", "rsa-1024", Settings{}, start())
 	require.ErrorContains(t, err, `unknown key type "rsa-1024"`)
@@ -51,7 +54,7 @@ func TestUnknownTypeMakesNoKey(t *testing.T) {
 	require.Empty(t, Type("rsa-1024").Algorithms())
 }
 
-func TestAlgorithmMustFitTheType(t *testing.T) {
+func TestKey_AlgorithmMustFitType(t *testing.T) {
 	t.Parallel()
 	for _, keyType := range quickTypes() {
 		key := testKey(t, keyType)
@@ -68,10 +71,10 @@ func TestAlgorithmMustFitTheType(t *testing.T) {
 	}
 }
 
-func TestWithSettingsLeavesTheOldSnapshotAlone(t *testing.T) {
+func TestKey_WithSettingsLeavesOriginalUnchanged(t *testing.T) {
 	t.Parallel()
 	before := testKey(t, ECDSAP256)
-	after, err := before.WithSettings(Settings{ClientID: "a", Algorithm: jose.ES256, SendKeyID: false})
+	after, err := before.WithSettings(Settings{ClientID: "a", Algorithm: jose.ES256})
 	require.NoError(t, err)
 	require.Empty(t, before.Settings().ClientID)
 	require.Equal(t, before.ID(), after.ID())
@@ -84,12 +87,14 @@ func TestWithSettingsLeavesTheOldSnapshotAlone(t *testing.T) {
 	require.Empty(t, header(t, signed).KeyID)
 }
 
-func TestAudienceIsTheIssuerUnlessSet(t *testing.T) {
+func TestKey_AudienceDefaultsToIssuer(t *testing.T) {
 	t.Parallel()
-	key, err := testKey(t, ED25519).WithSettings(Settings{Issuer: "https://idp.example/realm", Algorithm: jose.EdDSA})
+	settings := Settings{Issuer: "https://idp.example/realm", Algorithm: jose.EdDSA}
+	key, err := testKey(t, ED25519).WithSettings(settings)
 	require.NoError(t, err)
 	require.Equal(t, "https://idp.example/realm", key.Audience())
-	key, err = key.WithSettings(Settings{Issuer: "https://idp.example/realm", Audience: "https://idp.example/token", Algorithm: jose.EdDSA})
+	settings.Audience = "https://idp.example/token"
+	key, err = key.WithSettings(settings)
 	require.NoError(t, err)
 	require.Equal(t, "https://idp.example/token", key.Audience())
 }

@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// State is where a version is in its life.
+// State is a version's place in its lifecycle.
 type State string
 
-// A version is staged until its activation time has come, active while it is the newest such version, and retired once
-// a newer one is active.
+// A version is staged until its activation time, active while it is the newest version whose time
+// has come, and retired once a newer one is active.
 const (
 	Staged  State = "staged"
 	Active  State = "active"
 	Retired State = "retired"
 )
 
-// State computes where a version is in its life at this instant. It follows from stored instants alone, so that no
-// background work has to run for it to be right.
+// State returns the state of a version. It follows from stored instants alone, so that it is right
+// without background work.
 func (k *Key) State(v *Version, now time.Time) State {
 	active := k.Active(now)
 	switch {
@@ -30,8 +30,8 @@ func (k *Key) State(v *Version, now time.Time) State {
 	}
 }
 
-// Active returns the version that signs at this instant: the newest whose activation time has come. Where the clock was
-// set back to before all of them it is the oldest one, so that there always is one.
+// Active returns the version that signs: the newest whose activation time has come. If the clock
+// was set back to before all of them it is the oldest, so that one is always active.
 func (k *Key) Active(now time.Time) *Version {
 	for _, v := range slices.Backward(k.versions) {
 		if v.activatedAt(now) {
@@ -41,7 +41,7 @@ func (k *Key) Active(now time.Time) *Version {
 	return k.versions[0]
 }
 
-// Staged returns the newest version that is to become active; nil when there is none.
+// Staged returns the newest version if it is not active yet, or nil.
 func (k *Key) Staged(now time.Time) *Version {
 	if newest := k.newest(); newest.number > k.Active(now).number {
 		return newest
@@ -49,19 +49,22 @@ func (k *Key) Staged(now time.Time) *Version {
 	return nil
 }
 
-// Live returns the versions that are usable and published at this instant, newest first: all that have not expired.
+// Live returns the versions that have not expired, newest first: they are usable and published.
 func (k *Key) Live(now time.Time) []*Version {
 	return slices.DeleteFunc(k.Versions(), func(v *Version) bool { return k.expired(v, now) })
 }
 
-// ExpireTime is when a retired version ends: RetireAfter after the provider first accepted a version that became active
-// after it. It is zero for other versions, and while none has been accepted: the key that the provider knows is never lost.
+// ExpireTime returns when a retired version expires: RetireAfter after the provider first accepted
+// a version that became active after it. It is zero for other versions and while none of those is
+// accepted, so that the key the provider knows is never lost.
 func (k *Key) ExpireTime(v *Version, now time.Time) time.Time {
 	var accepted time.Time
 	active := k.Active(now)
 	for _, newer := range k.versions {
-		if newer.number > v.number && newer.number <= active.number && !newer.acceptedTime.IsZero() &&
-			(accepted.IsZero() || newer.acceptedTime.Before(accepted)) {
+		if newer.number <= v.number || newer.number > active.number || newer.acceptedTime.IsZero() {
+			continue
+		}
+		if accepted.IsZero() || newer.acceptedTime.Before(accepted) {
 			accepted = newer.acceptedTime
 		}
 	}
@@ -76,8 +79,8 @@ func (k *Key) expired(v *Version, now time.Time) bool {
 	return !end.IsZero() && !end.After(now)
 }
 
-// NextDue is when background work is next due on this key: an expiry or a rotation, or a scheduled activation, after which
-// there may be either; zero: never as it is now.
+// NextDue returns when background work is next due on the key: an expiry, a rotation, or a
+// scheduled activation, which may lead to either; zero: never while the key does not change.
 func (k *Key) NextDue(now time.Time) time.Time {
 	next := k.RotationDue(now)
 	if staged := k.Staged(now); staged != nil {
@@ -91,29 +94,30 @@ func (k *Key) NextDue(now time.Time) time.Time {
 	return next
 }
 
-// Activate returns the key with this version as the active one from now on. Newer ones are staged again.
+// Activate returns the key with this version active from now on. Newer ones are staged again.
 func (k *Key) Activate(number int, by Activator, now time.Time) *Key {
 	return k.edit(func(v *Version) {
 		switch {
 		case v.number == number:
-			v.activationTime, v.activatedBy = stored(now), by
+			v.activationTime, v.activatedBy = storedTime(now), by
 		case v.number > number:
 			v.activationTime, v.activatedBy, v.acceptedTime = time.Time{}, "", time.Time{}
 		}
 	})
 }
 
-// Accept returns the key with the instant at which the provider first gave a token for this version.
+// Accept returns the key with this version accepted by the provider now, unless it already was.
 func (k *Key) Accept(number int, now time.Time) *Key {
 	return k.edit(func(v *Version) {
 		if v.number == number && v.acceptedTime.IsZero() {
-			v.acceptedTime = stored(now)
+			v.acceptedTime = storedTime(now)
 		}
 	})
 }
 
-// Refuse returns the key with this version as not accepted, which keeps its predecessors from expiring.
-func (k *Key) Refuse(number int) *Key {
+// ClearAccepted returns the key with this version no longer accepted, which keeps its predecessors
+// from expiring.
+func (k *Key) ClearAccepted(number int) *Key {
 	return k.edit(func(v *Version) {
 		if v.number == number {
 			v.acceptedTime = time.Time{}
@@ -126,7 +130,7 @@ func (k *Key) Destroy(number int) *Key {
 	return k.keep(func(v *Version) bool { return v.number != number })
 }
 
-// Expire returns the key without the versions whose time is over; the same key when there is none.
+// Expire returns the key without its expired versions; the same key if there are none.
 func (k *Key) Expire(now time.Time) *Key {
 	if len(k.Live(now)) == len(k.versions) {
 		return k

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// keyOf makes a key without key pairs, for tests of instants alone.
+// keyOf returns a key without key pairs, for tests of instants alone.
 func keyOf(settings Settings, versions ...Version) *Key {
 	key := &Key{name: "myapi", id: "ID", keyType: ED25519, settings: settings}
 	for i := range versions {
@@ -26,27 +26,28 @@ func numbers(versions []*Version) []int {
 	return found
 }
 
-func TestARetiredVersionExpiresOnceTheActiveOneWasAccepted(t *testing.T) {
+func TestLifecycle_RetiredVersionExpiresOnceActiveOneIsAccepted(t *testing.T) {
 	t.Parallel()
 	hour := time.Hour
 	key := keyOf(Settings{RetireAfter: hour},
 		Version{activationTime: start().Add(-10 * hour), acceptedTime: start().Add(-9 * hour)},
 		Version{activationTime: start().Add(-5 * hour)})
 
-	require.Zero(t, key.ExpireTime(key.Version(1), start()), "the one that the provider knows is not lost by time")
+	require.Zero(t, key.ExpireTime(key.Version(1), start()), "the provider knows no other")
 	require.Equal(t, []int{2, 1}, numbers(key.Live(start().Add(1000*hour))))
 
 	key = key.Accept(2, start())
 	require.Equal(t, start().Add(hour), key.ExpireTime(key.Version(1), start()))
 	require.Equal(t, []int{2, 1}, numbers(key.Live(start().Add(hour-time.Second))))
 	require.Equal(t, []int{2}, numbers(key.Live(start().Add(hour))))
-	require.Same(t, key, key.Expire(start()), "nothing to do is nothing to write")
+	require.Same(t, key, key.Expire(start()), "nothing to do, nothing to write")
 	require.Equal(t, []int{2}, numbers(key.Expire(start().Add(hour)).versions))
 
-	require.Zero(t, key.Refuse(2).ExpireTime(key.Version(1), start()), "a refusal stops it")
+	cleared := key.ClearAccepted(2)
+	require.Zero(t, cleared.ExpireTime(cleared.Version(1), start()), "a rejection stops it")
 }
 
-func TestALaterRotationDoesNotPutOffAnExpiry(t *testing.T) {
+func TestLifecycle_LaterRotationDoesNotPostponeExpiry(t *testing.T) {
 	t.Parallel()
 	hour := time.Hour
 	key := keyOf(Settings{RetireAfter: 3 * hour},
@@ -54,14 +55,15 @@ func TestALaterRotationDoesNotPutOffAnExpiry(t *testing.T) {
 		Version{activationTime: start().Add(hour), acceptedTime: start().Add(hour)},
 		Version{activationTime: start().Add(2 * hour)})
 	now := start().Add(2 * hour)
-	require.Equal(t, start().Add(4*hour), key.ExpireTime(key.Version(1), now), "its successor was accepted")
-	require.Zero(t, key.ExpireTime(key.Version(2), now), "the newest that was accepted stays")
+	require.Equal(t, start().Add(4*hour), key.ExpireTime(key.Version(1), now),
+		"its successor was accepted")
+	require.Zero(t, key.ExpireTime(key.Version(2), now), "the newest accepted one stays")
 	key = key.Accept(3, now)
 	require.Equal(t, start().Add(4*hour), key.ExpireTime(key.Version(1), now))
 	require.Equal(t, start().Add(5*hour), key.ExpireTime(key.Version(2), now))
 }
 
-func TestActiveAndStagedVersionsNeverExpire(t *testing.T) {
+func TestLifecycle_ActiveAndStagedVersionsNeverExpire(t *testing.T) {
 	t.Parallel()
 	key := keyOf(Settings{},
 		Version{activationTime: start(), acceptedTime: start()},
@@ -69,13 +71,14 @@ func TestActiveAndStagedVersionsNeverExpire(t *testing.T) {
 	require.Equal(t, []int{2, 1}, numbers(key.Live(start().Add(10000*time.Hour))))
 }
 
-func TestAcceptanceKeepsItsFirstInstant(t *testing.T) {
+func TestLifecycle_AcceptanceKeepsFirstInstant(t *testing.T) {
 	t.Parallel()
-	key := keyOf(Settings{}, Version{activationTime: start()}).Accept(1, start()).Accept(1, start().Add(time.Hour))
+	key := keyOf(Settings{}, Version{activationTime: start()})
+	key = key.Accept(1, start()).Accept(1, start().Add(time.Hour))
 	require.Equal(t, start(), key.Version(1).AcceptedTime())
 }
 
-func TestActivationForwardRetiresAndBackwardStagesAgain(t *testing.T) {
+func TestLifecycle_ActivationRetiresOlderAndStagesNewer(t *testing.T) {
 	t.Parallel()
 	key := keyOf(Settings{},
 		Version{activationTime: start().Add(-time.Hour), acceptedTime: start().Add(-time.Hour)},
@@ -89,22 +92,25 @@ func TestActivationForwardRetiresAndBackwardStagesAgain(t *testing.T) {
 	require.Equal(t, 1, backward.Active(start().Add(time.Minute)).Number())
 	require.Equal(t, 2, backward.Staged(start().Add(time.Minute)).Number())
 	require.Zero(t, backward.Version(2).AcceptedTime())
-	require.Equal(t, Active, forward.State(forward.Version(2), start()), "the snapshot before is left alone")
+	require.Equal(t, Active, forward.State(forward.Version(2), start()),
+		"the original is unchanged")
 }
 
-func TestNextDueIsTheEarliestOfExpiryAndRotation(t *testing.T) {
+func TestLifecycle_NextDueIsEarliestOfExpiryAndRotation(t *testing.T) {
 	t.Parallel()
 	retired := Version{creationTime: start(), activationTime: start(), acceptedTime: start()}
-	active := Version{creationTime: start().Add(time.Hour), activationTime: start().Add(time.Hour), acceptedTime: start().Add(time.Hour)}
+	later := start().Add(time.Hour)
+	active := Version{creationTime: later, activationTime: later, acceptedTime: later}
 	now := start().Add(2 * time.Hour)
 
 	require.Zero(t, keyOf(Settings{RetireAfter: time.Hour}, retired).NextDue(now))
-	require.Equal(t, start().Add(4*time.Hour), keyOf(Settings{RetireAfter: 3 * time.Hour}, retired, active).NextDue(now))
-	require.Equal(t, start().Add(3*time.Hour),
-		keyOf(Settings{RetireAfter: 3 * time.Hour, AutoRotatePeriod: 2 * time.Hour, Registration: ByJWKS}, retired, active).NextDue(now))
+	settings := Settings{RetireAfter: 3 * time.Hour}
+	require.Equal(t, start().Add(4*time.Hour), keyOf(settings, retired, active).NextDue(now))
+	settings.AutoRotatePeriod, settings.Registration = 2*time.Hour, ByJWKS
+	require.Equal(t, start().Add(3*time.Hour), keyOf(settings, retired, active).NextDue(now))
 }
 
-func TestStateFollowsStoredInstants(t *testing.T) {
+func TestLifecycle_StateFollowsStoredInstants(t *testing.T) {
 	t.Parallel()
 	at := func(offset time.Duration) time.Time { return start().Add(offset) }
 	never := time.Time{}
@@ -112,20 +118,45 @@ func TestStateFollowsStoredInstants(t *testing.T) {
 		activations []time.Time
 		states      []State // of versions 1, 2, …
 	}{
-		"one version":                              {[]time.Time{at(-time.Hour)}, []State{Active}},
-		"activated this very instant":              {[]time.Time{at(0)}, []State{Active}},
-		"a newer one without a date is staged":     {[]time.Time{at(-time.Hour), never}, []State{Active, Staged}},
-		"a newer one of the future is staged":      {[]time.Time{at(-time.Hour), at(time.Second)}, []State{Active, Staged}},
-		"a newer one whose time has come is it":    {[]time.Time{at(-time.Hour), at(-time.Second)}, []State{Retired, Active}},
-		"the newest whose time has come is active": {[]time.Time{at(-time.Hour), at(-time.Minute), never}, []State{Retired, Active, Staged}},
-		"the older one again":                      {[]time.Time{at(-time.Hour), never, never}, []State{Active, Staged, Staged}},
-		"a clock that was set back":                {[]time.Time{at(time.Hour), at(2 * time.Hour)}, []State{Active, Staged}},
+		"one version": {
+			[]time.Time{at(-time.Hour)},
+			[]State{Active},
+		},
+		"activated at this instant": {
+			[]time.Time{at(0)},
+			[]State{Active},
+		},
+		"newer without a date is staged": {
+			[]time.Time{at(-time.Hour), never},
+			[]State{Active, Staged},
+		},
+		"newer in the future is staged": {
+			[]time.Time{at(-time.Hour), at(time.Second)},
+			[]State{Active, Staged},
+		},
+		"newer whose time has come is active": {
+			[]time.Time{at(-time.Hour), at(-time.Second)},
+			[]State{Retired, Active},
+		},
+		"newest whose time has come is active": {
+			[]time.Time{at(-time.Hour), at(-time.Minute), never},
+			[]State{Retired, Active, Staged},
+		},
+		"older one reactivated": {
+			[]time.Time{at(-time.Hour), never, never},
+			[]State{Active, Staged, Staged},
+		},
+		"clock set back": {
+			[]time.Time{at(time.Hour), at(2 * time.Hour)},
+			[]State{Active, Staged},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			key := &Key{}
 			for i, activation := range test.activations {
-				key.versions = append(key.versions, &Version{number: i + 1, activationTime: activation})
+				v := &Version{number: i + 1, activationTime: activation}
+				key.versions = append(key.versions, v)
 			}
 			for i, v := range key.versions {
 				require.Equal(t, test.states[i], key.State(v, start()), "version %d", v.number)
@@ -138,4 +169,13 @@ func TestStateFollowsStoredInstants(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestLifecycle_NextDueIncludesScheduledActivation(t *testing.T) {
+	t.Parallel()
+	key := keyOf(Settings{Registration: ByJWKS, AutoRotatePeriod: time.Hour},
+		Version{activationTime: start(), acceptedTime: start()},
+		Version{activationTime: start().Add(time.Minute)})
+	require.Equal(t, start().Add(time.Minute), key.NextDue(start()),
+		"there may be something to do after it")
 }

@@ -8,14 +8,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestPrintingShowsNothingOfAKey(t *testing.T) {
+func TestRedacted_PrintsAndMarshalsNothingOfAKey(t *testing.T) {
 	t.Parallel()
 	for _, keyType := range quickTypes() {
 		key := testKey(t, keyType)
 		version := key.Active(start())
 		for _, value := range []any{
-			key, *key, version, *version, version.Signer(), *version.Signer(), Material{}, &Material{},
-			WrappingKey{}, &WrappingKey{},
+			key, *key, version, *version, version.Signer(), *version.Signer(),
+			Material{},
+			&Material{},
+			WrappingKey{},
+			&WrappingKey{},
 		} {
 			for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 				require.Equal(t, "[private]", fmt.Sprintf(verb, value), "%s of %T", verb, value)

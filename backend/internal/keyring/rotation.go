@@ -1,20 +1,19 @@
 package keyring
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 )
 
-// MaxVersions is how many versions a key keeps at most.
+// MaxVersions is the maximum number of versions of a key.
 const MaxVersions = 10
 
-// ErrTooManyVersions refuses an eleventh version.
-var ErrTooManyVersions = errors.New("it keeps 10 versions already")
+// ErrTooManyVersions is returned for a key that has MaxVersions already.
+var ErrTooManyVersions = fmt.Errorf("the key has %d versions, the maximum", MaxVersions)
 
-// Rotate returns the key with a further version: staged, or with ByJWKS active once it has been published for
-// ActivationDelay, and never before its predecessor.
+// Rotate returns the key with a new version: staged, or with ByJWKS active once it has been
+// published for ActivationDelay, and never before its predecessor.
 func (k *Key) Rotate(now time.Time) (*Key, error) {
 	if len(k.versions) >= MaxVersions {
 		return nil, ErrTooManyVersions
@@ -40,8 +39,8 @@ func (k *Key) Rotate(now time.Time) (*Key, error) {
 	return rotated.WithSettings(k.settings)
 }
 
-// RotationDue is when the next version is to be made by itself; zero: not by itself, or not before the provider has
-// accepted the newest one and there is room for another.
+// RotationDue returns when automatic rotation is due; zero: never, or not until the provider
+// accepts the newest version and the key has fewer than MaxVersions.
 func (k *Key) RotationDue(now time.Time) time.Time {
 	if !k.rotates(now) || k.newest().acceptedTime.IsZero() || len(k.versions) >= MaxVersions {
 		return time.Time{}
@@ -53,12 +52,13 @@ func (k *Key) rotates(now time.Time) bool {
 	return k.settings.AutoRotatePeriod > 0 && k.Staged(now) == nil
 }
 
-// RotationWaitsForAcceptance says that a rotation would be due, but the provider has not accepted the newest version yet.
+// RotationWaitsForAcceptance reports whether rotation is overdue because the provider has not
+// accepted the newest version yet.
 func (k *Key) RotationWaitsForAcceptance(now time.Time) bool {
 	return k.rotationOverdue(now) && k.newest().acceptedTime.IsZero()
 }
 
-// RotationWaitsForRoom says that a rotation would be due, but the key keeps as many versions as it can.
+// RotationWaitsForRoom reports whether rotation is overdue because the key has MaxVersions.
 func (k *Key) RotationWaitsForRoom(now time.Time) bool {
 	return k.rotationOverdue(now) && len(k.versions) >= MaxVersions
 }

@@ -23,27 +23,29 @@ func rotate(t *testing.T, key *Key, now time.Time) *Key {
 	return rotated
 }
 
-func TestManualRotationStagesAVersionWithoutADate(t *testing.T) {
+func TestRotation_ManualStagesVersionWithoutDate(t *testing.T) {
 	t.Parallel()
 	before := rotatable(t, Settings{Registration: Manual, ActivationDelay: time.Minute})
 	key := rotate(t, before, start().Add(time.Hour))
-	require.Len(t, before.versions, 1, "the snapshot before is left alone")
+	require.Len(t, before.versions, 1, "the original is unchanged")
 	require.Equal(t, 2, key.Staged(start().Add(1000*time.Hour)).Number())
 	require.Equal(t, 1, key.Active(start().Add(1000*time.Hour)).Number())
 	require.NotEqual(t, key.versions[0].KeyID(), key.versions[1].KeyID())
 }
 
-func TestJWKSRotationActivatesAfterTheDelay(t *testing.T) {
+func TestRotation_JWKSActivatesAfterDelay(t *testing.T) {
 	t.Parallel()
-	key := rotate(t, rotatable(t, Settings{Registration: ByJWKS, ActivationDelay: 5 * time.Minute}), start())
+	settings := Settings{Registration: ByJWKS, ActivationDelay: 5 * time.Minute}
+	key := rotate(t, rotatable(t, settings), start())
 	require.Equal(t, BySchedule, key.Version(2).ActivatedBy())
 	require.Equal(t, 1, key.Active(start().Add(5*time.Minute-time.Second)).Number())
 	require.Equal(t, 2, key.Active(start().Add(5*time.Minute)).Number())
 }
 
-func TestJWKSRotationNeverActivatesBeforeItsPredecessor(t *testing.T) {
+func TestRotation_JWKSNeverActivatesBeforePredecessor(t *testing.T) {
 	t.Parallel()
-	key := rotate(t, rotatable(t, Settings{Registration: ByJWKS, ActivationDelay: time.Hour}), start())
+	settings := Settings{Registration: ByJWKS, ActivationDelay: time.Hour}
+	key := rotate(t, rotatable(t, settings), start())
 	sooner := key.Settings()
 	sooner.ActivationDelay = 0
 	key, err := key.WithSettings(sooner)
@@ -52,14 +54,14 @@ func TestJWKSRotationNeverActivatesBeforeItsPredecessor(t *testing.T) {
 	require.Equal(t, key.Version(2).ActivationTime(), key.Version(3).ActivationTime())
 }
 
-func TestVersionNumbersAreNeverReused(t *testing.T) {
+func TestRotation_NeverReusesVersionNumbers(t *testing.T) {
 	t.Parallel()
 	key := rotate(t, rotatable(t, Settings{}), start()).Destroy(2)
 	require.Nil(t, key.Version(2))
 	require.Equal(t, 3, rotate(t, key, start()).Staged(start()).Number())
 }
 
-func TestAnEleventhVersionIsRefused(t *testing.T) {
+func TestRotation_EleventhVersionIsAnError(t *testing.T) {
 	t.Parallel()
 	key := rotatable(t, Settings{})
 	for range MaxVersions - 1 {
@@ -70,7 +72,7 @@ func TestAnEleventhVersionIsRefused(t *testing.T) {
 	rotate(t, key.Destroy(2), start())
 }
 
-func TestRotationIsDueOnceTheNewestVersionIsOldAndAccepted(t *testing.T) {
+func TestRotation_DueOnceNewestIsOldAndAccepted(t *testing.T) {
 	t.Parallel()
 	settings := Settings{Registration: ByJWKS, AutoRotatePeriod: 24 * time.Hour}
 	fresh := Version{creationTime: start(), activationTime: start()}
@@ -86,12 +88,4 @@ func TestRotationIsDueOnceTheNewestVersionIsOldAndAccepted(t *testing.T) {
 	require.False(t, keyOf(settings, fresh).RotationWaitsForAcceptance(due.Add(-time.Second)))
 	require.True(t, keyOf(settings, fresh).RotationWaitsForAcceptance(due))
 	require.False(t, keyOf(settings, accepted).RotationWaitsForAcceptance(due))
-}
-
-func TestAScheduledActivationIsDue(t *testing.T) {
-	t.Parallel()
-	key := keyOf(Settings{Registration: ByJWKS, AutoRotatePeriod: time.Hour},
-		Version{activationTime: start(), acceptedTime: start()},
-		Version{activationTime: start().Add(time.Minute)})
-	require.Equal(t, start().Add(time.Minute), key.NextDue(start()), "there may be something to do after it")
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// Signer makes JWTs with one version's private key and one algorithm. It is safe for concurrent use.
+// Signer signs JWTs with one version's private key and one algorithm, safe for concurrent use.
 type Signer struct {
 	redacted
 
@@ -15,9 +15,11 @@ type Signer struct {
 	jws   jose.Signer
 }
 
-// newSigner keeps the parsed private key with its precomputed values in the signer, so that a signature costs no more
-// than the arithmetic.
-func newSigner(private crypto.Signer, algorithm jose.SignatureAlgorithm, keyID string, sendKeyID bool) (*Signer, error) {
+// newSigner keeps the parsed private key and its precomputed values in the signer, so that a
+// signature costs no more than the arithmetic.
+func newSigner(
+	private crypto.Signer, algorithm jose.SignatureAlgorithm, keyID string, sendKeyID bool,
+) (*Signer, error) {
 	jwk := jose.JSONWebKey{Key: private}
 	if sendKeyID {
 		jwk.KeyID = keyID
@@ -30,11 +32,11 @@ func newSigner(private crypto.Signer, algorithm jose.SignatureAlgorithm, keyID s
 	return &Signer{keyID: keyID, jws: jws}, nil
 }
 
-// KeyID is the id of the key that signs, also when the kid header is not sent.
+// KeyID returns the id of the signing key, even if the kid header is not sent.
 func (s *Signer) KeyID() string { return s.keyID }
 
-// Sign returns the payload as a compact JWS (RFC 7515 §7.1) with the headers alg, typ and, as the key's settings say,
-// kid.
+// Sign returns the payload as a compact JWS (RFC 7515 §7.1) with the headers alg, typ and, if the
+// key's settings include it, kid.
 func (s *Signer) Sign(payload []byte) (string, error) {
 	signed, err := s.jws.Sign(payload)
 	if err != nil {

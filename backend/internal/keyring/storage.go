@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,27 +15,26 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
-// Where keys are stored. The whole key is one entry, so that a change of it is atomic. The indexes only find it: where
-// one differs from the entry, the entry is right. So an index is written before, and deleted after, what it points at.
+// A key is one entry, so that a change is atomic. The indexes only find it: where one disagrees,
+// the entry is right. So an index is written before, and deleted after, what it points to.
 const (
-	// StoragePrefix precedes the name in a key's storage path. It ends in a slash, which Vault's seal wrapping needs to
-	// match what is below.
+	// StoragePrefix precedes the name in a key's storage path. It ends in a slash, which Vault's
+	// seal wrapping needs to match the paths below.
 	StoragePrefix = "key/"
 	idPrefix      = "key-id/"
 	spkiPrefix    = "spki/"
 )
 
-// entryFormat is the format that this code writes, and the newest that it reads.
+// entryFormat is the format that this version writes, and the newest that it reads.
 const entryFormat = 1
 
 type keyEntry struct {
-	Format   int            `json:"format"`
-	ID       string         `json:"id"`
-	Type     Type           `json:"type"`
-	Settings settingsEntry  `json:"settings"`
-	Versions []versionEntry `json:"versions"`
-	// LastNumber is the highest version number ever given.
-	LastNumber int `json:"last_number"`
+	Format     int            `json:"format"`
+	ID         string         `json:"id"`
+	Type       Type           `json:"type"`
+	Settings   settingsEntry  `json:"settings"`
+	Versions   []versionEntry `json:"versions"`
+	LastNumber int            `json:"last_number"`
 }
 
 type settingsEntry struct {
@@ -70,7 +70,7 @@ type indexEntry struct {
 	Name string `json:"name"`
 }
 
-// Load reads a key; it returns nil when there is none.
+// Load returns the key with this name, or nil.
 func Load(ctx context.Context, s logical.Storage, name string) (*Key, error) {
 	var entry keyEntry
 	found, err := storage.Get(ctx, s, StoragePrefix+name, entryFormat, &entry)
@@ -93,7 +93,7 @@ func (e *keyEntry) key(name string) (*Key, error) {
 		key.versions = append(key.versions, version)
 	}
 	if len(key.versions) == 0 {
-		return nil, fmt.Errorf("key %q: the stored entry has no version", name)
+		return nil, fmt.Errorf("key %q: the stored entry has no versions", name)
 	}
 	return key.WithSettings(Settings(e.Settings))
 }
@@ -127,11 +127,11 @@ func Create(ctx context.Context, s logical.Storage, key *Key) error {
 	return Update(ctx, s, &Key{}, key)
 }
 
-// Update stores a changed key over the one before, in one write, and follows up the indexes of versions that came and
-// went.
+// Update stores a changed key in one write, and the indexes of the versions added and removed.
 func Update(ctx context.Context, s logical.Storage, before, after *Key) error {
-	for _, v := range before.without(after) {
-		if err := storage.Put(ctx, s, spkiPrefix+v.keyID, indexEntry{Name: after.name}); err != nil {
+	index := indexEntry{Name: after.name}
+	for _, v := range after.versionsNotIn(before) {
+		if err := storage.Put(ctx, s, spkiPrefix+v.keyID, index); err != nil {
 			return err
 		}
 	}
@@ -142,27 +142,25 @@ func Update(ctx context.Context, s logical.Storage, before, after *Key) error {
 	if err := storage.Put(ctx, s, StoragePrefix+after.name, entry); err != nil {
 		return err
 	}
-	for _, v := range after.without(before) {
+	for _, v := range before.versionsNotIn(after) {
 		if err := s.Delete(ctx, spkiPrefix+v.keyID); err != nil {
-			return fmt.Errorf("delete the index of key %q version %d: %w", after.name, v.number, err)
+			return fmt.Errorf("delete index of key %q version %d: %w", after.name, v.number, err)
 		}
 	}
 	return nil
 }
 
-// without lists the versions of other that k does not have.
-func (k *Key) without(other *Key) []*Version {
-	var absent []*Version
-	for _, v := range other.versions {
-		if k.Version(v.number) == nil {
-			absent = append(absent, v)
-		}
-	}
-	return absent
+func (k *Key) versionsNotIn(other *Key) []*Version {
+	return slices.DeleteFunc(k.Versions(), func(v *Version) bool {
+		return other.Version(v.number) != nil
+	})
 }
 
 func (k *Key) entry() (*keyEntry, error) {
-	entry := &keyEntry{Format: entryFormat, ID: k.id, Type: k.keyType, Settings: settingsEntry(k.settings), LastNumber: k.lastNumber}
+	entry := &keyEntry{
+		Format: entryFormat, ID: k.id, Type: k.keyType,
+		Settings: settingsEntry(k.settings), LastNumber: k.lastNumber,
+	}
 	for _, v := range k.versions {
 		stored, err := v.entry()
 		if err != nil {
@@ -190,7 +188,7 @@ func (v *Version) entry() (versionEntry, error) {
 	}, nil
 }
 
-// Delete removes a key, then its indexes.
+// Delete deletes a key, then its indexes.
 func Delete(ctx context.Context, s logical.Storage, key *Key) error {
 	paths := []string{StoragePrefix + key.name, idPrefix + key.id}
 	for _, v := range key.versions {
@@ -204,14 +202,14 @@ func Delete(ctx context.Context, s logical.Storage, key *Key) error {
 	return nil
 }
 
-// NameByID returns the name of the key with this id, empty if there is none.
+// NameByID returns the name of the key with this id, or "".
 func NameByID(ctx context.Context, s logical.Storage, id string) (string, error) {
-	return indexed(ctx, s, idPrefix+id)
+	return readIndex(ctx, s, idPrefix+id)
 }
 
-// NameByKeyID returns the name of the key that has a version with this kid, empty if there is none.
+// NameByKeyID returns the name of the key that has a version with this kid, or "".
 func NameByKeyID(ctx context.Context, s logical.Storage, keyID string) (string, error) {
-	name, err := indexed(ctx, s, spkiPrefix+keyID)
+	name, err := readIndex(ctx, s, spkiPrefix+keyID)
 	if err != nil || name == "" {
 		return "", err
 	}
@@ -227,7 +225,7 @@ func NameByKeyID(ctx context.Context, s logical.Storage, keyID string) (string, 
 	return "", nil // an index that a failed write left behind
 }
 
-func indexed(ctx context.Context, s logical.Storage, path string) (string, error) {
+func readIndex(ctx context.Context, s logical.Storage, path string) (string, error) {
 	var entry indexEntry
 	if _, err := storage.Get(ctx, s, path, 0, &entry); err != nil {
 		return "", fmt.Errorf("index %s: %w", path, err)
@@ -239,12 +237,12 @@ func indexed(ctx context.Context, s logical.Storage, path string) (string, error
 func List(ctx context.Context, s logical.Storage) ([]string, error) {
 	names, err := s.List(ctx, StoragePrefix)
 	if err != nil {
-		return nil, fmt.Errorf("list the keys: %w", err)
+		return nil, fmt.Errorf("list keys: %w", err)
 	}
 	return names, nil
 }
 
-// NameOf returns the key's name that a storage path belongs to, if it is a key's.
+// NameOf returns the name in a key's storage path, and whether the path is a key's.
 func NameOf(storagePath string) (string, bool) {
 	return strings.CutPrefix(storagePath, StoragePrefix)
 }

@@ -1,10 +1,10 @@
 package keyring
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"strings"
 	"testing"
 
 	"github.com/go-jose/go-jose/v4"
@@ -14,7 +14,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
-// faultyStorage fails the write with this number, counted from 1.
+// faultyStorage fails the write with number failAt, counted from 1.
 type faultyStorage struct {
 	logical.Storage
 	failAt, writes int
@@ -50,7 +50,7 @@ func paths(t *testing.T, storage logical.Storage) []string {
 	return found
 }
 
-func TestStoredKeyReadsBackTheSame(t *testing.T) {
+func TestStorage_KeyReadsBackAsStored(t *testing.T) {
 	t.Parallel()
 	for _, keyType := range quickTypes() {
 		storage := &logical.InmemStorage{}
@@ -79,14 +79,14 @@ func (v *Version) entryForTest(t *testing.T) versionEntry {
 	return entry
 }
 
-func TestLoadOfAnAbsentKeyIsNil(t *testing.T) {
+func TestStorage_AbsentKeyIsNil(t *testing.T) {
 	t.Parallel()
 	key, err := Load(t.Context(), &logical.InmemStorage{}, "myapi")
 	require.NoError(t, err)
 	require.Nil(t, key)
 }
 
-func TestUpdateWritesOneEntry(t *testing.T) {
+func TestStorage_UpdateWritesOneEntry(t *testing.T) {
 	t.Parallel()
 	storage := &faultyStorage{Storage: &logical.InmemStorage{}}
 	key := testKey(t, ED25519)
@@ -101,7 +101,7 @@ func TestUpdateWritesOneEntry(t *testing.T) {
 	require.Equal(t, "a", loaded.Settings().ClientID)
 }
 
-func TestIndexesPointAtTheKey(t *testing.T) {
+func TestStorage_IndexesPointToKey(t *testing.T) {
 	t.Parallel()
 	storage := &logical.InmemStorage{}
 	key := testKey(t, ED25519)
@@ -116,7 +116,7 @@ func TestIndexesPointAtTheKey(t *testing.T) {
 	require.Empty(t, paths(t, storage))
 }
 
-func TestFailedCreationLeavesNoKey(t *testing.T) {
+func TestStorage_FailedCreationLeavesNoKey(t *testing.T) {
 	t.Parallel()
 	for failAt := 1; failAt <= 3; failAt++ {
 		storage := &faultyStorage{Storage: &logical.InmemStorage{}, failAt: failAt}
@@ -127,7 +127,7 @@ func TestFailedCreationLeavesNoKey(t *testing.T) {
 	}
 }
 
-func TestFailedDeletionLeavesTheKeyWholeOrGone(t *testing.T) {
+func TestStorage_FailedDeletionLeavesKeyWholeOrGone(t *testing.T) {
 	t.Parallel()
 	for failAt := 1; failAt <= 3; failAt++ {
 		inner := &logical.InmemStorage{}
@@ -144,15 +144,16 @@ func TestFailedDeletionLeavesTheKeyWholeOrGone(t *testing.T) {
 	}
 }
 
-func TestEntryOfANewerFormatIsRefused(t *testing.T) {
+func TestStorage_NewerFormatIsAnError(t *testing.T) {
 	t.Parallel()
 	s := &logical.InmemStorage{}
 	require.NoError(t, storage.Put(t.Context(), s, "key/myapi", keyEntry{Format: 2}))
 	_, err := Load(t.Context(), s, "myapi")
-	require.ErrorContains(t, err, "stored by a newer version of this plugin (format 2; this version reads up to 1)")
+	require.ErrorContains(t, err, `key "myapi": the entry was stored by a newer version of this `+
+		"plugin (format 2; this version reads up to 1)")
 }
 
-func TestDamagedEntriesAreErrorsThatQuoteNothing(t *testing.T) {
+func TestStorage_DamagedEntryErrorQuotesNothing(t *testing.T) {
 	t.Parallel()
 	good := testKey(t, ED25519)
 	storage := &logical.InmemStorage{}
@@ -163,19 +164,21 @@ func TestDamagedEntriesAreErrorsThatQuoteNothing(t *testing.T) {
 	require.NoError(t, json.Unmarshal(raw.Value, &entry))
 	secret := entry["versions"].([]any)[0].(map[string]any)["private_key"].(string)
 
+	replace := func(before, after string) func([]byte) []byte {
+		return func(b []byte) []byte { return bytes.Replace(b, []byte(before), []byte(after), 1) }
+	}
 	for name, damage := range map[string]func([]byte) []byte{
-		"not JSON":      func(b []byte) []byte { return b[:len(b)/2] },
-		"no versions":   func([]byte) []byte { return []byte(`{"format":1}`) },
-		"truncated key": func(b []byte) []byte { return []byte(strings.Replace(string(b), secret, secret[:40], 1)) },
-		"wrong type": func(b []byte) []byte {
-			return []byte(strings.Replace(string(b), `"format":1`, `"format":"`+secret+`"`, 1))
-		},
-		"a foreign number": func(b []byte) []byte { return []byte(strings.Replace(string(b), `"EdDSA"`, `"RS256"`, 1)) },
+		"not JSON":                  func(b []byte) []byte { return b[:len(b)/2] },
+		"no versions":               func([]byte) []byte { return []byte(`{"format":1}`) },
+		"truncated key":             replace(secret, secret[:40]),
+		"wrong type":                replace(`"format":1`, `"format":"`+secret+`"`),
+		"algorithm of another type": replace(`"EdDSA"`, `"RS256"`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			storage := &logical.InmemStorage{}
-			require.NoError(t, storage.Put(t.Context(), &logical.StorageEntry{Key: "key/myapi", Value: damage(raw.Value)}))
+			entry := &logical.StorageEntry{Key: "key/myapi", Value: damage(raw.Value)}
+			require.NoError(t, storage.Put(t.Context(), entry))
 			_, err := Load(t.Context(), storage, "myapi")
 			require.ErrorContains(t, err, `key "myapi"`)
 			require.NotContains(t, err.Error(), secret[:20])
@@ -183,7 +186,7 @@ func TestDamagedEntriesAreErrorsThatQuoteNothing(t *testing.T) {
 	}
 }
 
-func TestNameOfAStoragePath(t *testing.T) {
+func TestStorage_NameOfPath(t *testing.T) {
 	t.Parallel()
 	name, ok := NameOf("key/myapi")
 	require.True(t, ok)

@@ -14,11 +14,11 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// Type is the kind of key pair a key's versions are made of, in Vault transit's words.
+// Type is the type of a key pair, named as in Vault's transit engine.
 type Type string
 
-// The key types. RSA keys sign RS* and PS* (RFC 7518 §3.3, §3.5), EC keys the ES* of their curve (RFC 7518 §3.4),
-// Ed25519 keys EdDSA (RFC 8037 §3.1).
+// The key types. RSA keys sign RS* and PS* (RFC 7518 §3.3, §3.5), EC keys the ES* of their curve
+// (RFC 7518 §3.4), Ed25519 keys EdDSA (RFC 8037 §3.1).
 const (
 	RSA2048   Type = "rsa-2048"
 	RSA3072   Type = "rsa-3072"
@@ -29,22 +29,23 @@ const (
 	ED25519   Type = "ed25519"
 )
 
-// Types lists all key types, the default first.
+// Types returns all key types, the default first.
 func Types() []Type {
 	return []Type{RSA2048, RSA3072, RSA4096, ECDSAP256, ECDSAP384, ECDSAP521, ED25519}
 }
 
-// Valid says whether t is one of Types.
+// Valid reports whether t is one of Types.
 func (t Type) Valid() bool {
 	return slices.Contains(Types(), t)
 }
 
-// Algorithms lists the JWS algorithms a key of this type can sign with, the default first. It is empty for an unknown
-// type.
+// Algorithms returns the JWS algorithms of this type, the default first; none for an unknown type.
 func (t Type) Algorithms() []jose.SignatureAlgorithm {
 	switch t {
 	case RSA2048, RSA3072, RSA4096:
-		return []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512}
+		return []jose.SignatureAlgorithm{
+			jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512,
+		}
 	case ECDSAP256:
 		return []jose.SignatureAlgorithm{jose.ES256}
 	case ECDSAP384:
@@ -57,7 +58,7 @@ func (t Type) Algorithms() []jose.SignatureAlgorithm {
 	return nil
 }
 
-// DefaultAlgorithm is the first of Algorithms.
+// DefaultAlgorithm returns the first of Algorithms.
 func (t Type) DefaultAlgorithm() jose.SignatureAlgorithm {
 	return t.Algorithms()[0]
 }

@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// Origin says where a version's private key was made.
+// Origin is where a version's private key was created.
 type Origin string
 
-// Generated keys were made inside Vault, imported ones elsewhere: someone else may know them.
+// Generated keys were created inside Vault, imported ones outside: someone else may know them.
 const (
 	Generated Origin = "generated"
 	Imported  Origin = "imported"
 )
 
-// Activator says what made a version the active one.
+// Activator is what made a version the active one.
 type Activator string
 
-// A first version is active from its creation, a version of a scheduled rotation from its time, one that an operator
-// activated from then, and one that the provider accepted in place of the active one from then.
+// A key's first version is active from its creation; a later one from its scheduled time, from when
+// an operator activates it, or from when the provider accepts it in place of the active one.
 const (
 	ByCreation Activator = "creation"
 	BySchedule Activator = "schedule"
@@ -40,7 +40,7 @@ type Version struct {
 	creationTime   time.Time
 	activationTime time.Time // zero: not scheduled
 	activatedBy    Activator
-	acceptedTime   time.Time // zero: not accepted by the provider since it was last staged or refused
+	acceptedTime   time.Time // zero: not accepted since it was last staged or rejected
 	certificate    []byte    // DER
 	spki           []byte    // DER of the SubjectPublicKeyInfo (RFC 5280 §4.1.2.7)
 	keyID          string
@@ -48,7 +48,9 @@ type Version struct {
 	signer         *Signer
 }
 
-func newVersion(number int, private crypto.Signer, origin Origin, commonName string, now time.Time) (*Version, error) {
+func newVersion(
+	number int, private crypto.Signer, origin Origin, commonName string, now time.Time,
+) (*Version, error) {
 	certificate, err := selfSign(private, commonName, now)
 	if err != nil {
 		return nil, fmt.Errorf("issue the certificate: %w", err)
@@ -56,7 +58,7 @@ func newVersion(number int, private crypto.Signer, origin Origin, commonName str
 	v := &Version{
 		number:       number,
 		origin:       origin,
-		creationTime: stored(now),
+		creationTime: storedTime(now),
 		certificate:  certificate,
 	}
 	return v, v.setPrivateKey(private)
@@ -81,33 +83,34 @@ func keyIDOf(spki []byte) string {
 	return base64.RawURLEncoding.EncodeToString(digest[:])
 }
 
-// Number counts the versions of a key from 1; a number is never given twice.
+// Number returns the version's number, from 1; a key never reuses one.
 func (v *Version) Number() int { return v.number }
 
-// Origin says where the private key was made.
+// Origin returns where the private key was created.
 func (v *Version) Origin() Origin { return v.origin }
 
-// CreationTime is when the version was made.
+// CreationTime returns when the version was created.
 func (v *Version) CreationTime() time.Time { return v.creationTime }
 
-// ActivationTime is when the version becomes the one that signs; zero when that is not scheduled.
+// ActivationTime returns when the version becomes the active one; zero: not scheduled.
 func (v *Version) ActivationTime() time.Time { return v.activationTime }
 
-// ActivatedBy says what gave the version its activation time.
+// ActivatedBy returns what set the activation time.
 func (v *Version) ActivatedBy() Activator { return v.activatedBy }
 
-// AcceptedTime is when the provider first gave a token for this version; zero when it has not, or has refused it since.
+// AcceptedTime returns when the provider first issued a token for this version; zero: it has not
+// since the version was last staged or rejected.
 func (v *Version) AcceptedTime() time.Time { return v.acceptedTime }
 
 func (v *Version) activatedAt(now time.Time) bool {
 	return !v.activationTime.IsZero() && !v.activationTime.After(now)
 }
 
-// KeyID is the base64url SHA-256 of the SubjectPublicKeyInfo: the kid that Keycloak derives from a pasted PEM
-// (KeyUtils.createKeyId), used everywhere so that one id works however the key was registered.
+// KeyID returns the base64url SHA-256 of the SubjectPublicKeyInfo: the kid that Keycloak derives
+// from a pasted PEM (KeyUtils.createKeyId), so that one id works however the key is registered.
 func (v *Version) KeyID() string { return v.keyID }
 
-// PublicKeyPEM is the public key as one PKIX block (RFC 7468 §13), final newline included.
+// PublicKeyPEM returns the public key as one PKIX block (RFC 7468 §13) with a final newline.
 func (v *Version) PublicKeyPEM() string {
 	return pemOf("PUBLIC KEY", v.spki)
 }
@@ -116,8 +119,8 @@ func pemOf(blockType string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: blockType, Bytes: der}))
 }
 
-// Signer signs with this version.
+// Signer returns the signer of this version.
 func (v *Version) Signer() *Signer { return v.signer }
 
-// stored is an instant as entries hold it. A rounded-up one would lie in the future of its own request.
-func stored(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
+// storedTime returns an instant as entries hold it. Rounded up, it would be after its own request.
+func storedTime(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }

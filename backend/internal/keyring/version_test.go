@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestPublicMaterial(t *testing.T) {
+func TestVersion_PublishesPublicKeyCertificateAndJWKS(t *testing.T) {
 	t.Parallel()
 	for _, keyType := range Types() {
 		t.Run(string(keyType), func(t *testing.T) {
@@ -23,7 +23,7 @@ func TestPublicMaterial(t *testing.T) {
 			require.True(t, strings.HasPrefix(v.PublicKeyPEM(), "-----BEGIN PUBLIC KEY-----\n"))
 			require.True(t, strings.HasSuffix(v.PublicKeyPEM(), "-----END PUBLIC KEY-----\n"))
 			block, rest := pem.Decode([]byte(v.PublicKeyPEM()))
-			require.Empty(t, rest, "one block alone")
+			require.Empty(t, rest, "one block only")
 			public, err := x509.ParsePKIXPublicKey(block.Bytes)
 			require.NoError(t, err)
 
@@ -32,7 +32,8 @@ func TestPublicMaterial(t *testing.T) {
 			certificate, err := x509.ParseCertificate(block.Bytes)
 			require.NoError(t, err)
 			require.Equal(t, public, certificate.PublicKey)
-			require.NoError(t, certificate.CheckSignature(certificate.SignatureAlgorithm, certificate.RawTBSCertificate, certificate.Signature))
+			require.NoError(t, certificate.CheckSignature(certificate.SignatureAlgorithm,
+				certificate.RawTBSCertificate, certificate.Signature))
 			require.Equal(t, "myapi", certificate.Subject.CommonName)
 			require.Equal(t, start().Add(-5*time.Minute), certificate.NotBefore)
 			require.Equal(t, start().Add(10*365*24*time.Hour), certificate.NotAfter)
@@ -59,10 +60,12 @@ func TestPublicMaterial(t *testing.T) {
 	}
 }
 
-func TestKeyIDIsTheSHA256OfThePublicKey(t *testing.T) {
+func TestVersion_KeyIDIsSHA256OfPublicKey(t *testing.T) {
 	t.Parallel()
 	// openssl pkey -pubout -outform DER | openssl dgst -sha256 -binary | base64, in base64url
-	spki, err := base64.StdEncoding.DecodeString("MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEbkuY3UxRlyBG6FHKVp8xo/Mg4FHwRwcAMe1KxMWsJQ4mF/Vke42rOlCfje5ylECfg1gyWTh9fBcb6Sfaw9lnug==")
+	spki, err := base64.StdEncoding.DecodeString(
+		"MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEbkuY3UxRlyBG6FHKVp8xo/Mg4FHw" +
+			"RwcAMe1KxMWsJQ4mF/Vke42rOlCfje5ylECfg1gyWTh9fBcb6Sfaw9lnug==")
 	require.NoError(t, err)
 	require.Equal(t, "GOiTvnCY_oU5PNhUeRVORXt3OtT_sLa-pMYgAFfhPDk", keyIDOf(spki))
 }

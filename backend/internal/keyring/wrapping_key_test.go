@@ -14,7 +14,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/kwp/subtle"
 )
 
-// wrap wraps DER as the stock transit import command does.
+// wrap wraps DER as the transit import command does.
 func wrap(t *testing.T, key *WrappingKey, newHash func() hash.Hash, der []byte) []byte {
 	t.Helper()
 	ephemeral := make([]byte, 32)
@@ -24,28 +24,30 @@ func wrap(t *testing.T, key *WrappingKey, newHash func() hash.Hash, der []byte) 
 	require.NoError(t, err)
 	wrapped, err := kwp.Wrap(der)
 	require.NoError(t, err)
-	encrypted, err := rsa.EncryptOAEP(newHash(), rand.Reader, &key.private.PublicKey, ephemeral, nil)
+	public := &key.private.PublicKey
+	encrypted, err := rsa.EncryptOAEP(newHash(), rand.Reader, public, ephemeral, nil)
 	require.NoError(t, err)
 	return append(encrypted, wrapped...)
 }
 
-func TestWrappedKeysUnwrap(t *testing.T) {
+func TestWrappingKey_UnwrapsOnlyIntactCiphertexts(t *testing.T) {
 	t.Parallel()
 	storage := &logical.InmemStorage{}
-	made, err := CreateWrappingKey(t.Context(), storage)
+	created, err := CreateWrappingKey(t.Context(), storage)
 	require.NoError(t, err)
 	key, err := LoadWrappingKey(t.Context(), storage, "")
 	require.NoError(t, err)
 	published, err := key.PublicKeyPEM()
 	require.NoError(t, err)
-	same, err := made.PublicKeyPEM()
+	same, err := created.PublicKeyPEM()
 	require.NoError(t, err)
 	require.Equal(t, same, published)
 	require.Equal(t, "[private]", fmt.Sprintf("%+v", key))
 
 	private := ecKey(t, elliptic.P256())
 	for _, name := range HashFunctions() {
-		ciphertext := base64.StdEncoding.EncodeToString(wrap(t, key, HashFunction(name), pkcs8Of(t, private)))
+		wrapped := wrap(t, key, HashFunction(name), pkcs8Of(t, private))
+		ciphertext := base64.StdEncoding.EncodeToString(wrapped)
 		material, err := key.Unwrap(ciphertext, HashFunction(name))
 		require.NoError(t, err, name)
 		require.Equal(t, ECDSAP256, material.Type())

@@ -1,5 +1,5 @@
-// Package storage reads and writes Vault storage entries, which are JSON with the number of their
-// format. Its errors do not say what the entry is, which the caller adds, and never quote it.
+// Package storage reads and writes JSON entries in Vault's storage and checks their format. No
+// error quotes an entry.
 package storage
 
 import (
@@ -19,8 +19,8 @@ func (e *NewerFormatError) Error() string {
 		"(format %d; this version reads up to %d): upgrade the plugin", e.Format, e.Newest)
 }
 
-// Get decodes the entry at path into entry and reports whether the path exists. It returns a
-// NewerFormatError for a format above newest. On an error entry may be partly decoded.
+// Get decodes what is stored at path into entry and reports whether there is anything. It returns a
+// NewerFormatError for a format above newest. Callers add to its errors what the entry is.
 func Get(ctx context.Context, s logical.Storage, path string, newest int, entry any) (bool, error) {
 	raw, err := s.Get(ctx, path)
 	if err != nil {
@@ -32,7 +32,8 @@ func Get(ctx context.Context, s logical.Storage, path string, newest int, entry 
 	var header struct {
 		Format int `json:"format"`
 	}
-	// The format comes first: the rest of a newer entry may not decode into what this version knows.
+	// The format comes first: the rest of a newer entry may not decode into what this version
+	// knows.
 	if raw.DecodeJSON(&header) == nil && header.Format > newest {
 		return false, &NewerFormatError{Format: header.Format, Newest: newest}
 	}

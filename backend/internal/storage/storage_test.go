@@ -105,5 +105,6 @@ func TestEntry_StorageFailureIsReported(t *testing.T) {
 	err = Put(t.Context(), brokenStorage{}, "role/a", testEntry{})
 	require.ErrorIs(t, err, errStorage)
 	require.EqualError(t, err, "store role/a: storage is down")
-	require.ErrorContains(t, Put(t.Context(), brokenStorage{}, "role/a", func() {}), "encode role/a: ")
+	err = Put(t.Context(), brokenStorage{}, "role/a", func() {})
+	require.ErrorContains(t, err, "encode role/a: ")
 }
