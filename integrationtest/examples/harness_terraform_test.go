@@ -1,0 +1,207 @@
+package examples
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
+)
+
+// The exit codes of `plan -detailed-exitcode`.
+const (
+	planEmpty = iota
+	planFailed
+	planChanges
+)
+
+// requireDriftReverted requires that a role's setting that was changed by hand is reverted, but not a
+// key's rotation.
+func (tf *terraform) requireDriftReverted(t *testing.T, m *harness.Mount) {
+	t.Helper()
+	m.Write(t, "keys/myapi-dev/rotate", nil)
+	require.Equal(t, planEmpty, tf.plan(t))
+	m.Write(t, "roles/myapi-dev", map[string]any{"scopes": "admin"})
+	require.Equal(t, planChanges, tf.plan(t))
+	tf.apply(t)
+	require.Empty(t, m.Read(t, "roles/myapi-dev").Data["scopes"])
+}
+
+// requireDeliberateDestroy requires that keys are destroyed only once both the file and Vault allow it.
+func (tf *terraform) requireDeliberateDestroy(
+	t *testing.T, m *harness.Mount, variables map[string]any,
+) {
+	t.Helper()
+	m.RecordPrivateKeys(t)
+	tf.requireNoSecretInState(t)
+	keys := allKeys(t, m)
+	const prevented = "Instance cannot be destroyed"
+	require.Contains(t, tf.mustFail(t, "destroy", "-auto-approve"), prevented)
+	require.Contains(t, tf.mustFail(t, "plan", "-var", `environments={dev={}}`), prevented,
+		"environments are missing")
+
+	tf.run(t, "destroy", "-auto-approve",
+		"-target=vault_generic_endpoint.role", "-target=vault_generic_endpoint.config")
+	require.Equal(t, 404, m.Do(t, "GET", "roles/myapi-dev", nil, nil).Status)
+	require.Equal(t, 10, m.Read(t, "config").Number(t, "request_timeout"))
+	require.Equal(t, keys, allKeys(t, m))
+
+	tf.edit(t, "prevent_destroy = true", "prevent_destroy = false")
+	require.Contains(t, tf.mustFail(t, "destroy", "-auto-approve"), "deletion_allowed=true")
+	require.Equal(t, keys, allKeys(t, m))
+
+	environments := variables["environments"].(map[string]any)
+	for _, environment := range environments {
+		environment.(map[string]any)["deletion_allowed"] = true
+	}
+	tf.set(t, variables)
+	tf.apply(t)
+	delete(environments, "new")
+	delete(keys, "myapi-new")
+	tf.set(t, variables)
+	tf.apply(t)
+	require.Equal(t, keys, allKeys(t, m))
+	tf.run(t, "destroy", "-auto-approve")
+	require.NotContains(t, m.MustRun(t, "secrets", "list"), m.Path)
+}
+
+// allKeys returns the JWKS of each key of the mount.
+func allKeys(t *testing.T, m *harness.Mount) map[string]string {
+	t.Helper()
+	names, _ := m.Do(t, "LIST", "keys", nil, nil).Data["keys"].([]any)
+	require.NotEmpty(t, names)
+	keys := map[string]string{}
+	for _, name := range names {
+		keys[name.(string)] = m.Read(t, "keys/"+name.(string)).Text(t, "jwks")
+	}
+	return keys
+}
+
+// terraform is the example in a folder of its own, which also has its state.
+type terraform struct {
+	command, cliConfig, dir, vaultToken string
+}
+
+// newTerraform prepares the example for a mount, under its own policy.
+func newTerraform(t *testing.T, m *harness.Mount) *terraform {
+	t.Helper()
+	tf := &terraform{
+		command:   scriptOutput(t, harness.OpenTofuScript),
+		cliConfig: scriptOutput(t, harness.TerraformProviderScript),
+		dir:       t.TempDir(),
+	}
+	require.NoError(t, os.CopyFS(tf.dir, os.DirFS(example("terraform"))))
+	policy, err := os.ReadFile(filepath.Join(tf.dir, "policy.hcl"))
+	require.NoError(t, err)
+	m.WritePolicy(t, m.Path, strings.ReplaceAll(string(policy), "bcgov-jwt", m.Path))
+	as := m.AsNewToken(t, api.TokenCreateRequest{Policies: []string{m.Path}})
+	tf.vaultToken = as.Client.Token()
+	tf.run(t, "init")
+	return tf
+}
+
+// set sets the variables of the example.
+func (tf *terraform) set(t *testing.T, variables map[string]any) {
+	t.Helper()
+	encoded, err := json.Marshal(variables)
+	require.NoError(t, err)
+	file := filepath.Join(tf.dir, "terraform.tfvars.json")
+	require.NoError(t, os.WriteFile(file, encoded, 0o600))
+}
+
+// edit changes main.tf as its user would.
+func (tf *terraform) edit(t *testing.T, from, to string) {
+	t.Helper()
+	file := filepath.Join(tf.dir, "main.tf")
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Contains(t, string(text), from)
+	text = bytes.ReplaceAll(text, []byte(from), []byte(to))
+	require.NoError(t, os.WriteFile(file, text, 0o600))
+}
+
+func (tf *terraform) apply(t *testing.T) {
+	t.Helper()
+	tf.run(t, "apply", "-auto-approve")
+}
+
+// plan returns planEmpty or planChanges.
+func (tf *terraform) plan(t *testing.T) int {
+	t.Helper()
+	result := tf.execute(t, "plan", "-detailed-exitcode")
+	require.NotEqual(t, planFailed, result.Code, "%s\n%s", result.Stdout, result.Stderr)
+	return result.Code
+}
+
+func (tf *terraform) publicKeys(t *testing.T) map[string]string {
+	t.Helper()
+	var keys map[string]string
+	require.NoError(t, json.Unmarshal([]byte(tf.run(t, "output", "-json", "public_keys")), &keys))
+	return keys
+}
+
+// run runs a command that must succeed, and returns its standard output.
+func (tf *terraform) run(t *testing.T, args ...string) string {
+	t.Helper()
+	result := tf.execute(t, args...)
+	require.Zero(t, result.Code, "%s\n%s\n%s", args, result.Stdout, result.Stderr)
+	return result.Stdout
+}
+
+// mustFail runs a command that must fail, and returns its errors as one line.
+func (tf *terraform) mustFail(t *testing.T, args ...string) string {
+	t.Helper()
+	result := tf.execute(t, args...)
+	require.NotZero(t, result.Code, "%s\n%s", args, result.Stdout)
+	return strings.Join(strings.Fields(result.Stderr), " ")
+}
+
+func (tf *terraform) execute(t *testing.T, args ...string) harness.CommandResult {
+	t.Helper()
+	cmd := harness.Vault().Command(t.Context(), tf.command, args...)
+	cmd.Dir = tf.dir
+	cmd.Env = append(cmd.Env, harness.Vault().ClientEnvironment(tf.vaultToken)...)
+	cmd.Env = append(cmd.Env, "TF_CLI_CONFIG_FILE="+tf.cliConfig, "TF_CLI_ARGS=-no-color", "TF_INPUT=0",
+		"CHECKPOINT_DISABLE=1")
+	result, err := harness.Run(cmd)
+	require.NoError(t, err)
+	harness.Detector().Record("the output of terraform "+args[0], result.Stdout+result.Stderr)
+	return result
+}
+
+// requireNoSecretInState expects that the keys and tokens so far are recorded.
+func (tf *terraform) requireNoSecretInState(t *testing.T) {
+	t.Helper()
+	states, err := filepath.Glob(tf.dir + "/terraform.tfstate*")
+	require.NoError(t, err)
+	require.Len(t, states, 2, "the state and the previous one")
+	for _, state := range states {
+		text, err := os.ReadFile(state)
+		require.NoError(t, err)
+		require.Contains(t, string(text), "BEGIN PUBLIC KEY")
+		require.Empty(t, harness.Detector().Find(filepath.Base(state), text))
+		leaked := bytes.Contains(text, []byte(tf.vaultToken))
+		require.False(t, leaked, "the state holds the Vault token")
+	}
+}
+
+// scriptOutput returns the path that a script prints. If the script fails the test is skipped, but
+// fails with CI=true.
+func scriptOutput(t *testing.T, script string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), harness.InRepository(script))
+	cmd.Stderr = os.Stderr // it says if it has to build, which takes minutes
+	output, err := cmd.Output()
+	if err != nil && os.Getenv("CI") != "true" {
+		t.Skipf("skipped: the Terraform example: %s: %v", script, err)
+	}
+	require.NoError(t, err, script)
+	return strings.TrimSpace(string(output))
+}

@@ -1,0 +1,78 @@
+package examples
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
+)
+
+// TestKubernetes_ManifestsMatchOperators checks the examples against the operators' own definitions of
+// their resources.
+func TestKubernetes_ManifestsMatchOperators(t *testing.T) {
+	t.Parallel()
+	check := buildManifestCheck(t)
+	files, err := filepath.Glob(example("kubernetes/*.yaml"))
+	require.NoError(t, err)
+	require.Len(t, check.manifests(t, files...), 6)
+
+	for mistake, c := range map[string]struct{ file, old, new, want string }{
+		"a field that no version has": {"vso-leased.yaml", "renewalPercent:", "renewPercent:", "unknown field spec.renewPercent"},
+		"a field in the wrong place":  {"vso-leased.yaml", "  renewalPercent: 67", "  excludeRaw: true", "unknown field spec.excludeRaw"},
+		"a value out of range":        {"vso-leased.yaml", "renewalPercent: 67", "renewalPercent: 91", "less than or equal to 90"},
+		"a value of another type":     {"vso-shared.yaml", "allowStaticCreds: true", `allowStaticCreds: "true"`, "must be of type boolean"},
+		"a value that is not listed":  {"vso-connection.yaml", "method: kubernetes", "method: k8s", "spec.method"},
+		"a required field left out":   {"vso-shared.yaml", "  mount: bcgov-jwt\n", "", "spec.mount in body is required"},
+		"a version that is not there": {"eso.yaml", "apiVersion: external-secrets.io/v1\n", "apiVersion: external-secrets.io/v2\n", "no definition of external-secrets.io/v2"},
+		"an unknown field far inside": {"eso.yaml", "generatorRef:\n", "generatorRef:\n          namespace: x\n", "generatorRef.namespace"},
+		"an unknown field outside":    {"eso.yaml", "spec:\n", "specs: {}\nspec:\n", `unknown field "specs"`},
+		"a field twice":               {"eso.yaml", "  refreshInterval: 2m\n", "  refreshInterval: 2m\n  refreshInterval: 3m\n", "already set"},
+	} {
+		t.Run(mistake, func(t *testing.T) {
+			t.Parallel()
+			content, err := os.ReadFile(example("kubernetes/" + c.file))
+			require.NoError(t, err)
+			require.Contains(t, string(content), c.old)
+			file := filepath.Join(t.TempDir(), c.file)
+			changed := strings.Replace(string(content), c.old, c.new, 1)
+			require.NoError(t, os.WriteFile(file, []byte(changed), 0o600))
+			_, err = check.run(t, file)
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
+// TestKubernetes_ManifestsObtainTokens reads tokens as the operators do for which the examples are
+// written. Who logs in, for which role, and what is read is taken from the examples, and their script
+// sets up Vault.
+func TestKubernetes_ManifestsObtainTokens(t *testing.T) {
+	t.Parallel()
+	check := buildManifestCheck(t)
+	provideKubernetesAuth(t)
+	for name, c := range map[string]struct {
+		files []string
+		test  func(*testing.T, *cluster, []manifest)
+	}{
+		"vso leased": {[]string{"vso-connection.yaml", "vso-leased.yaml"}, testVSOLeased},
+		"vso shared": {[]string{"vso-connection.yaml", "vso-shared.yaml"}, testVSOShared},
+		"eso":        {[]string{"eso.yaml"}, testESO},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			provider := harness.Keycloak(t)
+			var files []string
+			for _, file := range c.files {
+				files = append(files, example("kubernetes/"+file))
+			}
+			all := check.manifests(t, files...)
+			for _, resource := range all {
+				require.Equal(t, all[0].Metadata.Namespace, resource.Metadata.Namespace)
+			}
+			c.test(t, newCluster(t, provider, all[0].Metadata.Namespace), all)
+		})
+	}
+}

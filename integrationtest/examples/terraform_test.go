@@ -1,0 +1,78 @@
+package examples
+
+import (
+	"crypto/rand"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
+)
+
+// TestTerraform_ManagesWholeLife takes the example through the life of its resources, with HashiCorp's
+// own Vault provider.
+func TestTerraform_ManagesWholeLife(t *testing.T) {
+	t.Parallel()
+	p := harness.EmbeddedProvider(t)
+	m := harness.Unmounted(t, "terraform-"+strings.ToLower(rand.Text()))
+	tf := newTerraform(t, m)
+
+	config := map[string]any{
+		"allowed_hosts": []any{p.Config["allowed_hosts"]}, "ca_cert": p.Config["ca_cert"],
+	}
+	variables := map[string]any{"mount": m.Path, "config": config}
+	tf.set(t, variables)
+	tf.apply(t)
+	m.UnmountAfterTest(t)
+	require.Equal(t, planEmpty, tf.plan(t))
+
+	environments := map[string]any{}
+	for name, publicKey := range tf.publicKeys(t) {
+		require.Equal(t, publicKey, m.Read(t, "keys/myapi-"+name).Text(t, "public_key"))
+		clientID := harness.NewClientID()
+		p.Register(t, clientID, publicKey)
+		environments[name] = map[string]any{"client_id": clientID, "issuer": p.Issuer}
+	}
+	require.Equal(t, []string{"dev", "prod", "test"}, slices.Sorted(maps.Keys(environments)))
+	variables["environments"] = environments
+	tf.set(t, variables)
+	tf.apply(t)
+	require.Equal(t, planEmpty, tf.plan(t))
+	for name := range environments {
+		m.Read(t, "creds/myapi-"+name)
+	}
+
+	p.Close() // the rest works without the provider
+	config["request_timeout"] = 20
+	environments["new"] = map[string]any{
+		"client_id": "new", "issuer": p.Issuer, "scopes": []string{"read", "write"}, "delivery": "shared",
+	}
+	tf.set(t, variables)
+	require.Equal(t, planChanges, tf.plan(t))
+	tf.apply(t)
+	require.Equal(t, planEmpty, tf.plan(t))
+	require.Equal(t, 20, m.Read(t, "config").Number(t, "request_timeout"))
+	role := m.Read(t, "roles/myapi-new")
+	require.Equal(t, []any{"read", "write"}, role.Data["scopes"])
+	require.Equal(t, "shared", role.Text(t, "delivery"))
+
+	tf.requireDriftReverted(t, m)
+	tf.requireDeliberateDestroy(t, m, variables)
+}
+
+// TestTerraform_ImportsMount imports a mount that was created by hand, with its key.
+func TestTerraform_ImportsMount(t *testing.T) {
+	t.Parallel()
+	m := harness.NewMount(t, nil)
+	created := m.Write(t, "keys/myapi-dev", map[string]any{"deletion_allowed": true})
+	tf := newTerraform(t, m)
+	tf.set(t, map[string]any{"mount": m.Path})
+	tf.run(t, "import", "vault_mount.engine", m.Path)
+	tf.apply(t)
+	require.Equal(t, planEmpty, tf.plan(t))
+	require.Equal(t, created.Text(t, "public_key"), tf.publicKeys(t)["dev"])
+	require.Equal(t, false, m.Read(t, "keys/myapi-dev").Data["deletion_allowed"])
+}

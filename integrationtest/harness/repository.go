@@ -1,0 +1,34 @@
+package harness
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// What the tests run of the repository's scripts, and the modules that pin what they build.
+const (
+	VaultScript             = "scripts/vault.sh"
+	OpenTofuScript          = "scripts/opentofu.sh"
+	TerraformProviderScript = "scripts/terraform-provider-vault.sh"
+	VaultModule             = "scripts/modules/vault"
+	CRDsModule              = "scripts/modules/crds"
+)
+
+// InRepository returns the absolute path of a file of the repository, given relative to its root.
+// It panics outside a checkout; a test runs in its package's directory.
+func InRepository(path string) string {
+	dir, err := os.Getwd()
+	if err != nil {
+		panic(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return filepath.Join(dir, filepath.FromSlash(path))
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			panic("no go.mod above the working directory")
+		}
+		dir = parent
+	}
+}
