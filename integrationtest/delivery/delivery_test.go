@@ -49,8 +49,8 @@ func TestDelivery_LeaseFieldsAndNumbers(t *testing.T) {
 	}
 }
 
-// TestRefreshMargin_LongerThanTokenAllows has a margin as long as the token's lifetime, which returns
-// a warning, and any margin of a token that lives for a second. That token is the embedded
+// TestRefreshMargin_LongerThanTokenAllows has a margin as long as the token's lifetime, which
+// returns a warning, and any margin of a token that lives for a second. That token is the embedded
 // provider's: Keycloak counts expires_in down while it responds, to 0 if it is slow.
 func TestRefreshMargin_LongerThanTokenAllows(t *testing.T) {
 	t.Parallel()

@@ -50,8 +50,8 @@ func (r reading) remaining() time.Duration { return r.expiresAt.Sub(r.begun) }
 // everySecond is for clients that read once a second, however long a read takes.
 func everySecond(r reading) time.Time { return r.begun.Add(time.Second) }
 
-// followTTL returns when Vault Agent reads again: a second after the ttl of the response, and after a
-// failure 0.25 s later, then 0.5 s, and so on.
+// followTTL returns when Vault Agent reads again: a second after the ttl of the response, and after
+// a failure 0.25 s later, then 0.5 s, and so on.
 func followTTL(r reading) time.Time {
 	if r.failures > 0 {
 		return r.ended.Add(min(250*time.Millisecond<<min(r.failures-1, 10), time.Minute))

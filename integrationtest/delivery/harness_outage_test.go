@@ -34,8 +34,8 @@ func (o outage) run(t *testing.T, m *harness.Mount) {
 	followers.awaitAll(t, o.readers, o.lifetime, "every client has the token", succeeded)
 	first := followers.filter(succeeded)[0]
 	expiresAt := first.expiresAt
-	// Keycloak returns the remaining lifetime of a token, and so a second less if it was slow: a tenth
-	// of that is the bound.
+	// Keycloak returns the remaining lifetime of a token, and so a second less if it was slow: a
+	// tenth of that is the bound.
 	minRemaining := min(5*time.Second, expiresAt.Sub(first.issuedAt)/10)
 	require.InDelta(t, o.minRemaining.Seconds(), minRemaining.Seconds(), 0.2)
 	o.minRemaining = minRemaining

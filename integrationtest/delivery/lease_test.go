@@ -96,8 +96,8 @@ func TestLease_EndsWhenRevocationFails(t *testing.T) {
 	require.NotContains(t, logged[0], "eyJ", "the beginning of each JWT")
 }
 
-// TestLease_ManyEndWithMountWhileProviderIsDown runs its cases one after the other, as each is a load
-// for the other tests.
+// TestLease_ManyEndWithMountWhileProviderIsDown runs its cases one after the other, as each is a
+// load for the other tests.
 func TestLease_ManyEndWithMountWhileProviderIsDown(t *testing.T) {
 	t.Parallel()
 	for _, revokes := range []bool{false, true} {

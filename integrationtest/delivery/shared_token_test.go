@@ -43,8 +43,8 @@ func TestSharedToken_OneRequestPerLifetime(t *testing.T) {
 	held := time.Now()
 	prompt := c.filter(succeeded)
 
-	// Until it arrives all clients continue with the previous one. A client completes one read before
-	// it begins the next, so none waits for the token.
+	// Until it arrives all clients continue with the previous one. A client completes one read
+	// before it begins the next, so none waits for the token.
 	harness.Sleep(t, delay)
 	c.awaitAll(t, manyReaders, lifetime, "every client continues", func(r reading) bool {
 		return r.begun.After(held)

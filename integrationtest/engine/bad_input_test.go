@@ -11,8 +11,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
 )
 
-// TestBadInput_NamesFieldAndChangesNothing has one row for each kind of bad input, through the API of
-// the real Vault.
+// TestBadInput_NamesFieldAndChangesNothing has one row for each kind of bad input, through the API
+// of the real Vault.
 func TestBadInput_NamesFieldAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	m := harness.NewMount(t, nil)

@@ -9,8 +9,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
 )
 
-// TestDiscovery_CannotLeadElsewhere has one row for each endpoint that a discovery document must not
-// name.
+// TestDiscovery_CannotLeadElsewhere has one row for each endpoint that a discovery document must
+// not name.
 func TestDiscovery_CannotLeadElsewhere(t *testing.T) {
 	t.Parallel()
 	rows := []struct {

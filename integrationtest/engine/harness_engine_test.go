@@ -18,7 +18,8 @@ func fields(pairs ...any) map[string]any {
 	return all
 }
 
-// requireWorkingToken reads creds of a role and checks what a resource server can learn of its token.
+// requireWorkingToken reads creds of a role and checks what a resource server can learn of its
+// token.
 func requireWorkingToken(
 	t *testing.T, m *harness.Mount, kc *harness.Provider, api *harness.API, role string,
 ) {

@@ -33,7 +33,8 @@ func requireImported(
 	requireWorkingToken(t, m, kc, api, "myapi")
 }
 
-// seedScript is the script with which the documentation of the API Services Portal creates a key pair.
+// seedScript is the script with which the documentation of the API Services Portal creates a key
+// pair.
 const seedScript = `
 const fs = require('fs');
 const jose = require('node-jose');

@@ -11,8 +11,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
 )
 
-// TestWrite_ReadValuesChangeNothing: this makes a Terraform plan after an apply empty. Each resource
-// is written with every field that it has, none at its default.
+// TestWrite_ReadValuesChangeNothing: this makes a Terraform plan after an apply empty. Each
+// resource is written with every field that it has, none at its default.
 func TestWrite_ReadValuesChangeNothing(t *testing.T) {
 	t.Parallel()
 	p := harness.EmbeddedProvider(t)
@@ -71,7 +71,8 @@ func TestWrite_ReadValuesChangeNothing(t *testing.T) {
 	}
 	fieldsOf := map[string][]string{}
 	for _, o := range m.Operations(t) {
-		// The SDK lists a query parameter of the read among the fields of the write, which rejects it.
+		// The SDK lists a query parameter of the read among the fields of the write, which rejects
+		// it.
 		isQuery := func(field string) bool { return field == "version" }
 		fieldsOf[o.String()] = slices.DeleteFunc(o.Fields, isQuery)
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
 )
 
-// TestMainJob_ObtainsToken takes a newcomer's steps with the unmodified vault command, as the README
-// describes them.
+// TestMainJob_ObtainsToken takes a newcomer's steps with the unmodified vault command, as the
+// README describes them.
 func TestMainJob_ObtainsToken(t *testing.T) {
 	t.Parallel()
 	t.Run("with Keycloak", func(t *testing.T) {

@@ -1,4 +1,5 @@
-// Package engine tests what a user of the engine does and sees: keys, roles, imports, errors and upgrades.
+// Package engine tests what a user of the engine does and sees: keys, roles, imports, errors and
+// upgrades.
 package engine
 
 import (

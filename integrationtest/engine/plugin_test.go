@@ -9,8 +9,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
 )
 
-// TestPlugin_SurvivesCrashAndUpgrade has its own entry in the catalog, so that it does not share its
-// plugin process with other tests.
+// TestPlugin_SurvivesCrashAndUpgrade has its own entry in the catalog, so that it does not share
+// its plugin process with other tests.
 func TestPlugin_SurvivesCrashAndUpgrade(t *testing.T) {
 	t.Parallel()
 	const name, oldVersion, newVersion = "jwt-life", "v1.1.0-test", "v1.2.0-test"
@@ -50,7 +50,8 @@ func TestPlugin_SurvivesCrashAndUpgrade(t *testing.T) {
 	require.NoError(t, client.Sys().RevokePrefixWithContext(t.Context(), m.Path))
 }
 
-// TestPlugin_WrongVersionIsRejected: the registered version must be the one that the binary reports.
+// TestPlugin_WrongVersionIsRejected: the registered version must be the one that the binary
+// reports.
 func TestPlugin_WrongVersionIsRejected(t *testing.T) {
 	t.Parallel()
 	vault := harness.Vault()

@@ -7,8 +7,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
 )
 
-// TestAgent_RunsExamples runs a real Vault Agent with each configuration of the documentation, as it
-// stands but for the path of the mount.
+// TestAgent_RunsExamples runs a real Vault Agent with each configuration of the documentation, as
+// it stands but for the path of the mount.
 func TestAgent_RunsExamples(t *testing.T) {
 	t.Parallel()
 	t.Cleanup(func() {

@@ -15,8 +15,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
 )
 
-// TestCI_OnlyRightJobLogsIn: the ID token of the right repository and branch obtains a Vault token that
-// reads one role's creds, and no other ID token is accepted.
+// TestCI_OnlyRightJobLogsIn: the ID token of the right repository and branch obtains a Vault token
+// that reads one role's creds, and no other ID token is accepted.
 func TestCI_OnlyRightJobLogsIn(t *testing.T) {
 	t.Parallel()
 	for _, ci := range []ciSystem{gitHub(), gitLab()} {
@@ -57,8 +57,8 @@ func TestCI_OnlyRightJobLogsIn(t *testing.T) {
 	}
 }
 
-// TestCI_RunsExampleJobs runs the shell parts of the example jobs as they stand. vault-action cannot run
-// here: the test sends the requests that it sends.
+// TestCI_RunsExampleJobs runs the shell parts of the example jobs as they stand. vault-action
+// cannot run here: the test sends the requests that it sends.
 func TestCI_RunsExampleJobs(t *testing.T) {
 	t.Parallel()
 	needTools(t, "curl", "jq")
@@ -117,8 +117,8 @@ func TestCI_RunsExampleJobs(t *testing.T) {
 	}
 }
 
-// TestCI_VaultTokenForOneUse: a Vault token for one request obtains an unleased token, and no leased
-// one.
+// TestCI_VaultTokenForOneUse: a Vault token for one request obtains an unleased token, and no
+// leased one.
 func TestCI_VaultTokenForOneUse(t *testing.T) {
 	t.Parallel()
 	f := gitHub().newFixture(t)

@@ -26,8 +26,8 @@ import (
 )
 
 const (
-	// agentPeriod is the lease of a token, or its ttl. The rest of its lifetime is the margin, in which
-	// a loaded machine obtains the next one.
+	// agentPeriod is the lease of a token, or its ttl. The rest of its lifetime is the margin, in
+	// which a loaded machine obtains the next one.
 	agentPeriod        = 5 * time.Second
 	agentTokenLifetime = 20 * time.Second
 	// agentStopTimeout leaves the Agent time to stop its program too, which would outlive its being
@@ -35,8 +35,8 @@ const (
 	agentStopTimeout = time.Minute
 )
 
-// testAgentSetup: the script can be run again, and what it writes is readable for its user alone and
-// valid for one role.
+// testAgentSetup: the script can be run again, and what it writes is readable for its user alone
+// and valid for one role.
 func testAgentSetup(t *testing.T) {
 	a := newAgent(t, harness.EmbeddedProvider(t), "leased", agentTokenLifetime)
 	first := a.read(t, "secret_id")
@@ -62,7 +62,8 @@ func testAgentLeased(t *testing.T) {
 	a.provider.requireOneRequestPerToken(t, file.waitForTokens(t, 11))
 }
 
-// testAgentOutage: the file keeps its token while no other is available, and is updated once one is.
+// testAgentOutage: the file keeps its token while no other is available, and is updated once one
+// is.
 func testAgentOutage(t *testing.T) {
 	a := newAgent(t, harness.EmbeddedProvider(t), "leased", 2*time.Minute)
 	a.start(t, "agent", "leased.hcl")
@@ -103,8 +104,8 @@ func testAgentExec(t *testing.T) {
 	a.provider.requireOneRequestPerPeriod(t) // although there are two variables
 }
 
-// testAgentProxy: whoever may use the socket obtains tokens. Vault Proxy is the Agent's proxy under its
-// new name.
+// testAgentProxy: whoever may use the socket obtains tokens. Vault Proxy is the Agent's proxy under
+// its new name.
 func testAgentProxy(t *testing.T) {
 	for _, command := range []string{"agent", "proxy"} {
 		t.Run("shared, vault "+command, func(t *testing.T) {
@@ -333,8 +334,8 @@ func (f *tokenFile) waitForTokens(t *testing.T, tokens int) int {
 	return len(f.seen)
 }
 
-// endpointGate stands in front of a provider's token endpoint, records the requests that pass, and can
-// be closed.
+// endpointGate stands in front of a provider's token endpoint, records the requests that pass, and
+// can be closed.
 type endpointGate struct {
 	URL    string
 	config map[string]any // with which a mount reaches it
@@ -406,8 +407,8 @@ func (g *endpointGate) requireOneRequestPerToken(t *testing.T, tokens int) {
 	require.Contains(t, []int{tokens, tokens + 1}, requests, "requests for %d tokens", tokens)
 }
 
-// requireOneRequestPerPeriod requires a period between two requests, or what counts as one on a loaded
-// machine.
+// requireOneRequestPerPeriod requires a period between two requests, or what counts as one on a
+// loaded machine.
 func (g *endpointGate) requireOneRequestPerPeriod(t *testing.T) (requests int) {
 	t.Helper()
 	g.mu.Lock()
@@ -458,8 +459,8 @@ func (a *agent) requestBySocket(
 	return harness.Response{Status: resp.StatusCode}, nil // the proxy's own errors are not JSON
 }
 
-// tokensBySocket reads the role's token so many times concurrently, and returns the number of different
-// ones.
+// tokensBySocket reads the role's token so many times concurrently, and returns the number of
+// different ones.
 func (a *agent) tokensBySocket(t *testing.T, reads int) int {
 	t.Helper()
 	a.waitLoggedIn(t)
@@ -480,7 +481,8 @@ func (a *agent) tokensBySocket(t *testing.T, reads int) int {
 	return len(tokens)
 }
 
-// waitLoggedIn waits until the Agent has a Vault token: before that it passes requests on without one.
+// waitLoggedIn waits until the Agent has a Vault token: before that it passes requests on without
+// one.
 func (a *agent) waitLoggedIn(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool {

@@ -149,8 +149,8 @@ func (f *ciFixture) serveIDTokens(
 	return server.URL
 }
 
-// runVaultAction sends the requests of hashicorp/vault-action v3.4.0 (src/auth.js and src/secrets.js),
-// and sets the output that it sets.
+// runVaultAction sends the requests of hashicorp/vault-action v3.4.0 (src/auth.js and
+// src/secrets.js), and sets the output that it sets.
 func (f *ciFixture) runVaultAction(
 	t *testing.T, step workflowStep, claims map[string]any, expressions map[string]string,
 ) harness.CommandResult {
@@ -216,8 +216,8 @@ type pipelineJob struct {
 	Script       []string `yaml:"script"`
 }
 
-// runPipelineFile does what GitLab and its runner do with a file that has one job, in an image that has
-// only sh. before_script installs only what is present here.
+// runPipelineFile does what GitLab and its runner do with a file that has one job, in an image that
+// has only sh. before_script installs only what is present here.
 func (f *ciFixture) runPipelineFile(
 	t *testing.T, file string, claims map[string]any,
 ) (result harness.CommandResult) {

@@ -36,8 +36,8 @@ type ciSystem struct {
 	claims  map[string]any
 }
 
-// gitHub returns the claims of https://docs.github.com/en/actions/reference/security/oidc, for a push
-// to the main branch.
+// gitHub returns the claims of https://docs.github.com/en/actions/reference/security/oidc, for a
+// push to the main branch.
 func gitHub() ciSystem {
 	return ciSystem{name: "github", ownerID: "123456789", run: "run_id", claims: map[string]any{
 		"sub": "repo:my-org@4567/my-repo@123456789:ref:refs/heads/main", "repository": "my-org/my-repo", "repository_id": "123456789",
@@ -50,8 +50,8 @@ func gitHub() ciSystem {
 	}}
 }
 
-// gitLab returns the claims of https://docs.gitlab.com/ci/secrets/id_token_authentication, for a push
-// to the main branch.
+// gitLab returns the claims of https://docs.gitlab.com/ci/secrets/id_token_authentication, for a
+// push to the main branch.
 func gitLab() ciSystem {
 	return ciSystem{name: "gitlab", ownerID: "12345678", run: "job_id", claims: map[string]any{
 		"sub": "project_path:my-group/my-project:ref_type:branch:ref:main", "project_path": "my-group/my-project", "project_id": "12345678",
@@ -122,8 +122,8 @@ func (f *ciFixture) setUp(t *testing.T, role string) {
 	})
 }
 
-// idToken returns the ID token that the CI system issues to a job, with these changes; a nil claim is
-// omitted.
+// idToken returns the ID token that the CI system issues to a job, with these changes; a nil claim
+// is omitted.
 func (f *ciFixture) idToken(t *testing.T, changes map[string]any) string {
 	t.Helper()
 	return f.signed(t, "ci", f.claimsOf(changes))
@@ -226,7 +226,8 @@ func (f *ciFixture) requireRejected(t *testing.T, idToken, reason string) {
 	require.Contains(t, strings.Join(rejection.Errors, "\n"), reason)
 }
 
-// requireReader logs in, and requires a Vault token that can read one role's creds and nothing else.
+// requireReader logs in, and requires a Vault token that can read one role's creds and nothing
+// else.
 func (f *ciFixture) requireReader(t *testing.T, idToken string) {
 	t.Helper()
 	secret, err := f.login(t, "myapi", idToken)
@@ -248,8 +249,8 @@ func (f *ciFixture) requireReader(t *testing.T, idToken string) {
 	}
 }
 
-// needTools skips the test if a program is missing that the CI systems' machines have, or fails it with
-// CI=true.
+// needTools skips the test if a program is missing that the CI systems' machines have, or fails it
+// with CI=true.
 func needTools(t *testing.T, names ...string) {
 	t.Helper()
 	for _, name := range names {

@@ -30,8 +30,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
 )
 
-// kubeletDelay is how long it may take until the content of a Secret is in a pod's volume: the kubelet
-// syncs a pod every 60 to 90 s.
+// kubeletDelay is how long it may take until the content of a Secret is in a pod's volume: the
+// kubelet syncs a pod every 60 to 90 s.
 const kubeletDelay = 90 * time.Second
 
 // The operators' groups of resources. Both have a VaultDynamicSecret.
@@ -175,8 +175,8 @@ func testVSOShared(t *testing.T, c *cluster, all []manifest) {
 	require.Positive(t, harness.SecondsField(t, first, "rotation_period"))
 	require.False(t, harness.TimeField(t, first, "last_vault_rotation").IsZero())
 
-	// Until the token is replaced only ttl changes, which the operator omits from its hash: no pod is
-	// restarted for nothing.
+	// Until the token is replaced only ttl changes, which the operator omits from its hash: no pod
+	// is restarted for nothing.
 	require.Eventually(t, func() bool {
 		later := harness.ReadSecret(t, vault, path)
 		for field := range first.Data {
@@ -187,8 +187,8 @@ func testVSOShared(t *testing.T, c *cluster, all []manifest) {
 		return harness.SecondsField(t, later, "ttl") < harness.SecondsField(t, first, "ttl")
 	}, time.Minute, 100*time.Millisecond)
 
-	// The operator reads again half a second after ttl. Then it reads until last_vault_rotation is new,
-	// for 10 s at most.
+	// The operator reads again half a second after ttl. Then it reads until last_vault_rotation is
+	// new, for 10 s at most.
 	role := "roles/" + strings.TrimPrefix(secret.Spec.Path, "creds/")
 	margin := tokenLifetime(t, first) - 10*time.Second
 	c.m.Write(t, role, map[string]any{"refresh_margin": margin.String()})
@@ -232,7 +232,8 @@ func testESO(t *testing.T, c *cluster, all []manifest) {
 	c.requireForbidden(t, vault, strings.TrimSuffix(path, "-unleased"))
 }
 
-// requireSyncedFields requires that only the token and its expiry are copied to the Kubernetes Secret.
+// requireSyncedFields requires that only the token and its expiry are copied to the Kubernetes
+// Secret.
 func requireSyncedFields(t *testing.T, secret manifest, data map[string]any) {
 	t.Helper()
 	transformation := secret.Spec.Destination.Transformation
@@ -279,8 +280,8 @@ func provideKubernetesAuth(t *testing.T) {
 	}))
 }
 
-// cluster stands for a Kubernetes cluster whose service accounts may log in to Vault; a real Kubernetes
-// auth method trusts it.
+// cluster stands for a Kubernetes cluster whose service accounts may log in to Vault; a real
+// Kubernetes auth method trusts it.
 type cluster struct {
 	m         *harness.Mount
 	provider  *harness.Provider
@@ -290,8 +291,8 @@ type cluster struct {
 	private   *ecdsa.PrivateKey
 }
 
-// newCluster creates a cluster and a mount with a key, and gives the one access to the other with the
-// examples' script.
+// newCluster creates a cluster and a mount with a key, and gives the one access to the other with
+// the examples' script.
 func newCluster(t *testing.T, p *harness.Provider, namespace string) *cluster {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -320,8 +321,8 @@ func newCluster(t *testing.T, p *harness.Provider, namespace string) *cluster {
 	return c
 }
 
-// serve starts the one API of the cluster that Vault calls, which reports whether a service account's
-// token is valid. It does not check expiry or issuer, as Vault has verified them.
+// serve starts the one API of the cluster that Vault calls, which reports whether a service
+// account's token is valid. It does not check expiry or issuer, as Vault has verified them.
 func (c *cluster) serve(t *testing.T) (url string) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(c.reviewToken))

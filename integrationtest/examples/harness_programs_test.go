@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	// A token of 20 s that is due again after 3 s leaves a loaded machine 17 s to obtain the next one.
+	// A token of 20 s that is due again after 3 s leaves a loaded machine 17 s to obtain the next
+	// one.
 	programTokenLifetime = 20 * time.Second
 	programTokenMargin   = 17 * time.Second
 	// programVaultPeriod is the lifetime of a program's Vault token, unless the program renews it.
@@ -45,13 +46,13 @@ type startProgram func(t *testing.T, m *harness.Mount, p *harness.Provider, role
 // program is an example program that runs.
 type program struct {
 	*process
-	// inspect returns how many tokens the program has used so far, or what is wrong with the one that
-	// it uses now.
+	// inspect returns how many tokens the program has used so far, or what is wrong with the one
+	// that it uses now.
 	inspect func() (int, error)
 }
 
-// waitForTokens waits until the program has used so many tokens, and requires each to be valid for as
-// long as it is used.
+// waitForTokens waits until the program has used so many tokens, and requires each to be valid for
+// as long as it is used.
 func (p *program) waitForTokens(t *testing.T, tokens int) int {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {

@@ -22,8 +22,8 @@ const (
 	planChanges
 )
 
-// requireDriftReverted requires that a role's setting that was changed by hand is reverted, but not a
-// key's rotation.
+// requireDriftReverted requires that a role's setting that was changed by hand is reverted, but not
+// a key's rotation.
 func (tf *terraform) requireDriftReverted(t *testing.T, m *harness.Mount) {
 	t.Helper()
 	m.Write(t, "keys/myapi-dev/rotate", nil)
@@ -34,7 +34,8 @@ func (tf *terraform) requireDriftReverted(t *testing.T, m *harness.Mount) {
 	require.Empty(t, m.Read(t, "roles/myapi-dev").Data["scopes"])
 }
 
-// requireDeliberateDestroy requires that keys are destroyed only once both the file and Vault allow it.
+// requireDeliberateDestroy requires that keys are destroyed only once both the file and Vault allow
+// it.
 func (tf *terraform) requireDeliberateDestroy(
 	t *testing.T, m *harness.Mount, variables map[string]any,
 ) {

@@ -11,8 +11,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
 )
 
-// TestKubernetes_ManifestsMatchOperators checks the examples against the operators' own definitions of
-// their resources.
+// TestKubernetes_ManifestsMatchOperators checks the examples against the operators' own definitions
+// of their resources.
 func TestKubernetes_ManifestsMatchOperators(t *testing.T) {
 	t.Parallel()
 	check := buildManifestCheck(t)
@@ -47,8 +47,8 @@ func TestKubernetes_ManifestsMatchOperators(t *testing.T) {
 }
 
 // TestKubernetes_ManifestsObtainTokens reads tokens as the operators do for which the examples are
-// written. Who logs in, for which role, and what is read is taken from the examples, and their script
-// sets up Vault.
+// written. Who logs in, for which role, and what is read is taken from the examples, and their
+// script sets up Vault.
 func TestKubernetes_ManifestsObtainTokens(t *testing.T) {
 	t.Parallel()
 	check := buildManifestCheck(t)

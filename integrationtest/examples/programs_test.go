@@ -7,8 +7,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
 )
 
-// TestPrograms_KeepValidToken runs the programs of the documentation as they stand: over the lifetimes
-// of several tokens, and while no token is available.
+// TestPrograms_KeepValidToken runs the programs of the documentation as they stand: over the
+// lifetimes of several tokens, and while no token is available.
 func TestPrograms_KeepValidToken(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]startProgram{"curl": startKeepToken, "go": startGoExample} {

@@ -12,8 +12,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
 )
 
-// TestTerraform_ManagesWholeLife takes the example through the life of its resources, with HashiCorp's
-// own Vault provider.
+// TestTerraform_ManagesWholeLife takes the example through the life of its resources, with
+// HashiCorp's own Vault provider.
 func TestTerraform_ManagesWholeLife(t *testing.T) {
 	t.Parallel()
 	p := harness.EmbeddedProvider(t)

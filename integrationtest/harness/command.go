@@ -99,7 +99,8 @@ func (m *Mount) MustFailWith(t *testing.T, text string, args ...string) {
 	RequireTexts(t, m.MustFail(t, args...), "Code: 400", text)
 }
 
-// MustFailCheck runs check on the role myapi, which must fail at a step, and returns error and hint.
+// MustFailCheck runs check on the role myapi, which must fail at a step, and returns error and
+// hint.
 func (m *Mount) MustFailCheck(t *testing.T, step string) string {
 	t.Helper()
 	report := m.MustRun(t, "read", "-field=report", "{mount}/check/myapi")

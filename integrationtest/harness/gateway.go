@@ -16,7 +16,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
 )
 
-// API is an API behind a gateway that accepts a provider's tokens. It keeps what it was called with.
+// API is an API behind a gateway that accepts a provider's tokens. It keeps what it was called
+// with.
 type API struct {
 	URL string
 

@@ -31,8 +31,8 @@ const (
 	// fragmentSize + stride - 1 bytes holds one, whatever precedes it: a line break of a PEM block,
 	// or a cut.
 	stride = 4
-	// window is how much is searched at a time: what passes at a provider waits in the meantime, and
-	// with it the reads of other tests.
+	// window is how much is searched at a time: what passes at a provider waits in the meantime,
+	// and with it the reads of other tests.
 	window = 64 << 10
 )
 
@@ -57,8 +57,8 @@ func newLeakDetector() *LeakDetector {
 	return &LeakDetector{fragments: map[[fragmentSize]byte]string{}, tokens: map[string]bool{}}
 }
 
-// AddPrivateKey adds a private key. Only its secret numbers count: the rest of an encoded key is its
-// public half.
+// AddPrivateKey adds a private key. Only its secret numbers count: the rest of an encoded key is
+// its public half.
 func (d *LeakDetector) AddPrivateKey(key crypto.Signer) error {
 	numbers, err := secretNumbers(key)
 	if err != nil {
@@ -109,7 +109,8 @@ func encodings(secret []byte) [][]byte {
 		[]byte(strings.ReplaceAll(fmt.Sprintf("% x", secret), " ", ":")), // as OpenSSL prints numbers
 	}
 	for _, alphabet := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		// The bytes before a secret shift it in the text, and share a character with it at both ends.
+		// The bytes before a secret shift it in the text, and share a character with it at both
+		// ends.
 		for offset, sharedUpTo := range []int{0, 2, 3} {
 			text := alphabet.EncodeToString(append(make([]byte, offset), secret...))
 			all = append(all, []byte(text[sharedUpTo:len(text)-1]))

@@ -107,8 +107,8 @@ func (c *churn) importKey(ctx context.Context, key *churnedKey) error {
 	return c.readCreds(ctx, key)
 }
 
-// step does the next thing to a key: stage, register and switch by a read; destroy what the provider
-// does not know; stage, activate untested and register.
+// step does the next thing to a key: stage, register and switch by a read; destroy what the
+// provider does not know; stage, activate untested and register.
 func (c *churn) step(ctx context.Context, key *churnedKey, step int) error {
 	var err error
 	switch step % 6 {
@@ -160,7 +160,8 @@ func (c *churn) request(
 	return got, nil
 }
 
-// registerShown registers the public key that a read returns: the staged one, or else the active one.
+// registerShown registers the public key that a read returns: the staged one, or else the active
+// one.
 func (c *churn) registerShown(ctx context.Context, key *churnedKey) error {
 	got, err := c.request(ctx, http.MethodGet, "keys/"+key.name, nil)
 	if err != nil {

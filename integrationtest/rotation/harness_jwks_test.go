@@ -24,8 +24,8 @@ const (
 	// reloadPause is how long Keycloak waits at most before it may load a client's keys again: ten
 	// seconds by a clock of whole seconds.
 	reloadPause = 11 * time.Second
-	// acceptTimeout is how long a new version may take from a load until it is accepted: it is tried
-	// again every ten seconds, and one try may be too early.
+	// acceptTimeout is how long a new version may take from a load until it is accepted: it is
+	// tried again every ten seconds, and one try may be too early.
 	acceptTimeout = 2*reloadPause + 3*time.Second
 )
 

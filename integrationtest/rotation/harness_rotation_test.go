@@ -77,9 +77,10 @@ func keyIDOf(publicKey string) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(digest[:]), nil
 }
 
-// paste registers a key at Keycloak, and reads until it signs, which is normally the very next read.
-// Under load Keycloak may continue with the old key: a request that it was serving when the new one
-// was saved puts the old one back into its cache. Nothing fails then, and saving again helps.
+// paste registers a key at Keycloak, and reads until it signs, which is normally the very next
+// read. Under load Keycloak may continue with the old key: a request that it was serving when the
+// new one was saved puts the old one back into its cache. Nothing fails then, and saving again
+// helps.
 func paste(
 	t *testing.T, m *harness.Mount, kc *harness.Provider, clientID, role string, key harness.Response,
 ) {
@@ -98,8 +99,8 @@ func randomDuration(t *testing.T, limit time.Duration) time.Duration {
 	return time.Duration(n.Int64())
 }
 
-// twoNodes returns an embedded provider of two nodes, behind a load balancer that picks the next one.
-// A client is registered at both.
+// twoNodes returns an embedded provider of two nodes, behind a load balancer that picks the next
+// one. A client is registered at both.
 func twoNodes(t *testing.T, next func() int) (*harness.Provider, [2]*idp.Server) {
 	t.Helper()
 	nodes := [2]*idp.Server{harness.NewEmbeddedServer(t), harness.NewEmbeddedServer(t)}

@@ -14,9 +14,10 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
 )
 
-// TestJWKSRotation_FailsNoRead rotates three times while creds is read all the time; Keycloak fetches
-// the keys from Vault itself. A unit test, which moves the clock, checks that an assertion signed with
-// the old key is rejected after retire_after: the minimum of that is too long to wait for here.
+// TestJWKSRotation_FailsNoRead rotates three times while creds is read all the time; Keycloak
+// fetches the keys from Vault itself. A unit test, which moves the clock, checks that an assertion
+// signed with the old key is rejected after retire_after: the minimum of that is too long to wait
+// for here.
 func TestJWKSRotation_FailsNoRead(t *testing.T) {
 	t.Parallel()
 	kc := harness.Keycloak(t)
@@ -61,7 +62,8 @@ func TestJWKSRotation_FailsNoRead(t *testing.T) {
 	require.Equal(t, "schedule", key.Version(t, 4, "activated_by"))
 	require.Empty(t, activationsOf(t, name), "with jwks the schedule activates")
 
-	// A destroyed version is accepted until Keycloak fetches the keys again, and rejected from then on.
+	// A destroyed version is accepted until Keycloak fetches the keys again, and rejected from then
+	// on.
 	destroyedID := key.Version(t, 3, "key_id")
 	destroyed := privateKey(t, m, name, destroyedID)
 	m.RecordPrivateKeys(t)
@@ -75,9 +77,9 @@ func TestJWKSRotation_FailsNoRead(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, requestToken(t, kc, key, destroyed, destroyedID))
 }
 
-// TestJWKSRotation_UnreachableKeySet rotates while Keycloak cannot fetch the JWKS. A unit test, which
-// moves the clock, checks that nothing expires for three times retire_after, and that the automatic
-// rotation waits as long.
+// TestJWKSRotation_UnreachableKeySet rotates while Keycloak cannot fetch the JWKS. A unit test,
+// which moves the clock, checks that nothing expires for three times retire_after, and that the
+// automatic rotation waits as long.
 func TestJWKSRotation_UnreachableKeySet(t *testing.T) {
 	t.Parallel()
 	outages := map[string]http.HandlerFunc{
@@ -124,8 +126,8 @@ func TestJWKSRotation_UnreachableKeySet(t *testing.T) {
 	}
 }
 
-// TestJWKS_KeyOfSameNameHasOtherURL: a new key inherits neither the JWKS URL of a deleted key of its
-// name nor a role that named that key.
+// TestJWKS_KeyOfSameNameHasOtherURL: a new key inherits neither the JWKS URL of a deleted key of
+// its name nor a role that named that key.
 func TestJWKS_KeyOfSameNameHasOtherURL(t *testing.T) {
 	t.Parallel()
 	p := harness.EmbeddedProvider(t)

@@ -1,4 +1,5 @@
-// Package rotation tests that keys are rotated without a failed read, and that they survive a crash.
+// Package rotation tests that keys are rotated without a failed read, and that they survive a
+// crash.
 package rotation
 
 import (

@@ -16,10 +16,10 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-// TestManualRotation_FailsNoRead replaces the registered key at Keycloak, back, and forth again, while
-// creds is read all the time. A unit test, which moves the clock, checks that the old private key is
-// deleted from storage after retire_after: the minimum of that, and the background run every minute,
-// are too long to wait for here.
+// TestManualRotation_FailsNoRead replaces the registered key at Keycloak, back, and forth again,
+// while creds is read all the time. A unit test, which moves the clock, checks that the old private
+// key is deleted from storage after retire_after: the minimum of that, and the background run every
+// minute, are too long to wait for here.
 func TestManualRotation_FailsNoRead(t *testing.T) {
 	t.Parallel()
 	kc := harness.Keycloak(t)
@@ -50,8 +50,8 @@ func TestManualRotation_FailsNoRead(t *testing.T) {
 	require.Equal(t, []string{"1→2"}, directions(lines))
 	require.Equal(t, name, lines[0].role)
 
-	// The old key is pasted again. Its activation is stored at most a minute after the previous one; the
-	// reads do not wait for that.
+	// The old key is pasted again. Its activation is stored at most a minute after the previous
+	// one; the reads do not wait for that.
 	paste(t, m, kc, clientID, name, first)
 	back := m.EventuallyActive(t, name, 1, 70*time.Second)
 	require.Equal(t, "staged", back.Version(t, 2, "state"), "the rejected one is staged again")
@@ -65,8 +65,8 @@ func TestManualRotation_FailsNoRead(t *testing.T) {
 	reads.End(t)
 }
 
-// TestManualRotation_ProviderNodesDisagree has a load balancer in front of one node that knows the old
-// key, and one that knows the new key.
+// TestManualRotation_ProviderNodesDisagree has a load balancer in front of one node that knows the
+// old key, and one that knows the new key.
 func TestManualRotation_ProviderNodesDisagree(t *testing.T) {
 	t.Parallel()
 	balancers := map[string]func(*testing.T) func() int{
@@ -175,8 +175,8 @@ func TestDestroy_VersionStaysGone(t *testing.T) {
 	}
 }
 
-// TestRotate_NeverReusesNumber: an eleventh version requires that one is destroyed, and no number is
-// used again.
+// TestRotate_NeverReusesNumber: an eleventh version requires that one is destroyed, and no number
+// is used again.
 func TestRotate_NeverReusesNumber(t *testing.T) {
 	t.Parallel()
 	m := harness.NewMount(t, nil)

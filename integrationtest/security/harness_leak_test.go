@@ -23,7 +23,8 @@ func requireNoLeak(t *testing.T, m *harness.Mount) {
 	require.Empty(t, leaks)
 }
 
-// requirePrivateKeyRecorded records the private key of a key, and requires that it is the right one.
+// requirePrivateKeyRecorded records the private key of a key, and requires that it is the right
+// one.
 func requirePrivateKeyRecorded(t *testing.T, m *harness.Mount, name string) {
 	t.Helper()
 	keys := m.PrivateKeys(t, name)
@@ -113,8 +114,8 @@ func callWithBadInput(t *testing.T, m *harness.Mount, o harness.Operation) {
 	m.Do(t, http.MethodGet, placeholder.ReplaceAllString(o.Path, "spare"), help, nil)
 }
 
-// badValues returns values that are wrong for most fields. Among them is a private key as PEM, which
-// a hurried user may paste anywhere.
+// badValues returns values that are wrong for most fields. Among them is a private key as PEM,
+// which a hurried user may paste anywhere.
 func badValues(t *testing.T) []any {
 	t.Helper()
 	return []any{

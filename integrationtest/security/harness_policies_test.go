@@ -72,7 +72,8 @@ type attempt struct {
 	query      url.Values
 }
 
-// attemptsOf derives attempts from the engine's own OpenAPI document, so that they cover a new path.
+// attemptsOf derives attempts from the engine's own OpenAPI document, so that they cover a new
+// path.
 func attemptsOf(t *testing.T, m *harness.Mount) (attempts []attempt) {
 	t.Helper()
 	placeholder := regexp.MustCompile(`\{(\w+)\}`)
@@ -85,7 +86,8 @@ func attemptsOf(t *testing.T, m *harness.Mount) (attempts []attempt) {
 	return attempts
 }
 
-// capabilitiesFor returns those that Vault requires: a write that creates an entry needs another one.
+// capabilitiesFor returns those that Vault requires: a write that creates an entry needs another
+// one.
 func capabilitiesFor(o harness.Operation, path string) []string {
 	switch {
 	case o.Query.Get("list") == "true":
@@ -153,8 +155,8 @@ func testRoleAuthorObtainsNoToken(t *testing.T, m *harness.Mount) {
 	author.Delete(t, "roles/mine")
 }
 
-// testRoleAuthorOfTeam has the ways in which a role might use another team's key. Some pass the policy,
-// and have no effect.
+// testRoleAuthorOfTeam has the ways in which a role might use another team's key. Some pass the
+// policy, and have no effect.
 func testRoleAuthorOfTeam(t *testing.T, m *harness.Mount) {
 	t.Helper()
 	author := withPolicy(t, m, "role-author-of-team")
@@ -206,8 +208,8 @@ func testRoleAuthorOfTeam(t *testing.T, m *harness.Mount) {
 	author.RequireForbidden(t, http.MethodGet, "creds/myapi-mine", nil)
 }
 
-// testOperator takes a key through its whole life with the operator's policy alone, and tries to obtain
-// an assertion on the way.
+// testOperator takes a key through its whole life with the operator's policy alone, and tries to
+// obtain an assertion on the way.
 func testOperator(t *testing.T, m *harness.Mount, p *harness.Provider) {
 	t.Helper()
 	operator := withPolicy(t, m, "operator")

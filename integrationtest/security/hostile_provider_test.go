@@ -13,8 +13,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
 )
 
-// TestHostileProvider_EchoesRevealNoSecret has providers that send back what they received, wherever
-// an error might quote it.
+// TestHostileProvider_EchoesRevealNoSecret has providers that send back what they received,
+// wherever an error might quote it.
 func TestHostileProvider_EchoesRevealNoSecret(t *testing.T) {
 	t.Parallel()
 	m := harness.NewMount(t, map[string]any{
@@ -46,8 +46,8 @@ func TestHostileProvider_EchoesRevealNoSecret(t *testing.T) {
 	}
 }
 
-// TestHostileProvider_MisplacedTokensStaySecret has providers that issue tokens, and then return them,
-// or the assertion, where they do not belong.
+// TestHostileProvider_MisplacedTokensStaySecret has providers that issue tokens, and then return
+// them, or the assertion, where they do not belong.
 func TestHostileProvider_MisplacedTokensStaySecret(t *testing.T) {
 	t.Parallel()
 	rows := []struct {

@@ -1,4 +1,5 @@
-// Package security tests that no secret is revealed, that reads can be audited, and the example policies.
+// Package security tests that no secret is revealed, that reads can be audited, and the example
+// policies.
 package security
 
 import (
