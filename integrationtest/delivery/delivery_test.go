@@ -36,7 +36,8 @@ func TestDelivery_LeaseFieldsAndNumbers(t *testing.T) {
 			m := harness.NewMount(t, kc.Config)
 			newRole(t, m, kc, "myapi", 300*time.Second, map[string]any{"delivery": row.delivery})
 			got := m.ReadSecret(t, "creds/myapi")
-			require.ElementsMatch(t, append(always, row.fields...), slices.Collect(maps.Keys(got.Data)))
+			require.ElementsMatch(t, append(always, row.fields...),
+				slices.Collect(maps.Keys(got.Data)))
 			requireSeconds(t, row.lease, got.LeaseDuration)
 			require.Equal(t, row.lease != 0, got.LeaseID != "")
 			require.False(t, got.Renewable)
@@ -79,7 +80,8 @@ func TestRefreshMargin_LongerThanTokenAllows(t *testing.T) {
 				require.Empty(t, got.Warnings)
 				requirePeriod(t, 1, got)
 				expiresAt := harness.TimeField(t, got, "expires_at")
-				require.True(t, expiresAt.Add(time.Second).After(begun), "it had expired when requested")
+				require.True(t, expiresAt.Add(time.Second).After(begun),
+					"it had expired when requested")
 			}
 		})
 	}

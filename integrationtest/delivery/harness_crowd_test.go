@@ -120,7 +120,8 @@ func (c *crowd) run(ctx context.Context, client int, at time.Time) {
 func (c *crowd) read(ctx context.Context) reading {
 	r := reading{begun: time.Now()}
 	got, err := c.m.Request(ctx, http.MethodGet, "creds/"+c.role, nil)
-	r.ended, r.status, r.errorText, r.warnings = time.Now(), got.Status, got.ErrorText(), got.Warnings
+	r.ended, r.status = time.Now(), got.Status
+	r.errorText, r.warnings = got.ErrorText(), got.Warnings
 	if err != nil {
 		r.status, r.errorText = 0, err.Error()
 		return r
@@ -184,7 +185,8 @@ func requireNone(t *testing.T, readings []reading, what string) {
 	t.Helper()
 	for _, r := range readings[:min(3, len(readings))] {
 		t.Errorf("%s: client %d, begun %s, after %s, with %s left: %d %s",
-			what, r.client, r.begun.Format("15:04:05.000"), r.ended.Sub(r.begun).Round(time.Millisecond),
+			what, r.client, r.begun.Format("15:04:05.000"),
+			r.ended.Sub(r.begun).Round(time.Millisecond),
 			r.remaining().Round(time.Millisecond), r.status, r.errorText)
 	}
 	if len(readings) > 0 {

@@ -44,9 +44,8 @@ func (o outage) run(t *testing.T, m *harness.Mount) {
 	o.begin(g)
 
 	// Once the followers have noticed the outage, others read all the time.
-	followers.awaitAll(t, o.readers, o.lifetime, "every client is warned of the outage", func(r reading) bool {
-		return slices.ContainsFunc(r.warnings, isOutageWarning)
-	})
+	warned := func(r reading) bool { return slices.ContainsFunc(r.warnings, isOutageWarning) }
+	followers.awaitAll(t, o.readers, o.lifetime, "every client is warned of the outage", warned)
 	others, stopOthers := startCrowd(t, m, "myapi", 10, time.Second, everySecond)
 	others.awaitAll(t, 1, o.lifetime, "the token is no longer served in the end", failed)
 	stopFollowers()
@@ -93,7 +92,9 @@ func (o outage) requireServedWhileValid(t *testing.T, expiresAt time.Time, readi
 func (o outage) requireNoStampede(t *testing.T, expiresAt time.Time, followers *crowd) {
 	t.Helper()
 	from, to := expiresAt.Add(-o.margin-o.minRemaining), expiresAt.Add(-o.minRemaining)
-	reads := followers.filter(func(r reading) bool { return r.begun.After(from) && r.begun.Before(to) })
+	reads := followers.filter(func(r reading) bool {
+		return r.begun.After(from) && r.begun.Before(to)
+	})
 	perSecond := float64(len(reads)) / to.Sub(from).Seconds()
 	peak := peakReads(reads, 10*time.Second) / 10
 	t.Logf("%.0f reads a second, and up to %.0f over 10 s", perSecond, peak)

@@ -132,7 +132,8 @@ func TestLease_LimitedVaultTokens(t *testing.T) {
 		once.RequireForbidden(t, http.MethodGet, "creds/"+delivery, nil)
 	}
 	before := len(g.requests("revoke"))
-	got := reader(api.TokenCreateRequest{NumUses: 1}).Do(t, http.MethodGet, "creds/leased", nil, nil)
+	once := reader(api.TokenCreateRequest{NumUses: 1})
+	got := once.Do(t, http.MethodGet, "creds/leased", nil, nil)
 	require.Equal(t, http.StatusBadRequest, got.Status)
 	require.Contains(t, got.ErrorText(), "token had one use left")
 	require.Eventually(t, func() bool { return len(g.requests("revoke")) > before },

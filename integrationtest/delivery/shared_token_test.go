@@ -25,15 +25,15 @@ func TestSharedToken_OneRequestPerLifetime(t *testing.T) {
 	p, g := gatedKeycloak(t)
 	m := mountAt(t, harness.StartRaftVault(t), "shared")
 	m.Write(t, "config", p.Config)
-	m.Write(t, "config", map[string]any{"request_timeout": "45s"}) // on a busy machine Keycloak may be slow
+	// On a busy machine Keycloak may be slow.
+	m.Write(t, "config", map[string]any{"request_timeout": "45s"})
 	newRole(t, m, p, "myapi", lifetime, map[string]any{"delivery": "shared"})
 	c, stop := startCrowd(t, m, "myapi", manyReaders, time.Second, everySecond)
 
 	tokens := map[string]bool{}
 	for range 3 {
-		c.awaitAll(t, manyReaders, 2*lifetime, "every client has the next token", func(r reading) bool {
-			return r.status == http.StatusOK && !tokens[r.tokenJTI]
-		})
+		isNext := func(r reading) bool { return r.status == http.StatusOK && !tokens[r.tokenJTI] }
+		c.awaitAll(t, manyReaders, 2*lifetime, "every client has the next token", isNext)
 		tokens = tokensOf(c.filter(succeeded))
 	}
 	m.Read(t, "creds/myapi") // whose token the leak detector knows
@@ -69,7 +69,9 @@ func TestSharedToken_OneRequestPerLifetime(t *testing.T) {
 	for i := range requests[1:] {
 		require.Greater(t, requests[i+1].Sub(requests[i]), used-time.Second, "between requests")
 	}
-	whileHeld := c.filter(func(r reading) bool { return r.begun.After(held) && r.begun.Before(released) })
+	whileHeld := c.filter(func(r reading) bool {
+		return r.begun.After(held) && r.begun.Before(released)
+	})
 	t.Logf("%s: %s. Held back for %s: %s",
 		held.Sub(requests[0]), summarize(prompt), released.Sub(held), summarize(whileHeld))
 }

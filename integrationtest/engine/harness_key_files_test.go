@@ -48,22 +48,26 @@ func newKeyFiles(t *testing.T) *keyFiles {
 		}
 		return create(name, args...)
 	}
+	ecKey := func(name, curve string) string {
+		return create(name, "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:"+curve)
+	}
 	k := &keyFiles{
 		rsa:         rsaKey("rsa", "rsa_keygen_bits:2048"),
 		fresh:       rsaKey("fresh", "rsa_keygen_bits:2048"),
 		rsa1024:     rsaKey("rsa1024", "rsa_keygen_bits:1024"),
 		threePrimes: rsaKey("threePrimes", "rsa_keygen_bits:2048", "rsa_keygen_primes:3"),
 		exponent3:   rsaKey("exponent3", "rsa_keygen_bits:2048", "rsa_keygen_pubexp:3"),
-		p224:        create("p224", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-224"),
-		secp256k1:   create("secp256k1", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:secp256k1"),
+		p224:        ecKey("p224", "P-224"),
+		secp256k1:   ecKey("secp256k1", "secp256k1"),
 		x25519:      create("x25519", "genpkey", "-algorithm", "X25519"),
 	}
 	k.public = harness.OpenSSL(t, "pkey", "-in", file("fresh"), "-pubout")
 	k.certificate = harness.OpenSSL(t, "req", "-x509", "-new", "-key", file("fresh"),
 		"-subj", "/CN=test", "-days", "1")
-	k.encrypted = harness.OpenSSL(t, "pkcs8", "-topk8", "-in", file("fresh"), "-passout", "pass:secret")
-	k.encryptedPKCS1 = harness.OpenSSL(t, "rsa", "-traditional", "-aes128", "-passout", "pass:secret",
-		"-in", file("fresh"))
+	k.encrypted = harness.OpenSSL(t, "pkcs8", "-topk8", "-in", file("fresh"),
+		"-passout", "pass:secret")
+	k.encryptedPKCS1 = harness.OpenSSL(t, "rsa", "-traditional", "-aes128",
+		"-passout", "pass:secret", "-in", file("fresh"))
 	k.rsaDER = harness.RecordKeyFile(t, file("rsa"))
 	k.freshDER = harness.RecordKeyFile(t, file("fresh"))
 	padded := &pem.Block{Type: "PRIVATE KEY", Bytes: append(bytes.Clone(k.freshDER), 0, 0)}

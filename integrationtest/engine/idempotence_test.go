@@ -94,7 +94,8 @@ func TestWrite_ReadValuesChangeNothing(t *testing.T) {
 			require.Equal(t, http.StatusOK, again.Status, again.ErrorText())
 			require.Equal(t, read, again.Data, "%s %s", method, resource.path)
 			require.Equal(t, read, m.Read(t, resource.path).Data, "%s %s", method, resource.path)
-			require.Equal(t, stored, m.Stored(t, resource.storage), "what is stored of %s", resource.path)
+			require.Equal(t, stored, m.Stored(t, resource.storage),
+				"what is stored of %s", resource.path)
 		}
 		nothing := m.Do(t, http.MethodPost, resource.path, nil, map[string]any{})
 		require.Equal(t, read, nothing.Data, "a write without fields: %s", resource.path)

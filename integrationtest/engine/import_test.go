@@ -56,7 +56,8 @@ func TestImport_EveryFormObtainsToken(t *testing.T) {
 			m.MustRun(t, "write", "{mount}/keys/myapi/import", "private_key=@"+key)
 			requireImported(t, m, kc, key, row.keyType)
 
-			for _, argument := range []string{"private_key=@" + key, "ciphertext=" + m.WrapKey(t, der)} {
+			ciphertext := m.WrapKey(t, der)
+			for _, argument := range []string{"private_key=@" + key, "ciphertext=" + ciphertext} {
 				m.MustFailWith(t, "this key is here already, as \"myapi\"",
 					"write", "{mount}/keys/other/import", argument)
 			}
@@ -71,7 +72,8 @@ func TestImport_TransitCommandWorks(t *testing.T) {
 	m := harness.NewMount(t, kc.Config)
 	dir := t.TempDir()
 	key, encoded := filepath.Join(dir, "client.key"), filepath.Join(dir, "key.b64")
-	harness.OpenSSL(t, "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:4096", "-out", key)
+	harness.OpenSSL(t, "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:4096",
+		"-out", key)
 	text := base64.StdEncoding.EncodeToString(harness.RecordKeyFile(t, key))
 	require.NoError(t, os.WriteFile(encoded, []byte(text), 0o600))
 	m.MustRun(t, "transit", "import", "{mount}/keys/myapi", "@"+encoded, "type=rsa-4096")
@@ -110,7 +112,8 @@ func TestImport_PortalScriptKeyWorks(t *testing.T) {
 	ours, _ := pem.Decode([]byte(m.Read(t, "keys/myapi").Text(t, "public_key")))
 	theirs, _ := pem.Decode(written)
 	require.NotNil(t, theirs)
-	require.Equal(t, ours.Bytes, theirs.Bytes, "what was registered at the portal is what would be registered now")
+	require.Equal(t, ours.Bytes, theirs.Bytes,
+		"what was registered at the portal is what would be registered now")
 	requireImported(t, m, kc, key, "rsa-2048")
 }
 

@@ -58,7 +58,8 @@ func TestKey_RecreatedKeyIsNotTheRoles(t *testing.T) {
 	got = m.Do(t, http.MethodGet, "creds/myapi", nil, nil)
 	require.Contains(t, got.ErrorText(), `key "myapi", which does not exist`)
 	m.Write(t, "keys/myapi", settings)
-	registered := m.Write(t, "keys/myapi", map[string]any{"client_id": clientID, "issuer": p.Issuer})
+	registered := m.Write(t, "keys/myapi",
+		map[string]any{"client_id": clientID, "issuer": p.Issuer})
 	p.Register(t, clientID, registered.Text(t, "public_key"))
 	remedy := m.Expand("vault write {mount}/roles/myapi key=myapi")
 	got = m.Do(t, http.MethodGet, "creds/myapi", nil, nil)

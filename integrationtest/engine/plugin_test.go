@@ -56,7 +56,8 @@ func TestPlugin_WrongVersionIsRejected(t *testing.T) {
 	t.Parallel()
 	vault := harness.Vault()
 	client := vault.NewClient(t)
-	require.Error(t, vault.RegisterPlugin(t.Context(), client, "jwt-wrong", harness.PluginName, "v9.9.9"))
+	require.Error(t,
+		vault.RegisterPlugin(t.Context(), client, "jwt-wrong", harness.PluginName, "v9.9.9"))
 	secrets := &api.ListPluginsInput{Type: api.PluginTypeSecrets}
 	listed, err := client.Sys().ListPluginsWithContext(t.Context(), secrets)
 	require.NoError(t, err)

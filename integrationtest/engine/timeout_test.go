@@ -42,7 +42,8 @@ func TestFailure_ReachesUserInTime(t *testing.T) {
 				m.Write(t, "roles/myapi", nil)
 				begun := time.Now()
 				printed := m.MustFail(t, "read", "{mount}/creds/myapi")
-				require.Less(t, time.Since(begun), 2*requestTimeout, "with all the time of the command itself")
+				require.Less(t, time.Since(begun), 2*requestTimeout,
+					"with all the time of the command itself")
 				for _, text := range row.want {
 					harness.RequireTexts(t, printed, m.Expand(text))
 				}

@@ -12,8 +12,8 @@ import (
 func TestAgent_RunsExamples(t *testing.T) {
 	t.Parallel()
 	t.Cleanup(func() {
-		client := harness.Unmounted(t, "").Client
-		if err := client.Sys().DisableAuthWithContext(context.WithoutCancel(t.Context()), "approle"); err != nil {
+		ctx, sys := context.WithoutCancel(t.Context()), harness.Vault().NewClient(t).Sys()
+		if err := sys.DisableAuthWithContext(ctx, "approle"); err != nil {
 			t.Error(err)
 		}
 	})

@@ -103,7 +103,8 @@ func TestCI_RunsExampleJobs(t *testing.T) {
 			}
 			if job.revokes {
 				want = append(want, "POST /v1/auth/token/revoke-self 204")
-				got := f.m.As(t, f.vault.lastToken()).DoOutside(t, http.MethodGet, "auth/token/lookup-self")
+				job := f.m.As(t, f.vault.lastToken())
+				got := job.DoOutside(t, http.MethodGet, "auth/token/lookup-self")
 				require.Equal(t, http.StatusForbidden, got.Status, "the job's Vault token")
 			}
 			require.Equal(t, want, f.vault.requests())
@@ -127,7 +128,8 @@ func TestCI_VaultTokenForOneUse(t *testing.T) {
 	jobs := map[string]*harness.Mount{}
 	for _, role := range []string{"myapi", "unleased"} {
 		oneUse := map[string]any{"role_type": "jwt", "token_num_uses": 1}
-		_, err := f.m.Client.Logical().WriteWithContext(t.Context(), "auth/"+f.auth+"/role/"+role, oneUse)
+		path := "auth/" + f.auth + "/role/" + role
+		_, err := f.m.Client.Logical().WriteWithContext(t.Context(), path, oneUse)
 		require.NoError(t, err)
 		secret, err := f.login(t, role, f.idToken(t, nil))
 		require.NoError(t, err)

@@ -99,7 +99,8 @@ func testAgentExec(t *testing.T) {
 	require.Empty(t, api.Rejections())
 	require.NotContains(t, a.String(), "the API:")
 	for i, line := range a.lines("started with", "stopped") {
-		require.Contains(t, line, []string{"started with", "stopped"}[i%2], "one program at a time: %s", a)
+		require.Contains(t, line, []string{"started with", "stopped"}[i%2],
+			"one program at a time: %s", a)
 	}
 	a.provider.requireOneRequestPerPeriod(t) // although there are two variables
 }
@@ -120,19 +121,23 @@ func testAgentProxy(t *testing.T) {
 			socket, err := os.Stat(filepath.Join(a.dir, "agent.sock"))
 			require.NoError(t, err)
 			require.Zero(t, socket.Mode()&0o022, "no other user may write to it")
-			token := a.vaultBySocket(t, "read", "-field=access_token", a.mount.Path+"/creds/"+a.role)
+			token := a.vaultBySocket(t, "read", "-field=access_token",
+				a.mount.Path+"/creds/"+a.role)
 			require.NoError(t, checkUnexpired(token))
 			a.stop(t)
 		})
 	}
-	for name, addition := range map[string]string{"leased": "", "leased, with the Agent's cache": "cache {}\n"} {
+	for name, addition := range map[string]string{
+		"leased": "", "leased, with the Agent's cache": "cache {}\n",
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := newAgent(t, harness.EmbeddedProvider(t), "shared", agentTokenLifetime)
 			a.mount.Write(t, "roles/"+a.role, map[string]any{"delivery": "leased"})
 			a.append(t, "proxy.hcl", addition)
 			a.start(t, "agent", "proxy.hcl")
-			require.Equal(t, 10, a.tokensBySocket(t, 10), "the cache keeps only what can be renewed")
+			require.Equal(t, 10, a.tokensBySocket(t, 10),
+				"the cache keeps only what can be renewed")
 			a.provider.close()
 			got := a.readBySocket(t, "creds/"+a.role, vaultRequest())
 			require.Equal(t, http.StatusBadGateway, got.Status)
@@ -158,7 +163,8 @@ func newAgent(
 ) *agent {
 	t.Helper()
 	a := &agent{
-		dir: t.TempDir(), role: "myapi", provider: newEndpointGate(t, p), mount: harness.NewMount(t, p.Config),
+		dir: t.TempDir(), role: "myapi",
+		provider: newEndpointGate(t, p), mount: harness.NewMount(t, p.Config),
 	}
 	if delivery == "shared" {
 		a.role = "myapi-shared"
@@ -352,7 +358,9 @@ func newEndpointGate(t *testing.T, p *harness.Provider) *endpointGate {
 	require.NoError(t, err)
 	next := &httputil.ReverseProxy{
 		Transport: p.HTTPClient(t).Transport,
-		Rewrite:   func(r *httputil.ProxyRequest) { r.Out.URL, r.Out.Host = endpoint, endpoint.Host },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL, r.Out.Host = endpoint, endpoint.Host
+		},
 	}
 	gate := &endpointGate{config: map[string]any{"allow_insecure_endpoints": true}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -54,11 +54,15 @@ func readYAML(t *testing.T, file string, into any) {
 }
 
 // runWorkflowFile does what GitHub and its runner do with a workflow file that has one job.
-func (f *ciFixture) runWorkflowFile(t *testing.T, file string, claims map[string]any) harness.CommandResult {
+func (f *ciFixture) runWorkflowFile(
+	t *testing.T, file string, claims map[string]any,
+) harness.CommandResult {
 	t.Helper()
 	var w workflow
 	readYAML(t, file, &w)
-	require.Equal(t, map[string]any{"push": map[string]any{"branches": []any{"main"}}, "workflow_dispatch": nil}, w.On)
+	require.Equal(t, map[string]any{
+		"push": map[string]any{"branches": []any{"main"}}, "workflow_dispatch": nil,
+	}, w.On)
 	require.Empty(t, w.Permissions)
 	require.Len(t, w.Jobs, 1)
 	expressions := map[string]string{"vars.VAULT_ADDR": f.vault.URL, "vars.API_URL": f.api.URL}
@@ -73,7 +77,8 @@ func (f *ciFixture) runWorkflowFile(t *testing.T, file string, claims map[string
 				result = f.runStep(t, step, job.Env, claims, expressions)
 			}
 			all = harness.CommandResult{
-				Stdout: all.Stdout + result.Stdout, Stderr: all.Stderr + result.Stderr, Code: result.Code,
+				Stdout: all.Stdout + result.Stdout, Stderr: all.Stderr + result.Stderr,
+				Code: result.Code,
 			}
 			if result.Code != 0 {
 				break
@@ -167,14 +172,16 @@ func (f *ciFixture) runVaultAction(
 
 	requested := maps.Clone(claims)
 	requested["aud"] = with["jwtGithubAudience"]
-	body, err := json.Marshal(map[string]string{"role": with["role"], "jwt": f.idToken(t, requested)})
+	idToken := f.idToken(t, requested)
+	body, err := json.Marshal(map[string]string{"role": with["role"], "jwt": idToken})
 	require.NoError(t, err)
 	loginURL := with["url"] + "/v1/auth/" + with["path"] + "/login"
 	login := requestAsAction(t, http.MethodPost, loginURL, "", body)
 	if len(login.Errors) > 0 {
 		return harness.CommandResult{Stderr: strings.Join(login.Errors, "\n"), Code: 1}
 	}
-	secret := requestAsAction(t, http.MethodGet, with["url"]+"/v1/"+path, login.Auth.ClientToken, nil)
+	readURL := with["url"] + "/v1/" + path
+	secret := requestAsAction(t, http.MethodGet, readURL, login.Auth.ClientToken, nil)
 	require.NotContains(t, secret.Data, "data", "a field that the action would interpret")
 	value, ok := secret.Data[field].(string)
 	require.True(t, ok, "%s is not a string", field)

@@ -111,10 +111,12 @@ func (f *ciFixture) setUp(t *testing.T, role string) {
 	t.Helper()
 	environment := append(harness.Vault().ClientEnvironment(f.m.Client.Token()),
 		"AUTH_PATH="+f.auth, "AUDIENCE="+f.vault.URL, "ISSUER="+f.issuer, "ISSUER_CA="+f.ca)
-	result := runScript(t, environment, example("ci/"+f.name+"-setup.sh"), f.m.Path, role, f.ownerID, "main")
+	script := example("ci/" + f.name + "-setup.sh")
+	result := runScript(t, environment, script, f.m.Path, role, f.ownerID, "main")
 	require.Zero(t, result.Code, result.Stdout+result.Stderr)
 	t.Cleanup(func() {
-		for _, path := range []string{"sys/auth/" + f.auth, "sys/policies/acl/" + f.auth + "-" + role} {
+		policy := "sys/policies/acl/" + f.auth + "-" + role
+		for _, path := range []string{"sys/auth/" + f.auth, policy} {
 			if _, err := f.m.Client.Logical().Delete(path); err != nil {
 				t.Error(err)
 			}
@@ -282,7 +284,8 @@ func requireAudited(t *testing.T, path, claim, value string) {
 			} `json:"request"`
 		}
 		require.NoError(t, json.Unmarshal(line, &entry))
-		if entry.Type == "response" && entry.Request.Path == path && entry.Auth.Metadata[claim] == value {
+		isRead := entry.Type == "response" && entry.Request.Path == path
+		if isRead && entry.Auth.Metadata[claim] == value {
 			return
 		}
 	}

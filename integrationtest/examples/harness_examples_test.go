@@ -36,7 +36,8 @@ func runExample(
 	t *testing.T, m *harness.Mount, script string, paste func(publicKey string), args ...string,
 ) (printed string) {
 	t.Helper()
-	cmd := harness.Vault().Command(t.Context(), example(script), append([]string{m.Path}, args...)...)
+	cmd := harness.Vault().Command(t.Context(), example(script),
+		append([]string{m.Path}, args...)...)
 	cmd.Env = append(cmd.Env, harness.Vault().ClientEnvironment(m.Client.Token())...)
 	cmd.Env = append(cmd.Env, "POLL_SECONDS=1")
 	var stderr strings.Builder

@@ -228,7 +228,8 @@ func testESO(t *testing.T, c *cluster, all []manifest) {
 	require.Equal(t, true, c.active(t, c.readAndRevoke(t, path)))
 	c.m.Write(t, "roles/leased", map[string]any{"key": c.key, "revoke_tokens": true})
 	revoked := c.readAndRevoke(t, c.m.Path+"/creds/leased")
-	require.Eventually(t, func() bool { return c.active(t, revoked) == false }, 30*time.Second, 100*time.Millisecond)
+	require.Eventually(t, func() bool { return c.active(t, revoked) == false },
+		30*time.Second, 100*time.Millisecond)
 	c.requireForbidden(t, vault, strings.TrimSuffix(path, "-unleased"))
 }
 
@@ -298,7 +299,8 @@ func newCluster(t *testing.T, p *harness.Provider, namespace string) *cluster {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	c := &cluster{
-		m: harness.NewMount(t, p.Config), provider: p, key: "myapi", namespace: namespace, private: private,
+		m: harness.NewMount(t, p.Config), provider: p, key: "myapi",
+		namespace: namespace, private: private,
 	}
 	c.auth = c.m.Path // which is unique
 	c.m.NewClient(t, p, c.key, nil)
@@ -307,15 +309,17 @@ func newCluster(t *testing.T, p *harness.Provider, namespace string) *cluster {
 	auth := &api.EnableAuthOptions{Type: "kubernetes"}
 	require.NoError(t, sys.EnableAuthWithOptionsWithContext(t.Context(), c.auth, auth))
 	t.Cleanup(func() {
-		if err := sys.DisableAuthWithContext(context.WithoutCancel(t.Context()), c.auth); err != nil {
+		ctx := context.WithoutCancel(t.Context())
+		if err := sys.DisableAuthWithContext(ctx, c.auth); err != nil {
 			t.Error(err)
 		}
 	})
-	_, err = c.m.Client.Logical().WriteWithContext(t.Context(), "auth/"+c.auth+"/config", map[string]any{
+	config := map[string]any{
 		"kubernetes_host":      c.serve(t),
 		"disable_local_ca_jwt": true,
 		"pem_keys":             harness.PublicPEM(t, private),
-	})
+	}
+	_, err = c.m.Client.Logical().WriteWithContext(t.Context(), "auth/"+c.auth+"/config", config)
 	require.NoError(t, err)
 	runExample(t, c.m, "kubernetes/setup.sh", nil, c.key, c.auth, c.namespace, "myapi")
 	return c

@@ -61,7 +61,8 @@ func (p *program) waitForTokens(t *testing.T, tokens int) int {
 		if used >= tokens {
 			return used
 		}
-		require.True(t, time.Now().Before(deadline), "%d of %d tokens: %s", used, tokens, p.lastOutput())
+		require.True(t, time.Now().Before(deadline), "%d of %d tokens: %s", used, tokens,
+			p.lastOutput())
 	}
 }
 
@@ -127,7 +128,8 @@ func recordCurl(t *testing.T) (commands string) {
 	require.NoError(t, err)
 	dir := t.TempDir()
 	commands = filepath.Join(dir, "commands")
-	recorder := fmt.Sprintf("#!/bin/sh\nprintf '%%s\\n' \"$*\" >>'%s'\nexec '%s' \"$@\"\n", commands, curl)
+	recorder := fmt.Sprintf("#!/bin/sh\nprintf '%%s\\n' \"$*\" >>'%s'\nexec '%s' \"$@\"\n",
+		commands, curl)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "curl"), []byte(recorder), 0o700))
 	return commands
 }
@@ -139,7 +141,8 @@ func startGoExample(
 	t.Helper()
 	accepting := p.NewAPI(t)
 	binary := filepath.Join(t.TempDir(), "example")
-	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", binary, example("go"))
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", binary,
+		example("go"))
 	output, err := build.CombinedOutput()
 	require.NoError(t, err, string(output))
 	run := runProgram(t, newProgramToken(t, m, role), "", binary,
@@ -158,10 +161,12 @@ func newProgramToken(t *testing.T, m *harness.Mount, role string) string {
 	t.Helper()
 	policy, err := os.ReadFile(example("policies/reader.hcl"))
 	require.NoError(t, err)
-	rules := strings.NewReplacer("bcgov-jwt/", m.Path+"/", "/myapi", "/"+role).Replace(string(policy))
+	own := strings.NewReplacer("bcgov-jwt/", m.Path+"/", "/myapi", "/"+role)
 	name := "program-" + strings.ToLower(rand.Text())
-	m.WritePolicy(t, name, rules)
-	request := &api.TokenCreateRequest{Policies: []string{name}, Period: programVaultPeriod.String()}
+	m.WritePolicy(t, name, own.Replace(string(policy)))
+	request := &api.TokenCreateRequest{
+		Policies: []string{name}, Period: programVaultPeriod.String(),
+	}
 	token, err := m.Client.Auth().Token().CreateOrphanWithContext(t.Context(), request)
 	require.NoError(t, err)
 	return token.Auth.ClientToken

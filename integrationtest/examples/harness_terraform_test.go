@@ -169,8 +169,8 @@ func (tf *terraform) execute(t *testing.T, args ...string) harness.CommandResult
 	cmd := harness.Vault().Command(t.Context(), tf.command, args...)
 	cmd.Dir = tf.dir
 	cmd.Env = append(cmd.Env, harness.Vault().ClientEnvironment(tf.vaultToken)...)
-	cmd.Env = append(cmd.Env, "TF_CLI_CONFIG_FILE="+tf.cliConfig, "TF_CLI_ARGS=-no-color", "TF_INPUT=0",
-		"CHECKPOINT_DISABLE=1")
+	cmd.Env = append(cmd.Env, "TF_CLI_CONFIG_FILE="+tf.cliConfig, "TF_CLI_ARGS=-no-color",
+		"TF_INPUT=0", "CHECKPOINT_DISABLE=1")
 	result, err := harness.Run(cmd)
 	require.NoError(t, err)
 	harness.Detector().Record("the output of terraform "+args[0], result.Stdout+result.Stderr)

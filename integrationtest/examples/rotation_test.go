@@ -28,7 +28,8 @@ func TestRotationScripts_RotateKeys(t *testing.T) {
 		"rotate-jwks.sh": func(t *testing.T) {
 			p := harness.EmbeddedProvider(t)
 			m := harness.NewMount(t, p.Config)
-			m.NewJWKSClient(t, p, "myapi", m.Client.Address(), map[string]any{"activation_delay": 0})
+			m.NewJWKSClient(t, p, "myapi", m.Client.Address(),
+				map[string]any{"activation_delay": 0})
 			reads := m.StartLoad(t, "myapi")
 			m.EventuallyAccepted(t, "myapi", 1, 10*time.Second)
 			printed := runExample(t, m, "rotation/rotate-jwks.sh", nil, "myapi", "myapi")
@@ -40,7 +41,8 @@ func TestRotationScripts_RotateKeys(t *testing.T) {
 			m := harness.NewMount(t, p.Config)
 			clientID := m.NewClient(t, p, "manual", nil)
 			paste := func(publicKey string) { p.Register(t, clientID, publicKey) }
-			m.NewJWKSClient(t, p, "published", m.Client.Address(), map[string]any{"activation_delay": 0})
+			m.NewJWKSClient(t, p, "published", m.Client.Address(),
+				map[string]any{"activation_delay": 0})
 			for _, name := range []string{"manual", "published"} {
 				m.Read(t, "creds/"+name)
 				m.EventuallyAccepted(t, name, 1, 10*time.Second)
@@ -58,8 +60,8 @@ func TestRotationScripts_RotateKeys(t *testing.T) {
 			m := harness.NewMount(t, p.Config)
 			for _, way := range []string{"plain", "wrapped"} {
 				file := filepath.Join(t.TempDir(), "client.key")
-				harness.OpenSSL(t, "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048",
-					"-out", file)
+				harness.OpenSSL(t, "genpkey", "-algorithm", "RSA",
+					"-pkeyopt", "rsa_keygen_bits:2048", "-out", file)
 				harness.RecordKeyFile(t, file)
 				runExample(t, m, "rotation/import-key-file.sh", nil, way, file, way)
 				clientID := harness.NewClientID()

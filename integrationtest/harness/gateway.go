@@ -79,7 +79,8 @@ func (a *API) Rejections() []string {
 // Call calls the API with a token, or without one if it is empty.
 func (a *API) Call(t *testing.T, token string) (status int) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.URL+"/headers", http.NoBody)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.URL+"/headers",
+		http.NoBody)
 	require.NoError(t, err)
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)

@@ -106,7 +106,8 @@ func encodings(secret []byte) [][]byte {
 		[]byte(strings.Join(decimals(secret), ", ")),
 		fmt.Appendf(nil, "%#v", secret), // in Go syntax
 		fmt.Appendf(nil, "% x", secret),
-		[]byte(strings.ReplaceAll(fmt.Sprintf("% x", secret), " ", ":")), // as OpenSSL prints numbers
+		// As OpenSSL prints numbers.
+		[]byte(strings.ReplaceAll(fmt.Sprintf("% x", secret), " ", ":")),
 	}
 	for _, alphabet := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		// The bytes before a secret shift it in the text, and share a character with it at both

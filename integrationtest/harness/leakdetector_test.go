@@ -30,20 +30,26 @@ func TestLeakDetector_FindsPrivateKey(t *testing.T) {
 	require.NoError(t, err)
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
-	for name, key := range map[string]crypto.Signer{"rsa": rsaKey, "ecdsa": ecKey, "ed25519": edKey} {
+	for name, key := range map[string]crypto.Signer{
+		"rsa": rsaKey, "ecdsa": ecKey, "ed25519": edKey,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			detector := newLeakDetector()
 			require.NoError(t, detector.AddPrivateKey(key))
 			for form, text := range writtenForms(t, key) {
-				for _, around := range []string{"%s", "something before %s and after", `{"in":"JSON %s"}`} {
+				for _, around := range []string{
+					"%s", "something before %s and after", `{"in":"JSON %s"}`,
+				} {
 					found := detector.Find("it", fmt.Appendf(nil, around, text))
 					require.Equal(t, []string{"private key material in it"}, found, form)
 				}
 			}
 			public, err := json.Marshal(jose.JSONWebKey{Key: key.Public()})
 			require.NoError(t, err)
-			for _, text := range []string{PublicPEM(t, key), string(public), fmt.Sprint(key.Public())} {
+			for _, text := range []string{
+				PublicPEM(t, key), string(public), fmt.Sprint(key.Public()),
+			} {
 				require.Empty(t, detector.Find("it", []byte(text)))
 			}
 		})
@@ -71,7 +77,9 @@ func writtenForms(t *testing.T, key crypto.Signer) map[string]string {
 	case *rsa.PrivateKey:
 		delete(forms, "Go's %v") // prints pointers for numbers
 		addEncodings(forms, "PKCS#1", x509.MarshalPKCS1PrivateKey(key))
-		for name, number := range map[string]fmt.Stringer{"d": key.D, "p": key.Primes[0], "q": key.Primes[1]} {
+		for name, number := range map[string]fmt.Stringer{
+			"d": key.D, "p": key.Primes[0], "q": key.Primes[1],
+		} {
 			forms[name+" in decimal"] = number.String()
 			forms[name+" in hex"] = fmt.Sprintf("%x", number)
 			forms[name+" in upper-case hex"] = fmt.Sprintf("%X", number)

@@ -87,21 +87,28 @@ func (l *Load) End(t *testing.T) {
 	<-l.done
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	require.Empty(t, l.failures[:min(3, len(l.failures))], "%d of %d reads failed", len(l.failures), l.reads)
+	require.Empty(t, l.failures[:min(3, len(l.failures))],
+		"%d of %d reads failed", len(l.failures), l.reads)
 }
 
 // EventuallyActive waits until a version of a key is active, and returns the key.
-func (m *Mount) EventuallyActive(t *testing.T, name string, version int, within time.Duration) Response {
+func (m *Mount) EventuallyActive(
+	t *testing.T, name string, version int, within time.Duration,
+) Response {
 	t.Helper()
-	return m.eventually(t, name, within, fmt.Sprintf("version %d active", version), func(key Response) bool {
+	what := fmt.Sprintf("version %d active", version)
+	return m.eventually(t, name, within, what, func(key Response) bool {
 		return key.Data["active_version"] == float64(version)
 	})
 }
 
 // EventuallyAccepted waits until the provider has accepted a version of a key, and returns the key.
-func (m *Mount) EventuallyAccepted(t *testing.T, name string, version int, within time.Duration) Response {
+func (m *Mount) EventuallyAccepted(
+	t *testing.T, name string, version int, within time.Duration,
+) Response {
 	t.Helper()
-	return m.eventually(t, name, within, fmt.Sprintf("version %d accepted", version), func(key Response) bool {
+	what := fmt.Sprintf("version %d accepted", version)
+	return m.eventually(t, name, within, what, func(key Response) bool {
 		return key.Version(t, version, "accepted_time") != ""
 	})
 }

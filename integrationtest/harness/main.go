@@ -98,7 +98,8 @@ func runTests(m *testing.M, passed string) int {
 		return fail(err)
 	}
 	if len(leaks) > 0 {
-		return fail(fmt.Errorf("secrets of the tests were revealed:\n%s", strings.Join(leaks, "\n")))
+		return fail(fmt.Errorf("secrets of the tests were revealed:\n%s",
+			strings.Join(leaks, "\n")))
 	}
 	return code
 }
@@ -111,7 +112,8 @@ func fail(err error) int {
 // supervise starts the servers, runs this test binary again as the child that uses them, and stops
 // them.
 func supervise() (code int) {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM,
+		syscall.SIGHUP)
 	defer cancel()
 	started, stop, err := startSuite(ctx)
 	defer func() {

@@ -202,7 +202,8 @@ func (m *Mount) Read(t *testing.T, path string) Response {
 func (m *Mount) Delete(t *testing.T, path string) {
 	t.Helper()
 	response := m.Do(t, http.MethodDelete, path, nil, nil)
-	require.Equal(t, http.StatusNoContent, response.Status, "delete %s: %s", path, response.ErrorText())
+	require.Equal(t, http.StatusNoContent, response.Status, "delete %s: %s", path,
+		response.ErrorText())
 }
 
 // RequireForbidden requires that Vault's policies forbid a request.

@@ -90,7 +90,8 @@ func (d *openAPI) operation(t *testing.T, method, address string, raw json.RawMe
 	}
 	require.NoError(t, json.Unmarshal(raw, &described))
 	o := Operation{
-		Method: strings.ToUpper(method), Path: strings.TrimPrefix(address, "/"), Query: url.Values{},
+		Method: strings.ToUpper(method), Path: strings.TrimPrefix(address, "/"),
+		Query: url.Values{},
 	}
 	for _, parameter := range described.Parameters {
 		if parameter.In == "query" && len(parameter.Schema.Enum) == 1 { // list=true

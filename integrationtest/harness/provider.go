@@ -232,7 +232,9 @@ func (p *Provider) RegisterWithTokenLifetime(
 	p.registerWithAttribute(t, clientID, publicKey, keycloak.AttributeTokenLifespan, seconds)
 }
 
-func (p *Provider) registerWithAttribute(t *testing.T, clientID, publicKey, attribute, value string) {
+func (p *Provider) registerWithAttribute(
+	t *testing.T, clientID, publicKey, attribute, value string,
+) {
 	t.Helper()
 	client := keycloak.PortalClient(clientID, publicKey)
 	client.Attributes[attribute] = value

@@ -43,7 +43,8 @@ func StartRaftVault(t *testing.T) *RaftVault {
 	require.NoError(t, v.launch())
 	v.initialize(t)
 	v.unseal(t)
-	require.NoError(t, v.RegisterPlugin(t.Context(), v.NewClient(t), PluginName, PluginName, pluginVersion))
+	require.NoError(t,
+		v.RegisterPlugin(t.Context(), v.NewClient(t), PluginName, PluginName, pluginVersion))
 	return v
 }
 

@@ -131,7 +131,8 @@ func freeAddress() (string, error) {
 // ~/.vault-token alone.
 func (v *VaultServer) start(context.Context) error {
 	// sys/raw shows the tests what is stored.
-	config := fmt.Sprintf("raw_storage_endpoint = true\nplugin_directory = %q\n", v.PluginDirectory())
+	config := fmt.Sprintf("raw_storage_endpoint = true\nplugin_directory = %q\n",
+		v.PluginDirectory())
 	if err := os.WriteFile(v.configFile(), []byte(config), 0o600); err != nil {
 		return err
 	}
@@ -146,7 +147,8 @@ func (v *VaultServer) launch(flags ...string) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(v.Binary, append([]string{"server", "-config=" + v.configFile()}, flags...)...)
+	cmd := exec.Command(v.Binary,
+		append([]string{"server", "-config=" + v.configFile()}, flags...)...)
 	cmd.Env = v.environment()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = dieWithParent()
@@ -176,7 +178,8 @@ func (v *VaultServer) waitReady(ctx context.Context) error {
 		return err
 	}
 	for {
-		if health, err := client.Sys().HealthWithContext(ctx); err == nil && health.Initialized && !health.Sealed {
+		health, err := client.Sys().HealthWithContext(ctx)
+		if err == nil && health.Initialized && !health.Sealed {
 			return nil
 		}
 		select {
@@ -194,7 +197,9 @@ func (v *VaultServer) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	audit := &api.EnableAuditOptions{Type: "file", Options: map[string]string{"file_path": v.AuditFile()}}
+	audit := &api.EnableAuditOptions{
+		Type: "file", Options: map[string]string{"file_path": v.AuditFile()},
+	}
 	if err := client.Sys().EnableAuditWithOptionsWithContext(ctx, "file", audit); err != nil {
 		return err
 	}
@@ -202,14 +207,17 @@ func (v *VaultServer) setUp(ctx context.Context) error {
 }
 
 // RegisterPlugin registers a binary of the plugin directory in the catalog.
-func (v *VaultServer) RegisterPlugin(ctx context.Context, client *api.Client, name, command, version string) error {
+func (v *VaultServer) RegisterPlugin(
+	ctx context.Context, client *api.Client, name, command, version string,
+) error {
 	binary, err := os.ReadFile(filepath.Join(v.PluginDirectory(), command))
 	if err != nil {
 		return err
 	}
 	sum := sha256.Sum256(binary)
 	return client.Sys().RegisterPluginWithContext(ctx, &api.RegisterPluginInput{
-		Name: name, Type: api.PluginTypeSecrets, Command: command, SHA256: hex.EncodeToString(sum[:]), Version: version,
+		Name: name, Type: api.PluginTypeSecrets, Command: command,
+		SHA256: hex.EncodeToString(sum[:]), Version: version,
 	})
 }
 
@@ -244,8 +252,9 @@ func (v *VaultServer) stop() error {
 	if v.PID == 0 {
 		return nil
 	}
-	defer syscall.Kill(-v.PID, syscall.SIGKILL) //nolint:errcheck // no process is left if all went well
-	if err := v.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	defer syscall.Kill(-v.PID, syscall.SIGKILL) //nolint:errcheck // none may be left
+	err := v.cmd.Process.Signal(syscall.SIGTERM)
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	select {
@@ -264,7 +273,8 @@ func (v *VaultServer) PluginProcess(t *testing.T, command string) int {
 	var found []int
 	for line := range strings.Lines(string(table)) {
 		columns := strings.Fields(line)
-		if len(columns) < 3 || columns[1] != strconv.Itoa(v.PID) || !strings.HasSuffix(columns[2], "/"+command) {
+		isChild := len(columns) >= 3 && columns[1] == strconv.Itoa(v.PID)
+		if !isChild || !strings.HasSuffix(columns[2], "/"+command) {
 			continue
 		}
 		pid, err := strconv.Atoi(columns[0])

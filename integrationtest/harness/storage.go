@@ -93,7 +93,8 @@ func (m *Mount) recordWrappingKey(ctx context.Context) error {
 		PrivateKey []byte `json:"private_key"`
 	}
 	if err := json.Unmarshal([]byte(stored), &entry); err != nil {
-		return errors.New("the stored wrapping key has an unexpected form") // the cause may quote it
+		// The cause may quote it.
+		return errors.New("the stored wrapping key has an unexpected form")
 	}
 	key, err := parsePKCS8(entry.PrivateKey)
 	if err != nil {
@@ -133,7 +134,8 @@ func (m *Mount) privateKeys(ctx context.Context, name string) ([]crypto.Signer, 
 		} `json:"versions"`
 	}
 	if err := json.Unmarshal([]byte(stored), &entry); err != nil {
-		return nil, fmt.Errorf("the stored key %s has an unexpected form", name) // the cause may quote it
+		// The cause may quote it.
+		return nil, fmt.Errorf("the stored key %s has an unexpected form", name)
 	}
 	var keys []crypto.Signer
 	for _, version := range entry.Versions {

@@ -93,7 +93,8 @@ func (c *churn) importKey(ctx context.Context, key *churnedKey) error {
 		return err
 	}
 	if present.Status == http.StatusNotFound {
-		if err := c.write(ctx, "keys/"+key.name+"/import", "private_key", key.privatePEM); err != nil {
+		err := c.write(ctx, "keys/"+key.name+"/import", "private_key", key.privatePEM)
+		if err != nil {
 			return err
 		}
 	}

@@ -107,7 +107,8 @@ type keySetResponse struct {
 // fetchKeySet requests a key set as a provider does: without a Vault token.
 func fetchKeySet(t *testing.T, method, path string) keySetResponse {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, harness.Vault().URL()+path, http.NoBody)
+	req, err := http.NewRequestWithContext(t.Context(), method, harness.Vault().URL()+path,
+		http.NoBody)
 	require.NoError(t, err)
 	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)

@@ -82,7 +82,8 @@ func keyIDOf(publicKey string) (string, error) {
 // new one was saved puts the old one back into its cache. Nothing fails then, and saving again
 // helps.
 func paste(
-	t *testing.T, m *harness.Mount, kc *harness.Provider, clientID, role string, key harness.Response,
+	t *testing.T, m *harness.Mount, kc *harness.Provider, clientID, role string,
+	key harness.Response,
 ) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -157,7 +158,8 @@ func (h *tokenHold) tokens(next http.Handler) http.HandlerFunc {
 		h.mu.Lock()
 		released := h.released
 		h.mu.Unlock()
-		if released != nil && recorded.Code == http.StatusOK && strings.HasSuffix(r.URL.Path, "/token") {
+		if released != nil && recorded.Code == http.StatusOK && strings.HasSuffix(r.URL.Path,
+			"/token") {
 			h.held <- struct{}{}
 			select {
 			case <-released:

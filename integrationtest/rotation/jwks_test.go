@@ -45,7 +45,8 @@ func TestJWKSRotation_FailsNoRead(t *testing.T) {
 	require.Equal(t, 3, rotated.Number(t, "staged_version"))
 	require.Equal(t, rotated.Version(t, 2, "key_id"), keyID())
 	require.Equal(t, []string{
-		rotated.Version(t, 3, "key_id"), rotated.Version(t, 2, "key_id"), rotated.Version(t, 1, "key_id"),
+		rotated.Version(t, 3, "key_id"), rotated.Version(t, 2, "key_id"), rotated.Version(t, 1,
+			"key_id"),
 	}, publishedKeyIDs(t, m, name))
 	m.EventuallyAccepted(t, name, 3, 2*time.Second+acceptTimeout)
 
@@ -114,8 +115,10 @@ func TestJWKSRotation_UnreachableKeySet(t *testing.T) {
 			key := m.Read(t, "keys/"+name)
 			require.Equal(t, 2, key.Number(t, "active_version"))
 			require.Empty(t, key.Version(t, 2, "accepted_time"))
-			require.Empty(t, key.Version(t, 1, "expire_time"), "what the provider knows does not expire")
-			require.Equal(t, key.Version(t, 1, "key_id"), m.Read(t, "creds/"+name).Text(t, "key_id"))
+			require.Empty(t, key.Version(t, 1, "expire_time"),
+				"what the provider knows does not expire")
+			require.Equal(t, key.Version(t, 1, "key_id"),
+				m.Read(t, "creds/"+name).Text(t, "key_id"))
 
 			source.recover()
 			key = m.EventuallyAccepted(t, name, 2, acceptTimeout)

@@ -170,7 +170,8 @@ func TestDestroy_VersionStaysGone(t *testing.T) {
 			require.Empty(t, activationsOf(t, name))
 			requireVersionsStored(t, m, name, row.remaining)
 			got = m.Do(t, http.MethodGet, "creds/"+name, nil, nil)
-			require.Equal(t, http.StatusBadRequest, got.Status, "the provider knows the destroyed one only")
+			require.Equal(t, http.StatusBadRequest, got.Status,
+				"the provider knows the destroyed one only")
 		})
 	}
 }
@@ -186,7 +187,8 @@ func TestRotate_NeverReusesNumber(t *testing.T) {
 		rotated := m.Write(t, "keys/myapi/rotate", nil)
 		require.Equal(t, version, rotated.Number(t, "staged_version"))
 		again := m.Write(t, "keys/myapi/rotate", nil)
-		require.Equal(t, rotated.Text(t, "public_key"), again.Text(t, "public_key"), "one staged already")
+		require.Equal(t, rotated.Text(t, "public_key"), again.Text(t, "public_key"),
+			"one staged already")
 		harness.RequireTexts(t, strings.Join(again.Warnings, " "),
 			"Version "+strconv.Itoa(version)+" was staged already")
 		require.False(t, seen[rotated.Text(t, "key_id")])

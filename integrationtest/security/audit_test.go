@@ -37,7 +37,8 @@ func TestAudit_TokenLeadsToItsReader(t *testing.T) {
 			for _, read := range reads {
 				require.Equal(t, m.Path+"/creds/"+delivery, read.Request.Path)
 				require.Equal(t, delivery == "leased", read.Response.Secret.LeaseID != "")
-				require.Equal(t, m.Read(t, "keys/myapi").Text(t, "key_id"), read.Response.Data["key_id"])
+				require.Equal(t, m.Read(t, "keys/myapi").Text(t, "key_id"),
+					read.Response.Data["key_id"])
 				token, _ := read.Response.Data["access_token"].(string)
 				require.True(t, strings.HasPrefix(token, "hmac-sha256:"))
 			}

@@ -16,7 +16,8 @@ type hostileProvider struct {
 }
 
 func hostileProviders() []hostileProvider {
-	respondJSON := func(status int, members ...any) func(http.ResponseWriter, *http.Request, string) {
+	respondJSON := func(status int, members ...any) func(http.ResponseWriter, *http.Request,
+		string) {
 		return func(w http.ResponseWriter, _ *http.Request, assertion string) {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(status)
@@ -31,7 +32,8 @@ func hostileProviders() []hostileProvider {
 			_ = json.NewEncoder(w).Encode(body)
 		}
 	}
-	respondText := func(status int, mediaType, text string) func(http.ResponseWriter, *http.Request, string) {
+	respondText := func(status int, mediaType, text string) func(http.ResponseWriter, *http.Request,
+		string) {
 		return func(w http.ResponseWriter, _ *http.Request, assertion string) {
 			w.Header().Set("Content-Type", strings.ReplaceAll(mediaType, "{assertion}", assertion))
 			w.WriteHeader(status)
@@ -58,7 +60,8 @@ func hostileProviders() []hostileProvider {
 		{"media type", 502, respondText(200, "text/{assertion}", "x")},
 		{"media type of an error", 400, respondText(400, "text/{assertion}; charset={assertion}", "x")},
 		{"redirect", 502, func(w http.ResponseWriter, _ *http.Request, assertion string) {
-			w.Header().Set("Location", "https://"+assertion[:min(40, len(assertion))]+".example.com/"+assertion+"?a="+assertion)
+			host := assertion[:min(40, len(assertion))] + ".example.com"
+			w.Header().Set("Location", "https://"+host+"/"+assertion+"?a="+assertion)
 			w.WriteHeader(http.StatusTemporaryRedirect)
 		}},
 		{"headers", 502, func(w http.ResponseWriter, _ *http.Request, assertion string) {
@@ -82,7 +85,8 @@ func hostileProviders() []hostileProvider {
 			hijack(w, "HTTP/1.1 "+assertion+" OK\r\n\r\n")
 		}},
 		{"cut body", 502, func(w http.ResponseWriter, _ *http.Request, assertion string) {
-			hijack(w, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"+assertion)
+			hijack(w, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"+
+				"Content-Length: 100000\r\n\r\n"+assertion)
 		}},
 		{"silence", 504, func(_ http.ResponseWriter, r *http.Request, _ string) {
 			select {

@@ -191,7 +191,8 @@ func testRoleAuthorOfTeam(t *testing.T, m *harness.Mount) {
 		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodPatch} {
 			for _, role := range []string{"myapi-mine", "myapi-named"} {
 				author.Do(t, method, "roles/"+role, url.Values{"key": {"other"}}, body)
-				if got := m.Do(t, http.MethodGet, "roles/"+role, nil, nil); got.Status != http.StatusNotFound {
+				got := m.Do(t, http.MethodGet, "roles/"+role, nil, nil)
+				if got.Status != http.StatusNotFound {
 					require.Contains(t, []string{"myapi", "myapi-named"}, got.Text(t, "key"),
 						"%s %s %v", method, role, body)
 				}
@@ -220,11 +221,14 @@ func testOperator(t *testing.T, m *harness.Mount, p *harness.Provider) {
 	require.Equal(t, true, operator.Read(t, "check/operated").Data["ok"])
 
 	p.Register(t, clientID, operator.Write(t, "keys/operated/rotate", nil).Text(t, "public_key"))
-	require.Equal(t, 2, operator.Write(t, "keys/operated/activate", nil).Number(t, "active_version"))
+	require.Equal(t, 2,
+		operator.Write(t, "keys/operated/activate", nil).Number(t, "active_version"))
 	m.RecordPrivateKeys(t)
 	operator.Write(t, "keys/operated/destroy", map[string]any{"version": 1})
 
-	for _, field := range []string{"token_endpoint", "revocation_endpoint", "audience", "Token_Endpoint"} {
+	for _, field := range []string{
+		"token_endpoint", "revocation_endpoint", "audience", "Token_Endpoint",
+	} {
 		forged := map[string]any{field: "https://attacker.example.com"}
 		for _, method := range []string{http.MethodPost, http.MethodPatch} {
 			operator.RequireForbidden(t, method, "keys/operated", forged)
