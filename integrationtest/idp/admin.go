@@ -11,24 +11,28 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-// adminTokenLife is how long Keycloak lets an administrator's token live.
-const adminTokenLife = time.Minute
+// adminTokenLifetime is the lifetime of an administrator's token at Keycloak.
+const adminTokenLifetime = time.Minute
 
-// serveAdminToken is the password grant of the admin CLI, the one way to get an administrator's token.
+// serveAdminToken serves the password grant of the admin CLI, the only way to obtain an
+// administrator's token.
 func (s *Server) serveAdminToken(w http.ResponseWriter, r *http.Request) {
 	if r.PostFormValue("grant_type") != "password" || r.PostFormValue("client_id") != "admin-cli" {
 		writeProblem(w, unauthorized("invalid_client", invalidClientText))
 		return
 	}
-	if r.PostFormValue("username") != s.options.Username || r.PostFormValue("password") != s.options.Password {
+	username, password := r.PostFormValue("username"), r.PostFormValue("password")
+	if username != s.options.Username || password != s.options.Password {
 		writeProblem(w, unauthorized("invalid_grant", "Invalid user credentials"))
 		return
 	}
 	token := rand.Text()
 	s.mu.Lock()
-	s.adminTokens[token] = s.options.Now().Add(adminTokenLife)
+	s.adminTokens[token] = s.options.Now().Add(adminTokenLifetime)
 	s.mu.Unlock()
-	writeJSON(w, http.StatusOK, map[string]any{"access_token": token, "expires_in": int(adminTokenLife.Seconds()), "token_type": "Bearer"})
+	writeJSON(w, http.StatusOK, map[string]any{
+		"access_token": token, "expires_in": int(adminTokenLifetime.Seconds()), "token_type": "Bearer",
+	})
 }
 
 func (s *Server) asAdmin(next http.HandlerFunc) http.HandlerFunc {
@@ -66,12 +70,7 @@ func (s *Server) serveDeleteRealm(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (s *Server) serveFindClients(w http.ResponseWriter, r *http.Request) {
-	rm := s.realm(r.PathValue("realm"))
-	if rm == nil {
-		writeProblem(w, problem{http.StatusNotFound, "Realm not found.", ""})
-		return
-	}
+func (s *Server) serveFindClients(w http.ResponseWriter, r *http.Request, rm *realm) {
 	found := []keycloak.Client{}
 	if c := rm.client(r.URL.Query().Get("clientId")); c != nil {
 		found = append(found, c.Client)
@@ -79,12 +78,7 @@ func (s *Server) serveFindClients(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, found)
 }
 
-func (s *Server) serveNewClient(w http.ResponseWriter, r *http.Request) {
-	rm := s.realm(r.PathValue("realm"))
-	if rm == nil {
-		writeProblem(w, problem{http.StatusNotFound, "Realm not found.", ""})
-		return
-	}
+func (s *Server) serveNewClient(w http.ResponseWriter, r *http.Request, rm *realm) {
 	var body keycloak.Client
 	if !decode(w, r, &body) {
 		return
@@ -96,18 +90,13 @@ func (s *Server) serveNewClient(w http.ResponseWriter, r *http.Request) {
 	writeCreated(w, baseURL(r)+r.URL.Path+"/"+rm.put(body).ID)
 }
 
-func (s *Server) serveUpdateClient(w http.ResponseWriter, r *http.Request) {
-	rm := s.realm(r.PathValue("realm"))
-	if rm == nil {
-		writeProblem(w, problem{http.StatusNotFound, "Realm not found.", ""})
-		return
-	}
+func (s *Server) serveUpdateClient(w http.ResponseWriter, r *http.Request, rm *realm) {
 	known := rm.clientByID(r.PathValue("id"))
 	if known == nil {
 		writeProblem(w, problem{http.StatusNotFound, "Could not find client", ""})
 		return
 	}
-	// Decoding over what is there keeps what the body does not name, as Keycloak does.
+	// Decoding over the known client keeps what the body does not name, as Keycloak does.
 	body := known.Client
 	body.Attributes = maps.Clone(known.Attributes)
 	if !decode(w, r, &body) {

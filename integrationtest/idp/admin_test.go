@@ -19,12 +19,13 @@ func writeTestJSON(w http.ResponseWriter, value any) error {
 	return json.NewEncoder(w).Encode(value)
 }
 
-func TestClientsCanBeRegisteredInProcess(t *testing.T) {
+func TestPutClient_RegistersInProcess(t *testing.T) {
 	t.Parallel()
 	p := newStandIn(t)
 	server := idp.New(idp.Options{})
 	t.Cleanup(server.Close)
-	require.Error(t, server.PutClient("apigw", keycloak.PortalClient("/portal/x", "")), "no such realm")
+	require.Error(t, server.PutClient("apigw", keycloak.PortalClient("/portal/x", "")),
+		"no such realm")
 	require.NoError(t, server.AddRealm("apigw"))
 	require.Error(t, server.AddRealm("apigw"))
 
@@ -33,33 +34,38 @@ func TestClientsCanBeRegisteredInProcess(t *testing.T) {
 	admin := keycloak.NewAdmin(listener.URL, "admin", "admin")
 	t.Cleanup(admin.Close)
 	key := testKeys()["p256"]
-	c := &party{provider: newProvider(t, admin, time.Now, p.wait), client: keycloak.PortalClient("/portal/x", key.pem()), key: key}
+	c := &registeredClient{
+		provider: newProvider(t, admin, time.Now, p.wait),
+		client:   keycloak.PortalClient("/portal/x", key.pem()), key: key,
+	}
 	c.realm = "apigw"
 	c.gateway = idp.NewGateway(c.issuer(), http.DefaultClient, time.Now)
 	require.NoError(t, server.PutClient("apigw", c.client))
 	c.token(t)
 	c.client.Enabled = false
 	require.NoError(t, server.PutClient("apigw", c.client))
-	c.ask(t, c.sign(t)).requireRefusal(t, unknownClient)
+	c.requestToken(t, c.sign(t)).requireRejection(t, unknownClient)
 }
 
-func TestAdministrationWantsAToken(t *testing.T) {
+func TestAdmin_RequiresToken(t *testing.T) {
 	t.Parallel()
 	server := idp.New(idp.Options{})
 	t.Cleanup(server.Close)
 	for _, authorization := range []string{"", "Bearer ", "Bearer x"} {
-		req := httptest.NewRequest(http.MethodPost, "/admin/realms", strings.NewReader(`{"realm":"x"}`))
+		req := httptest.NewRequest(http.MethodPost, "/admin/realms",
+			strings.NewReader(`{"realm":"x"}`))
 		req.Header.Set("Authorization", authorization)
 		recorder := httptest.NewRecorder()
 		server.ServeHTTP(recorder, req)
 		require.Equal(t, http.StatusUnauthorized, recorder.Code)
 	}
-	require.NoError(t, server.AddRealm("x"), "none of them made it")
+	require.NoError(t, server.AddRealm("x"), "none of them created it")
 }
 
-func TestDateIsSentWhenAskedFor(t *testing.T) {
+func TestServer_SendsDateOnRequest(t *testing.T) {
 	t.Parallel()
-	server := idp.New(idp.Options{SendDate: true, Now: func() time.Time { return time.Unix(1_700_000_000, 0) }})
+	now := func() time.Time { return time.Unix(1_700_000_000, 0) }
+	server := idp.New(idp.Options{SendDate: true, Now: now})
 	t.Cleanup(server.Close)
 	listener := httptest.NewServer(server)
 	t.Cleanup(listener.Close)

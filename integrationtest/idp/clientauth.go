@@ -22,32 +22,35 @@ const (
 	signedJWTFailed   = "Client authentication with signed JWT failed: "
 
 	clockSkew = 15 // seconds that an assertion's iat and nbf may lie ahead
-	maxAge    = 60 // seconds that an assertion lives from its iat, unless the client has another limit
+	maxAge    = 60 // seconds that an assertion is valid from iat; a client may have its own limit
 )
 
-// unknownClient is the refusal that tells nothing about the client, not even whether there is one.
+// unknownClient returns the rejection that reveals nothing about the client, not even whether it
+// exists.
 func unknownClient() problem { return unauthorized("invalid_client", invalidClientText) }
 
-// authenticateClient finds out who calls, in the order of Keycloak's authentication flow: first the authenticator for secrets looks, which takes client_id at
-// its word, then the one for signed JWTs; but only the authenticator that the client is registered for can refuse it with words of its own.
+// authenticateClient identifies the caller, in the order of Keycloak's authentication flow: first
+// the authenticator for secrets, which trusts client_id, then the one for signed JWTs. Only the
+// authenticator that the client is registered for rejects it with a description of its own.
 func (s *Server) authenticateClient(r *http.Request, rm *realm) (*client, problem) {
 	clientID, secret := secretCredentials(r)
 	named := rm.client(clientID)
-	if named != nil && (named.PublicClient || named.ClientAuthenticatorType == keycloak.AuthenticatorSecret) {
+	bySecret := named != nil && named.ClientAuthenticatorType == keycloak.AuthenticatorSecret
+	if bySecret || named != nil && named.PublicClient {
 		return named, named.checkSecret(secret)
 	}
-	subject, refusal := s.checkAssertion(r, rm)
+	subject, rejection := s.checkAssertion(r, rm)
 	switch {
-	case refusal.none():
+	case rejection.none():
 		return subject, problem{}
 	case named == nil && subject == nil:
 		return nil, unknownClient()
 	default:
-		return nil, refusal
+		return nil, rejection
 	}
 }
 
-// secretCredentials are those of HTTP Basic or, before them, of the form (RFC 6749 §2.3.1).
+// secretCredentials returns those of the form or else of HTTP Basic (RFC 6749 §2.3.1).
 func secretCredentials(r *http.Request) (clientID, secret string) {
 	if user, password, ok := r.BasicAuth(); ok {
 		clientID, _ = url.QueryUnescape(user)
@@ -75,7 +78,7 @@ func (c *client) checkSecret(secret string) problem {
 	}
 }
 
-// assertion is a client assertion (RFC 7523 §3), taken apart.
+// assertion is a parsed client assertion (RFC 7523 §3).
 type assertion struct {
 	compact string
 	header  struct {
@@ -134,8 +137,9 @@ func parseAssertion(compact string) (*assertion, error) {
 	return a, nil
 }
 
-// checkAssertion makes Keycloak's checks in Keycloak's order: parameters, client, algorithm, key and signature, audience, time, jti. The client is nil in a
-// refusal that comes before the assertion has named one that is known.
+// checkAssertion performs Keycloak's checks in Keycloak's order: parameters, client, algorithm, key
+// and signature, audience, time, jti. The client is nil in a rejection before a known one is
+// identified.
 func (s *Server) checkAssertion(r *http.Request, rm *realm) (*client, problem) {
 	form := r.PostForm
 	var a *assertion
@@ -145,24 +149,25 @@ func (s *Server) checkAssertion(r *http.Request, rm *realm) (*client, problem) {
 			return nil, badRequest("invalid_client", signedJWTFailed+err.Error())
 		}
 		if !equal(a.claims.Issuer, a.claims.Subject) {
-			return nil, unknownClient() // left for authenticators of assertions that a third party issues
+			return nil, unknownClient() // for authenticators of assertions of third parties
 		}
 	}
-	if refusal := checkParameters(form); !refusal.none() {
-		return nil, refusal
+	if rejection := checkParameters(form); !rejection.none() {
+		return nil, rejection
 	}
-	c, refusal := checkSubject(rm, form, a)
-	if !refusal.none() {
-		return c, refusal
+	c, rejection := checkSubject(rm, form, a)
+	if !rejection.none() {
+		return c, rejection
 	}
-	if pinned := c.Attributes[keycloak.AttributeAlgorithm]; a.header.Algorithm == "" || pinned != "" && pinned != a.header.Algorithm {
+	algorithm, pinned := a.header.Algorithm, c.Attributes[keycloak.AttributeAlgorithm]
+	if algorithm == "" || pinned != "" && pinned != algorithm {
 		return c, badRequest("invalid_client", "Invalid signature algorithm")
 	}
-	if refusal := s.checkSignature(r.Context(), c, a); !refusal.none() {
-		return c, refusal
+	if rejection := s.checkSignature(r.Context(), c, a); !rejection.none() {
+		return c, rejection
 	}
-	if refusal := checkAudience(r, rm, a.claims.Audience); !refusal.none() {
-		return c, refusal
+	if rejection := checkAudience(r, rm, a.claims.Audience); !rejection.none() {
+		return c, rejection
 	}
 	return c, s.checkTime(c, a)
 }
@@ -176,7 +181,8 @@ func checkParameters(form url.Values) problem {
 	case !form.Has("client_assertion_type"):
 		return badRequest("invalid_client", "Parameter client_assertion_type is missing")
 	case kind != assertionType:
-		return badRequest("invalid_client", "Parameter client_assertion_type has value '"+kind+"' but expected is '"+assertionType+"'")
+		return badRequest("invalid_client", "Parameter client_assertion_type has value '"+kind+
+			"' but expected is '"+assertionType+"'")
 	case !form.Has("client_assertion"):
 		return badRequest("invalid_client", "client_assertion parameter missing")
 	default:
@@ -200,10 +206,12 @@ func checkSubject(rm *realm, form url.Values, a *assertion) (*client, problem) {
 
 func checkAudience(r *http.Request, rm *realm, given audience) problem {
 	expected := []string{
-		rm.issuer(r), rm.endpoint(r, "token"), rm.endpoint(r, "token/introspect"), rm.endpoint(r, "ext/par/request"), rm.endpoint(r, "ext/ciba/auth"),
+		rm.issuer(r), rm.endpoint(r, "token"), rm.endpoint(r, "token/introspect"),
+		rm.endpoint(r, "ext/par/request"), rm.endpoint(r, "ext/ciba/auth"),
 	}
+	isExpected := func(a string) bool { return slices.Contains(expected, a) }
 	switch {
-	case !slices.ContainsFunc(given, func(a string) bool { return slices.Contains(expected, a) }):
+	case !slices.ContainsFunc(given, isExpected):
 		return badRequest("invalid_client", "Invalid token audience")
 	case len(given) > 1:
 		return badRequest("invalid_client", "Multiple audiences not allowed")
@@ -212,39 +220,41 @@ func checkAudience(r *http.Request, rm *realm, given audience) problem {
 	}
 }
 
-// checkTime checks the assertion's age and, as the last thing of all, that its jti is new.
+// checkTime checks the assertion's age and, last of all, that its jti is new.
 func (s *Server) checkTime(c *client, a *assertion) problem {
-	refuse := func(description string) problem { return badRequest("invalid_client", description) }
+	reject := func(description string) problem { return badRequest("invalid_client", description) }
 	now := seconds(s.options.Now().Unix())
 	limit := seconds(maxAge)
-	if set, err := strconv.ParseInt(c.Attributes[keycloak.AttributeMaxAge], 10, 64); err == nil {
-		limit = seconds(set)
+	if own, err := strconv.ParseInt(c.Attributes[keycloak.AttributeMaxAge], 10, 64); err == nil {
+		limit = seconds(own)
 	}
 	claims := &a.claims
 	if claims.Expiry == nil {
-		return refuse("Token exp claim is required")
+		return reject("Token exp claim is required")
 	}
 	if now > *claims.Expiry || claims.NotBefore != nil && now+clockSkew < *claims.NotBefore {
-		return refuse("Token is not active")
+		return reject("Token is not active")
 	}
 	lifespan := *claims.Expiry - now
 	switch issued := claims.IssuedAt; {
 	case issued == nil && lifespan > limit:
-		return refuse("Token expiration is too far in the future and iat claim not present in token")
+		return reject("Token expiration is too far in the future " +
+			"and iat claim not present in token")
 	case issued == nil:
 	case *issued-clockSkew > now:
-		return refuse("Token was issued in the future")
+		return reject("Token was issued in the future")
 	case lifespan <= 0:
-		return refuse("Token is not active")
+		return reject("Token is not active")
 	case now > *issued+limit:
-		return refuse("Token was issued too far in the past to be used now")
+		return reject("Token was issued too far in the past to be used now")
 	}
 	if claims.ID == nil {
-		return refuse("Token jti claim is required")
+		return reject("Token jti claim is required")
 	}
-	// The jti is remembered from now on for at most the limit, although the assertion may live until iat + limit, and iat may lie ahead.
-	if !s.rememberJTI(*claims.ID, time.Duration(min(lifespan, limit))*time.Second) {
-		return refuse("Token reuse detected")
+	// The jti is stored from now on for at most the limit, although the assertion may live until
+	// iat + limit, and iat may lie ahead.
+	if !s.useJTI(*claims.ID, time.Duration(min(lifespan, limit))*time.Second) {
+		return reject("Token reuse detected")
 	}
 	return problem{}
 }

@@ -27,12 +27,13 @@ import (
 
 const (
 	jwksTimeout      = 5 * time.Second
-	minReloadSeconds = 10 // the keys of one client are not loaded again within this time
+	minReloadSeconds = 10 // in which the keys of one client are not loaded again
 )
 
 func assertionAlgorithms() []jose.SignatureAlgorithm {
 	return []jose.SignatureAlgorithm{
-		jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512, jose.ES256, jose.ES384, jose.ES512, jose.EdDSA,
+		jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512,
+		jose.ES256, jose.ES384, jose.ES512, jose.EdDSA,
 	}
 }
 
@@ -43,8 +44,9 @@ type clientKey struct {
 	isCertificate bool
 }
 
-// assumedAlgorithm is what an assertion without a key id must say for this key to be tried. Keycloak knows the curve of a pasted EC key only by its bytes, and
-// takes it for an RSA key here.
+// assumedAlgorithm returns the algorithm of an assertion without a key id for which this key is
+// tried. Keycloak knows the curve of a pasted EC key only by its bytes, and treats it as an RSA key
+// here.
 func (k clientKey) assumedAlgorithm() string {
 	if k.Algorithm != "" {
 		return k.Algorithm
@@ -54,13 +56,15 @@ func (k clientKey) assumedAlgorithm() string {
 		return string(jose.EdDSA)
 	case *ecdsa.PublicKey:
 		if k.fromJWKS {
-			return map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}[key.Curve.Params().BitSize]
+			bySize := map[int]string{256: "ES256", 384: "ES384", 521: "ES512"}
+			return bySize[key.Curve.Params().BitSize]
 		}
 	}
 	return string(jose.RS256)
 }
 
-// keyCache holds the keys that were loaded for a client, pasted ones too, with the second in which that was.
+// keyCache holds the keys that were loaded for a client, pasted ones too, with the second in which
+// they were loaded.
 type keyCache struct {
 	mu       sync.Mutex
 	loaded   bool
@@ -68,7 +72,7 @@ type keyCache struct {
 	loadedAt int64
 }
 
-// get returns the keys that were loaded last, and whether that was so recently that they may not be loaded again.
+// get returns the keys that were loaded last, and whether that was too recently to load them again.
 func (c *keyCache) get(now int64) (keys []clientKey, recent bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,13 +89,15 @@ func (c *keyCache) set(keys []clientKey, at int64) {
 func (s *Server) checkSignature(ctx context.Context, c *client, a *assertion) problem {
 	key, err := s.clientKey(ctx, c, a.header.KeyID, a.header.Algorithm)
 	if err != nil {
-		return badRequest("invalid_client", signedJWTFailed+"Error when loading public keys: "+err.Error())
+		return badRequest("invalid_client",
+			signedJWTFailed+"Error when loading public keys: "+err.Error())
 	}
 	if key == nil {
 		return badRequest("invalid_client", "Unable to load public key")
 	}
 	if !key.verifies(a) {
-		return badRequest("invalid_client", signedJWTFailed+"Signature on JWT token failed validation")
+		return badRequest("invalid_client",
+			signedJWTFailed+"Signature on JWT token failed validation")
 	}
 	return problem{}
 }
@@ -108,8 +114,9 @@ func (k *clientKey) verifies(a *assertion) bool {
 	return err == nil
 }
 
-// clientKey looks for a key, first among those loaded before; where that fails, it loads them again unless that was a moment ago. Without a key id the loaded
-// ones are trusted only for that moment.
+// clientKey returns a key, or nil. It first searches the keys that are loaded; if that fails it
+// loads them again, unless they were loaded recently. Without a key id only recently loaded keys
+// are trusted.
 func (s *Server) clientKey(ctx context.Context, c *client, kid, alg string) (*clientKey, error) {
 	now := s.options.Now().Unix()
 	keys, recent := c.keys.get(now)
@@ -123,7 +130,7 @@ func (s *Server) clientKey(ctx context.Context, c *client, kid, alg string) (*cl
 	}
 	_, err, _ := s.keyLoads.Do(c.ID, func() (any, error) {
 		if _, recent := c.keys.get(now); recent {
-			return nil, nil // another request was quicker
+			return nil, nil // another request has loaded them
 		}
 		keys, err := s.loadKeys(ctx, c)
 		if err == nil {
@@ -138,8 +145,9 @@ func (s *Server) clientKey(ctx context.Context, c *client, kid, alg string) (*cl
 	return findKey(keys, kid, alg), nil
 }
 
-// findKey prefers a key with the id and the algorithm, then one with the id. An assertion without a key id is tried with the first key that its algorithm
-// fits, and with a certificate's in any case.
+// findKey prefers a key with the id and the algorithm, then one with the id. For an assertion
+// without a key id it returns the first key that fits its algorithm, or a certificate's in any
+// case.
 func findKey(keys []clientKey, kid, alg string) *clientKey {
 	matches := []func(clientKey) bool{
 		func(k clientKey) bool { return k.KeyID == kid && k.Algorithm == alg },
@@ -164,14 +172,15 @@ func (s *Server) loadKeys(ctx context.Context, c *client) ([]clientKey, error) {
 	if c.Attributes[keycloak.AttributeUseJWKSURL] == "true" {
 		return s.fetchKeys(ctx, c.Attributes[keycloak.AttributeJWKSURL])
 	}
-	pasted, certificate := c.Attributes[keycloak.AttributePublicKey], c.Attributes[keycloak.AttributeCertificate]
+	pasted := c.Attributes[keycloak.AttributePublicKey]
+	certificate := c.Attributes[keycloak.AttributeCertificate]
 	var (
 		key clientKey
 		err error
 	)
 	switch {
 	case (pasted == "") == (certificate == ""):
-		return nil, nil // none, or both: Keycloak then acts as if there were none
+		return nil, nil // neither or both: Keycloak then acts as if there were none
 	case pasted != "":
 		key.Key, err = parsePublicKey(pasted)
 	default:
@@ -187,7 +196,8 @@ func (s *Server) loadKeys(ctx context.Context, c *client) ([]clientKey, error) {
 	return []clientKey{key}, err
 }
 
-// fetchKeys fetches a JWKS document. Keys that are not for signatures, and those that it does not understand, are passed over.
+// fetchKeys fetches a JWKS document. It skips keys that are not for signatures, and keys that it
+// does not understand.
 func (s *Server) fetchKeys(ctx context.Context, jwksURL string) ([]clientKey, error) {
 	body, err := s.fetch(ctx, jwksURL)
 	if err != nil {
@@ -209,7 +219,7 @@ func (s *Server) fetchKeys(ctx context.Context, jwksURL string) ([]clientKey, er
 	return keys, nil
 }
 
-// fetch gets the document at a URL; its errors are in the words of Keycloak's HTTP client.
+// fetch returns the document at a URL; its errors are those of Keycloak's HTTP client.
 func (s *Server) fetch(ctx context.Context, target string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
@@ -217,25 +227,27 @@ func (s *Server) fetch(ctx context.Context, target string) ([]byte, error) {
 	}
 	resp, err := s.jwks.Do(req)
 	if err != nil {
-		return nil, inJava(err, req.URL)
+		return nil, javaError(err, req.URL)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("org.apache.http.client.HttpResponseException: status code: %d, reason phrase: %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+		return nil, fmt.Errorf("org.apache.http.client.HttpResponseException: "+
+			"status code: %d, reason phrase: %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, inJava(err, req.URL)
+		return nil, javaError(err, req.URL)
 	}
 	return body, nil
 }
 
-func inJava(err error, target *url.URL) error {
+func javaError(err error, target *url.URL) error {
 	var netErr net.Error
 	if errors.As(err, &netErr) && netErr.Timeout() {
 		return errors.New("java.net.SocketTimeoutException: Read timed out")
 	}
-	return fmt.Errorf("org.apache.http.conn.HttpHostConnectException: Connect to %s [/%s] failed: Connection refused", target.Host, target.Hostname())
+	return fmt.Errorf("org.apache.http.conn.HttpHostConnectException: "+
+		"Connect to %s [/%s] failed: Connection refused", target.Host, target.Hostname())
 }
 
 var (
@@ -243,21 +255,25 @@ var (
 	notBase64   = regexp.MustCompile(`[^A-Za-z0-9+/=]`)
 )
 
-// parsePublicKey reads what was pasted as a public key: PEM, or its base64 body alone. Keycloak takes the dashed lines away without reading them, and lenient
-// base64 makes some bytes of anything; so a certificate and a private key fail only by their structure.
+// parsePublicKey parses what was pasted as a public key: PEM, or its base64 body alone. Keycloak
+// removes the dashed lines without reading them, and its lenient base64 decodes anything; so a
+// certificate and a private key fail only because of their structure.
 func parsePublicKey(pasted string) (any, error) {
 	body := notBase64.ReplaceAllString(pemBoundary.ReplaceAllString(pasted, ""), "")
 	der, _ := base64.RawStdEncoding.DecodeString(strings.TrimRight(body, "="))
 	key, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
-		return nil, errors.New("java.lang.RuntimeException: org.keycloak.common.util.PemException: java.security.spec.InvalidKeySpecException: " +
-			"encoded key spec not recognized: " + notSPKI(der))
+		return nil, errors.New("java.lang.RuntimeException: " +
+			"org.keycloak.common.util.PemException: " +
+			"java.security.spec.InvalidKeySpecException: encoded key spec not recognized: " +
+			notSPKI(der))
 	}
 	return key, nil
 }
 
-// notSPKI says in the words of Keycloak's ASN.1 parser why these bytes are no SubjectPublicKeyInfo (RFC 5280 §4.1), a sequence of two members, the first of
-// which is a sequence.
+// notSPKI returns the error of Keycloak's ASN.1 parser for bytes that are not a
+// SubjectPublicKeyInfo (RFC 5280 §4.1), a sequence of two members, the first of which is a
+// sequence.
 func notSPKI(der []byte) string {
 	if len(der) == 0 {
 		return `Cannot invoke "Object.getClass()" because "<parameter1>" is null`

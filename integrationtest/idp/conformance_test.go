@@ -18,14 +18,15 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-// TestStandInConformance holds the stand-in to the table.
-func TestStandInConformance(t *testing.T) {
+// TestStandIn_MatchesTable checks the stand-in against the table.
+func TestStandIn_MatchesTable(t *testing.T) {
 	t.Parallel()
 	testConformance(t, newStandIn)
 }
 
-// TestKeycloakConformance holds the table to a real Keycloak, so that the stand-in cannot drift from it.
-func TestKeycloakConformance(t *testing.T) {
+// TestKeycloak_MatchesTable checks the table against a real Keycloak, so that the stand-in cannot
+// drift from it.
+func TestKeycloak_MatchesTable(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t, keycloak.ForTest(t), time.Now, time.Sleep)
 	testConformance(t, func(*testing.T) *provider { return p })
@@ -33,7 +34,7 @@ func TestKeycloakConformance(t *testing.T) {
 
 func testConformance(t *testing.T, newProvider func(*testing.T) *provider) {
 	t.Helper()
-	for _, sequence := range sequences() { // first, for some of them wait for long
+	for _, sequence := range sequences() { // first, because some of them wait long
 		t.Run(sequence.name, func(t *testing.T) {
 			t.Parallel()
 			sequence.run(t, newProvider(t))
@@ -42,11 +43,12 @@ func testConformance(t *testing.T, newProvider func(*testing.T) *provider) {
 	for _, c := range cases() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			p := newProvider(t).newParty(t, c.key, c.client...)
-			got := p.ask(t, p.sign(t, c.assertion...), c.form...)
-			got.requireHeader(t, "Content-Type", "application/json", "Cache-Control", "no-store", "Pragma", "no-cache")
-			if c.refused != "" {
-				got.requireRefusal(t, c.refused)
+			p := newProvider(t).newClient(t, c.key, c.client...)
+			got := p.requestToken(t, p.sign(t, c.assertion...), c.form...)
+			got.requireHeader(t,
+				"Content-Type", "application/json", "Cache-Control", "no-store", "Pragma", "no-cache")
+			if c.rejection != "" {
+				got.requireRejection(t, c.rejection)
 				return
 			}
 			got.requireToken(t, p, c.scope)
@@ -54,21 +56,22 @@ func testConformance(t *testing.T, newProvider func(*testing.T) *provider) {
 	}
 }
 
-// conformanceCase is one token request that differs in one way from a good one, and its answer: a token with the scope, or the refusal.
+// conformanceCase is one token request that differs in one way from a valid one, and its response:
+// a token with the scope, or the rejection.
 type conformanceCase struct {
 	name      string
 	key       string
 	client    []registration
 	assertion []mutation
 	form      []formChange
-	refused   string
+	rejection string
 	scope     string
 }
 
-// What a case changes: what is registered, an assertion, the form that carries it.
+// What a case changes: the registration, the assertion, the form that carries it.
 type (
 	registration func(*testing.T, *keycloak.Client)
-	mutation     func(p *party, header, claims map[string]any)
+	mutation     func(p *registeredClient, header, claims map[string]any)
 	formChange   func(url.Values)
 )
 
@@ -82,7 +85,8 @@ func registered(change func(*keycloak.Client)) registration {
 
 func scopes(byDefault, optional string) registration {
 	return registered(func(c *keycloak.Client) {
-		c.DefaultClientScopes, c.OptionalClientScopes = strings.Fields(byDefault), strings.Fields(optional)
+		c.DefaultClientScopes = strings.Fields(byDefault)
+		c.OptionalClientScopes = strings.Fields(optional)
 	})
 }
 
@@ -92,7 +96,9 @@ func pasted(text string) registration { return attribute(keycloak.AttributePubli
 // jwksURL registers a JWKS URL in place of the public key.
 func jwksURL(target string) registration {
 	return func(_ *testing.T, c *keycloak.Client) {
-		c.Attributes = map[string]string{keycloak.AttributeUseJWKSURL: "true", keycloak.AttributeJWKSURL: target}
+		c.Attributes = map[string]string{
+			keycloak.AttributeUseJWKSURL: "true", keycloak.AttributeJWKSURL: target,
+		}
 	}
 }
 
@@ -101,7 +107,7 @@ func jwks(keys ...jose.JSONWebKey) registration {
 	return func(t *testing.T, c *keycloak.Client) { jwksURL(newJWKSHost(t, keys...).URL)(t, c) }
 }
 
-// jwksHandler registers a JWKS URL with that handler behind it.
+// jwksHandler registers a JWKS URL that a handler serves.
 func jwksHandler(handler http.Handler) registration {
 	return func(t *testing.T, c *keycloak.Client) {
 		server := httptest.NewServer(handler)
@@ -111,12 +117,16 @@ func jwksHandler(handler http.Handler) registration {
 }
 
 func jwksBody(body string) registration {
-	return jwksHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
+	return jwksHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, body)
+	}))
 }
 
-// jwksSlow answers when the caller has given up.
+// jwksSlow registers a JWKS URL that never responds.
 func jwksSlow() registration {
-	return jwksHandler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	return jwksHandler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+	}))
 }
 
 func jwksRedirect(keys ...jose.JSONWebKey) registration {
@@ -126,26 +136,32 @@ func jwksRedirect(keys ...jose.JSONWebKey) registration {
 }
 
 func header(name string, value any) mutation {
-	return func(_ *party, header, _ map[string]any) { header[name] = value }
+	return func(_ *registeredClient, header, _ map[string]any) { header[name] = value }
 }
 
 func claim(name string, value any) mutation {
-	return func(_ *party, _, claims map[string]any) { claims[name] = value }
+	return func(_ *registeredClient, _, claims map[string]any) { claims[name] = value }
 }
 
 // clock sets a time claim to so many seconds from now.
 func clock(name string, offset int64) mutation {
-	return func(p *party, _, claims map[string]any) { claims[name] = p.now().Unix() + offset }
+	return func(p *registeredClient, _, claims map[string]any) {
+		claims[name] = p.now().Unix() + offset
+	}
 }
 
-// audience sets aud to the realm's issuer with that appended.
+// audience sets aud to the realm's issuer with a suffix.
 func audience(suffix string) mutation {
-	return func(p *party, _, claims map[string]any) { claims["aud"] = p.issuer() + suffix }
+	return func(p *registeredClient, _, claims map[string]any) {
+		claims["aud"] = p.issuer() + suffix
+	}
 }
 
 // audiences sets aud to a list of the realm's issuer and more.
 func audiences(more ...string) mutation {
-	return func(p *party, _, claims map[string]any) { claims["aud"] = append([]string{p.issuer()}, more...) }
+	return func(p *registeredClient, _, claims map[string]any) {
+		claims["aud"] = append([]string{p.issuer()}, more...)
+	}
 }
 
 func with(name string, values ...string) formChange {
@@ -164,7 +180,8 @@ func without(names ...string) formChange {
 func forged(header string) formChange {
 	return func(form url.Values) {
 		_, rest, _ := strings.Cut(form.Get("client_assertion"), ".")
-		form.Set("client_assertion", base64.RawURLEncoding.EncodeToString([]byte(header))+"."+rest)
+		encoded := base64.RawURLEncoding.EncodeToString([]byte(header))
+		form.Set("client_assertion", encoded+"."+rest)
 	}
 }
 
@@ -172,13 +189,16 @@ const (
 	unknownClient    = "401 invalid_client: Invalid client or Invalid client credentials"
 	invalidAlgorithm = "400 invalid_client: Invalid signature algorithm"
 	noKey            = "400 invalid_client: Unable to load public key"
-	badSignature     = "400 invalid_client: Client authentication with signed JWT failed: Signature on JWT token failed validation"
-	loading          = "400 invalid_client: Client authentication with signed JWT failed: Error when loading public keys: "
-	badKeySpec       = loading + "java.lang.RuntimeException: org.keycloak.common.util.PemException: java.security.spec.InvalidKeySpecException: encoded key spec not recognized: "
-	invalidAudience  = "400 invalid_client: Invalid token audience"
-	notActive        = "400 invalid_client: Token is not active"
-	reused           = "400 invalid_client: Token reuse detected"
-	duplicated       = "400 invalid_request: duplicated parameter"
+	signedJWTFailed  = "400 invalid_client: Client authentication with signed JWT failed: "
+	badSignature     = signedJWTFailed + "Signature on JWT token failed validation"
+	loading          = signedJWTFailed + "Error when loading public keys: "
+	badKeySpec       = loading + "java.lang.RuntimeException: " +
+		"org.keycloak.common.util.PemException: java.security.spec.InvalidKeySpecException: " +
+		"encoded key spec not recognized: "
+	invalidAudience = "400 invalid_client: Invalid token audience"
+	notActive       = "400 invalid_client: Token is not active"
+	reused          = "400 invalid_client: Token reuse detected"
+	duplicated      = "400 invalid_request: duplicated parameter"
 )
 
 // These keep the rows of the table short.
@@ -189,10 +209,11 @@ type (
 )
 
 func cases() []conformanceCase {
-	return slices.Concat(requestCases(), audienceCases(), timeCases(), clientCases(), algorithmCases(), pastedKeyCases(), jwksCases())
+	return slices.Concat(requestCases(), audienceCases(), timeCases(), clientCases(),
+		algorithmCases(), pastedKeyCases(), jwksCases())
 }
 
-// What is asked for and granted.
+// What is requested and granted.
 func requestCases() []conformanceCase {
 	two := scopes("profile email", "address phone")
 	return []conformanceCase{
@@ -203,13 +224,13 @@ func requestCases() []conformanceCase {
 		{name: "scopes: a default one may be asked for", client: clients{two}, form: forms{with("scope", "email")}, scope: "profile email"},
 		{name: "scopes: openid brings an id_token", form: forms{with("scope", "openid")}, scope: "openid"},
 		{name: "scopes: openid with others", client: clients{two}, form: forms{with("scope", "openid phone")}, scope: "openid profile email phone"},
-		{name: "scopes: unknown", form: forms{with("scope", "nope")}, refused: "400 invalid_scope: Invalid scopes: nope"},
-		{name: "scopes: unknown with known", client: clients{two}, form: forms{with("scope", "email nope")}, refused: "400 invalid_scope: Invalid scopes: email nope"},
+		{name: "scopes: unknown", form: forms{with("scope", "nope")}, rejection: "400 invalid_scope: Invalid scopes: nope"},
+		{name: "scopes: unknown with known", client: clients{two}, form: forms{with("scope", "email nope")}, rejection: "400 invalid_scope: Invalid scopes: email nope"},
 		{name: "scopes: the parameter scopes is ignored", form: forms{with("scopes", "openid")}},
-		{name: "grant_type: absent", form: forms{without("grant_type")}, refused: "400 invalid_request: Missing form parameter: grant_type"},
-		{name: "grant_type: unknown, told before the client", form: forms{with("grant_type", "x"), with("client_id", "x")}, refused: "400 unsupported_grant_type: Unsupported grant_type"},
-		{name: "a parameter twice", form: forms{with("scope", "", "")}, refused: duplicated},
-		{name: "a parameter twice, told after the client", form: forms{with("scope", "", "")}, assertion: signed{claim("aud", "x")}, refused: invalidAudience},
+		{name: "grant_type: absent", form: forms{without("grant_type")}, rejection: "400 invalid_request: Missing form parameter: grant_type"},
+		{name: "grant_type: unknown, told before the client", form: forms{with("grant_type", "x"), with("client_id", "x")}, rejection: "400 unsupported_grant_type: Unsupported grant_type"},
+		{name: "a parameter twice", form: forms{with("scope", "", "")}, rejection: duplicated},
+		{name: "a parameter twice, told after the client", form: forms{with("scope", "", "")}, assertion: signed{claim("aud", "x")}, rejection: invalidAudience},
 		{name: "a parameter that Keycloak does not know", form: forms{with("resource", "https://example.com")}},
 	}
 }
@@ -220,71 +241,73 @@ func audienceCases() []conformanceCase {
 		{name: "aud: introspection endpoint", assertion: signed{audience("/protocol/openid-connect/token/introspect")}},
 		{name: "aud: PAR endpoint", assertion: signed{audience("/protocol/openid-connect/ext/par/request")}},
 		{name: "aud: CIBA endpoint", assertion: signed{audience("/protocol/openid-connect/ext/ciba/auth")}},
-		{name: "aud: revocation endpoint", assertion: signed{audience("/protocol/openid-connect/revoke")}, refused: invalidAudience},
+		{name: "aud: revocation endpoint", assertion: signed{audience("/protocol/openid-connect/revoke")}, rejection: invalidAudience},
 		{name: "aud: list of one", assertion: signed{audiences()}},
-		{name: "aud: list of two", assertion: signed{audiences("https://example.com")}, refused: "400 invalid_client: Multiple audiences not allowed"},
-		{name: "aud: list of two others", assertion: signed{claim("aud", []string{"a", "b"})}, refused: invalidAudience},
-		{name: "aud: trailing slash", assertion: signed{audience("/")}, refused: invalidAudience},
-		{name: "aud: absent", assertion: signed{claim("aud", nil)}, refused: invalidAudience},
-		{name: "aud is checked before exp", assertion: signed{claim("aud", "x"), claim("exp", nil)}, refused: invalidAudience},
+		{name: "aud: list of two", assertion: signed{audiences("https://example.com")}, rejection: "400 invalid_client: Multiple audiences not allowed"},
+		{name: "aud: list of two others", assertion: signed{claim("aud", []string{"a", "b"})}, rejection: invalidAudience},
+		{name: "aud: trailing slash", assertion: signed{audience("/")}, rejection: invalidAudience},
+		{name: "aud: absent", assertion: signed{claim("aud", nil)}, rejection: invalidAudience},
+		{name: "aud is checked before exp", assertion: signed{claim("aud", "x"), claim("exp", nil)}, rejection: invalidAudience},
 	}
 }
 
-// The instants keep two seconds from each limit, so that a slow machine does not matter.
+// The times keep two seconds from each limit, so that a slow machine does not matter.
 func timeCases() []conformanceCase {
 	return []conformanceCase{
 		{name: "exp: 5 min after iat", assertion: signed{clock("exp", 300)}},
-		{name: "exp: absent", assertion: signed{claim("exp", nil)}, refused: "400 invalid_client: Token exp claim is required"},
-		{name: "exp: past, without skew", assertion: signed{clock("iat", -12), clock("exp", -2)}, refused: notActive},
+		{name: "exp: absent", assertion: signed{claim("exp", nil)}, rejection: "400 invalid_client: Token exp claim is required"},
+		{name: "exp: past, without skew", assertion: signed{clock("iat", -12), clock("exp", -2)}, rejection: notActive},
 		{name: "iat: 55 s ago", assertion: signed{clock("iat", -55)}},
-		{name: "iat: 62 s ago", assertion: signed{clock("iat", -62)}, refused: "400 invalid_client: Token was issued too far in the past to be used now"},
+		{name: "iat: 62 s ago", assertion: signed{clock("iat", -62)}, rejection: "400 invalid_client: Token was issued too far in the past to be used now"},
 		{name: "iat: 62 s ago, where the client may", client: clients{attribute(keycloak.AttributeMaxAge, "120")}, assertion: signed{clock("iat", -62)}},
 		{name: "iat: 14 s ahead", assertion: signed{clock("iat", 14)}},
-		{name: "iat: 30 s ahead", assertion: signed{clock("iat", 30)}, refused: "400 invalid_client: Token was issued in the future"},
+		{name: "iat: 30 s ahead", assertion: signed{clock("iat", 30)}, rejection: "400 invalid_client: Token was issued in the future"},
 		{name: "iat: absent, exp in 45 s", assertion: signed{claim("iat", nil)}},
-		{name: "iat: absent, exp in 300 s", assertion: signed{claim("iat", nil), clock("exp", 300)}, refused: "400 invalid_client: Token expiration is too far in the future and iat claim not present in token"},
-		{name: "iat: absent, exp past", assertion: signed{claim("iat", nil), clock("exp", -2)}, refused: notActive},
+		{name: "iat: absent, exp in 300 s", assertion: signed{claim("iat", nil), clock("exp", 300)}, rejection: "400 invalid_client: Token expiration is too far in the future and iat claim not present in token"},
+		{name: "iat: absent, exp past", assertion: signed{claim("iat", nil), clock("exp", -2)}, rejection: notActive},
 		{name: "nbf: 13 s ahead", assertion: signed{clock("nbf", 13)}},
-		{name: "nbf: 30 s ahead", assertion: signed{clock("nbf", 30)}, refused: notActive},
-		{name: "jti: absent", assertion: signed{claim("jti", nil)}, refused: "400 invalid_client: Token jti claim is required"},
+		{name: "nbf: 30 s ahead", assertion: signed{clock("nbf", 30)}, rejection: notActive},
+		{name: "jti: absent", assertion: signed{claim("jti", nil)}, rejection: "400 invalid_client: Token jti claim is required"},
 		{name: "typ: client-authentication+jwt", assertion: signed{header("typ", "client-authentication+jwt")}},
 		{name: "typ: absent", assertion: signed{header("typ", nil)}},
 		{name: "typ: any", assertion: signed{header("typ", "any")}},
 	}
 }
 
-// Who asks, and in which form.
+// Who requests a token, and in which form.
 func clientCases() []conformanceCase {
 	disabled := registered(func(c *keycloak.Client) { c.Enabled = false })
 	noAccount := registered(func(c *keycloak.Client) { c.ServiceAccountsEnabled = false })
 	public := registered(func(c *keycloak.Client) { c.PublicClient = true })
 	bearerOnly := registered(func(c *keycloak.Client) { c.BearerOnly = true })
-	bySecret := registered(func(c *keycloak.Client) { c.ClientAuthenticatorType, c.Secret = keycloak.AuthenticatorSecret, "s3cret" })
+	bySecret := registered(func(c *keycloak.Client) {
+		c.ClientAuthenticatorType, c.Secret = keycloak.AuthenticatorSecret, "s3cret"
+	})
 	return []conformanceCase{
 		{name: "client_id: absent", form: forms{without("client_id")}},
-		{name: "client_id: unknown", form: forms{with("client_id", "unknown")}, refused: unknownClient},
-		{name: "client_id and assertion: unknown", form: forms{with("client_id", "unknown")}, assertion: signed{claim("iss", "unknown"), claim("sub", "unknown")}, refused: unknownClient},
-		{name: "client_id: another than the assertion's", assertion: signed{claim("iss", "other"), claim("sub", "other")}, refused: "400 invalid_client: client_id parameter does not match sub claim"},
-		{name: "iss: another than sub", assertion: signed{claim("iss", "other")}, refused: unknownClient},
-		{name: "iss: absent", assertion: signed{claim("iss", nil)}, refused: unknownClient},
-		{name: "sub: absent", assertion: signed{claim("sub", nil)}, refused: unknownClient},
-		{name: "iss and sub: absent", assertion: signed{claim("iss", nil), claim("sub", nil)}, refused: "400 invalid_client: Token sub claim is required"},
-		{name: "client_assertion_type: absent", form: forms{without("client_assertion_type")}, refused: "400 invalid_client: Parameter client_assertion_type is missing"},
-		{name: "client_assertion_type: another", form: forms{with("client_assertion_type", "x")}, refused: "400 invalid_client: Parameter client_assertion_type has value 'x' but expected is 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'"},
-		{name: "client_assertion: absent", form: forms{without("client_assertion")}, refused: "400 invalid_client: client_assertion parameter missing"},
-		{name: "client_assertion: no JWT", form: forms{with("client_assertion", "junk")}, refused: "400 invalid_client: Client authentication with signed JWT failed: java.lang.IllegalArgumentException: Parsing error"},
-		{name: "no client authentication", form: forms{without("client_id", "client_assertion", "client_assertion_type")}, refused: unknownClient},
+		{name: "client_id: unknown", form: forms{with("client_id", "unknown")}, rejection: unknownClient},
+		{name: "client_id and assertion: unknown", form: forms{with("client_id", "unknown")}, assertion: signed{claim("iss", "unknown"), claim("sub", "unknown")}, rejection: unknownClient},
+		{name: "client_id: another than the assertion's", assertion: signed{claim("iss", "other"), claim("sub", "other")}, rejection: "400 invalid_client: client_id parameter does not match sub claim"},
+		{name: "iss: another than sub", assertion: signed{claim("iss", "other")}, rejection: unknownClient},
+		{name: "iss: absent", assertion: signed{claim("iss", nil)}, rejection: unknownClient},
+		{name: "sub: absent", assertion: signed{claim("sub", nil)}, rejection: unknownClient},
+		{name: "iss and sub: absent", assertion: signed{claim("iss", nil), claim("sub", nil)}, rejection: "400 invalid_client: Token sub claim is required"},
+		{name: "client_assertion_type: absent", form: forms{without("client_assertion_type")}, rejection: "400 invalid_client: Parameter client_assertion_type is missing"},
+		{name: "client_assertion_type: another", form: forms{with("client_assertion_type", "x")}, rejection: "400 invalid_client: Parameter client_assertion_type has value 'x' but expected is 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer'"},
+		{name: "client_assertion: absent", form: forms{without("client_assertion")}, rejection: "400 invalid_client: client_assertion parameter missing"},
+		{name: "client_assertion: no JWT", form: forms{with("client_assertion", "junk")}, rejection: "400 invalid_client: Client authentication with signed JWT failed: java.lang.IllegalArgumentException: Parsing error"},
+		{name: "no client authentication", form: forms{without("client_id", "client_assertion", "client_assertion_type")}, rejection: unknownClient},
 		{name: "a secret beside the assertion", form: forms{with("client_secret", "x")}},
-		{name: "disabled client", client: clients{disabled}, refused: unknownClient},
-		{name: "disabled client, told before the key", client: clients{disabled, pasted("junk")}, refused: unknownClient},
-		{name: "no service account", client: clients{noAccount}, refused: "401 unauthorized_client: Client not enabled to retrieve service account"},
-		{name: "no service account, told before the scope", client: clients{noAccount}, form: forms{with("scope", "nope")}, refused: "401 unauthorized_client: Client not enabled to retrieve service account"},
-		{name: "public client", client: clients{public}, refused: "401 unauthorized_client: Public client not allowed to retrieve service account"},
-		{name: "bearer-only client", client: clients{bearerOnly}, refused: "400 invalid_client: Bearer-only not allowed"},
-		{name: "client with a secret", client: clients{bySecret}, refused: "401 unauthorized_client: Invalid client or Invalid client credentials"},
-		{name: "client with a secret, disabled", client: clients{bySecret, disabled}, refused: unknownClient},
-		{name: "client with a secret, client_id absent", client: clients{bySecret}, form: forms{without("client_id")}, refused: unknownClient},
-		{name: "client with a secret, wrong", client: clients{bySecret}, form: forms{with("client_secret", "x")}, refused: "401 unauthorized_client: Invalid client or Invalid client credentials"},
+		{name: "disabled client", client: clients{disabled}, rejection: unknownClient},
+		{name: "disabled client, told before the key", client: clients{disabled, pasted("junk")}, rejection: unknownClient},
+		{name: "no service account", client: clients{noAccount}, rejection: "401 unauthorized_client: Client not enabled to retrieve service account"},
+		{name: "no service account, told before the scope", client: clients{noAccount}, form: forms{with("scope", "nope")}, rejection: "401 unauthorized_client: Client not enabled to retrieve service account"},
+		{name: "public client", client: clients{public}, rejection: "401 unauthorized_client: Public client not allowed to retrieve service account"},
+		{name: "bearer-only client", client: clients{bearerOnly}, rejection: "400 invalid_client: Bearer-only not allowed"},
+		{name: "client with a secret", client: clients{bySecret}, rejection: "401 unauthorized_client: Invalid client or Invalid client credentials"},
+		{name: "client with a secret, disabled", client: clients{bySecret, disabled}, rejection: unknownClient},
+		{name: "client with a secret, client_id absent", client: clients{bySecret}, form: forms{without("client_id")}, rejection: unknownClient},
+		{name: "client with a secret, wrong", client: clients{bySecret}, form: forms{with("client_secret", "x")}, rejection: "401 unauthorized_client: Invalid client or Invalid client credentials"},
 		{name: "client with a secret, right", client: clients{bySecret}, form: forms{with("client_secret", "s3cret")}},
 	}
 }
@@ -310,7 +333,8 @@ func algorithmCases() []conformanceCase {
 	} {
 		name, alg := pair.key+" "+string(pair.alg)+", ", header("alg", string(pair.alg))
 		published := jwks(testKeys()[pair.key].jwk())
-		// Without kid a key is taken for RS256 unless its kind tells; a pasted EC key's does not.
+		// Without kid a key is assumed to be for RS256 unless its kind decides; a pasted EC key's
+		// does not.
 		pastedWithoutKID, publishedWithoutKID := noKey, noKey
 		if pair.alg == jose.RS256 || pair.alg == jose.EdDSA {
 			pastedWithoutKID = ""
@@ -320,25 +344,25 @@ func algorithmCases() []conformanceCase {
 		}
 		cases = append(cases,
 			conformanceCase{name: name + "PEM", key: pair.key, assertion: signed{alg}},
-			conformanceCase{name: name + "PEM, kid wrong", key: pair.key, assertion: signed{alg, header("kid", "x")}, refused: noKey},
-			conformanceCase{name: name + "PEM, kid absent", key: pair.key, assertion: signed{alg, header("kid", nil)}, refused: pastedWithoutKID},
+			conformanceCase{name: name + "PEM, kid wrong", key: pair.key, assertion: signed{alg, header("kid", "x")}, rejection: noKey},
+			conformanceCase{name: name + "PEM, kid absent", key: pair.key, assertion: signed{alg, header("kid", nil)}, rejection: pastedWithoutKID},
 			conformanceCase{name: name + "JWKS", key: pair.key, client: clients{published}, assertion: signed{alg}},
-			conformanceCase{name: name + "JWKS, kid wrong", key: pair.key, client: clients{published}, assertion: signed{alg, header("kid", "x")}, refused: noKey},
-			conformanceCase{name: name + "JWKS, kid absent", key: pair.key, client: clients{published}, assertion: signed{alg, header("kid", nil)}, refused: publishedWithoutKID},
+			conformanceCase{name: name + "JWKS, kid wrong", key: pair.key, client: clients{published}, assertion: signed{alg, header("kid", "x")}, rejection: noKey},
+			conformanceCase{name: name + "JWKS, kid absent", key: pair.key, client: clients{published}, assertion: signed{alg, header("kid", nil)}, rejection: publishedWithoutKID},
 			conformanceCase{name: name + "pinned", key: pair.key, client: clients{attribute(keycloak.AttributeAlgorithm, string(pair.alg))}, assertion: signed{alg}},
 		)
 	}
 	rsaID, p256ID := testKeys()["rsa"].id(), testKeys()["p256"].id()
 	return append(cases,
-		conformanceCase{name: "alg: another than the pinned one", client: clients{attribute(keycloak.AttributeAlgorithm, "RS512")}, refused: invalidAlgorithm},
-		conformanceCase{name: "alg is checked before the key", client: clients{attribute(keycloak.AttributeAlgorithm, "RS512"), pasted("junk")}, refused: invalidAlgorithm},
-		conformanceCase{name: "alg: absent", form: forms{forged(`{"kid":"` + rsaID + `"}`)}, refused: invalidAlgorithm},
-		conformanceCase{name: "alg: none", form: forms{forged(`{"alg":"none","kid":"` + rsaID + `"}`)}, refused: badSignature},
-		conformanceCase{name: "alg: none, kid absent", form: forms{forged(`{"alg":"none"}`)}, refused: noKey},
-		conformanceCase{name: "alg: HS256", form: forms{forged(`{"alg":"HS256","kid":"` + rsaID + `"}`)}, refused: badSignature},
-		conformanceCase{name: "alg: ES384 for a P-256 key", key: "p256", form: forms{forged(`{"alg":"ES384","kid":"` + p256ID + `"}`)}, refused: badSignature},
-		conformanceCase{name: "alg: RS256 for a P-256 key, kid absent", key: "p256", form: forms{forged(`{"alg":"RS256"}`)}, refused: badSignature},
-		conformanceCase{name: "signature is checked before aud", form: forms{forged(`{"alg":"RS256","kid":"` + rsaID + `"}`)}, assertion: signed{claim("aud", "x")}, refused: badSignature},
+		conformanceCase{name: "alg: another than the pinned one", client: clients{attribute(keycloak.AttributeAlgorithm, "RS512")}, rejection: invalidAlgorithm},
+		conformanceCase{name: "alg is checked before the key", client: clients{attribute(keycloak.AttributeAlgorithm, "RS512"), pasted("junk")}, rejection: invalidAlgorithm},
+		conformanceCase{name: "alg: absent", form: forms{forged(`{"kid":"` + rsaID + `"}`)}, rejection: invalidAlgorithm},
+		conformanceCase{name: "alg: none", form: forms{forged(`{"alg":"none","kid":"` + rsaID + `"}`)}, rejection: badSignature},
+		conformanceCase{name: "alg: none, kid absent", form: forms{forged(`{"alg":"none"}`)}, rejection: noKey},
+		conformanceCase{name: "alg: HS256", form: forms{forged(`{"alg":"HS256","kid":"` + rsaID + `"}`)}, rejection: badSignature},
+		conformanceCase{name: "alg: ES384 for a P-256 key", key: "p256", form: forms{forged(`{"alg":"ES384","kid":"` + p256ID + `"}`)}, rejection: badSignature},
+		conformanceCase{name: "alg: RS256 for a P-256 key, kid absent", key: "p256", form: forms{forged(`{"alg":"RS256"}`)}, rejection: badSignature},
+		conformanceCase{name: "signature is checked before aud", form: forms{forged(`{"alg":"RS256","kid":"` + rsaID + `"}`)}, assertion: signed{claim("aud", "x")}, rejection: badSignature},
 	)
 }
 
@@ -349,45 +373,47 @@ func pastedKeyCases() []conformanceCase {
 	certificate := key.certificate()
 	const ids = keycloak.AttributeKeyID
 	return []conformanceCase{
-		{name: "pasted: none", client: clients{pasted("")}, refused: noKey},
+		{name: "pasted: none", client: clients{pasted("")}, rejection: noKey},
 		{name: "pasted: base64 without PEM lines", client: clients{pasted(base64.StdEncoding.EncodeToString(key.der()))}},
 		{name: "pasted: PEM with CRLF", client: clients{pasted(strings.ReplaceAll(key.pem(), "\n", "\r\n"))}},
-		{name: "pasted: PEM on one line", client: clients{pasted(strings.ReplaceAll(key.pem(), "\n", " "))}, refused: badKeySpec + "Cannot invoke \"Object.getClass()\" because \"<parameter1>\" is null"},
-		{name: "pasted: PKCS#1 public key", client: clients{pasted(encodePEM("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&private.PublicKey)))}, refused: badKeySpec + "unknown object in getInstance: org.bouncycastle.asn1.ASN1Integer"},
-		{name: "pasted: PKCS#8 private key", client: clients{pasted(encodePEM("PRIVATE KEY", key.pkcs8()))}, refused: badKeySpec + "Bad sequence size: 3"},
-		{name: "pasted: PKCS#1 private key", client: clients{pasted(encodePEM("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(private)))}, refused: badKeySpec + "Bad sequence size: 9"},
-		{name: "pasted: certificate", client: clients{pasted(certificate)}, refused: badKeySpec + "Bad sequence size: 3"},
-		{name: "pasted: junk", client: clients{pasted("junk")}, refused: badKeySpec + "failed to construct sequence from byte[]: EOF found reading length"},
-		{name: "pasted: another key", client: clients{pasted(other.pem())}, refused: noKey},
-		{name: "pasted: another key, kid absent", client: clients{pasted(other.pem())}, assertion: signed{header("kid", nil)}, refused: badSignature},
-		{name: "pasted: another key under this one's id", client: clients{pasted(other.pem()), attribute(ids, key.id())}, refused: badSignature},
-		{name: "jwt.credential.kid: another id", client: clients{attribute(ids, "k1")}, refused: noKey},
+		{name: "pasted: PEM on one line", client: clients{pasted(strings.ReplaceAll(key.pem(), "\n", " "))}, rejection: badKeySpec + "Cannot invoke \"Object.getClass()\" because \"<parameter1>\" is null"},
+		{name: "pasted: PKCS#1 public key", client: clients{pasted(encodePEM("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&private.PublicKey)))}, rejection: badKeySpec + "unknown object in getInstance: org.bouncycastle.asn1.ASN1Integer"},
+		{name: "pasted: PKCS#8 private key", client: clients{pasted(encodePEM("PRIVATE KEY", key.pkcs8()))}, rejection: badKeySpec + "Bad sequence size: 3"},
+		{name: "pasted: PKCS#1 private key", client: clients{pasted(encodePEM("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(private)))}, rejection: badKeySpec + "Bad sequence size: 9"},
+		{name: "pasted: certificate", client: clients{pasted(certificate)}, rejection: badKeySpec + "Bad sequence size: 3"},
+		{name: "pasted: junk", client: clients{pasted("junk")}, rejection: badKeySpec + "failed to construct sequence from byte[]: EOF found reading length"},
+		{name: "pasted: another key", client: clients{pasted(other.pem())}, rejection: noKey},
+		{name: "pasted: another key, kid absent", client: clients{pasted(other.pem())}, assertion: signed{header("kid", nil)}, rejection: badSignature},
+		{name: "pasted: another key under this one's id", client: clients{pasted(other.pem()), attribute(ids, key.id())}, rejection: badSignature},
+		{name: "jwt.credential.kid: another id", client: clients{attribute(ids, "k1")}, rejection: noKey},
 		{name: "jwt.credential.kid: the assertion's", client: clients{attribute(ids, "k1")}, assertion: signed{header("kid", "k1")}},
 		{name: "certificate", client: clients{pasted(""), attribute(keycloak.AttributeCertificate, certificate)}},
 		{name: "certificate, kid absent", client: clients{pasted(""), attribute(keycloak.AttributeCertificate, certificate)}, assertion: signed{header("kid", nil), header("alg", "RS512")}},
-		{name: "certificate and public key", client: clients{attribute(keycloak.AttributeCertificate, certificate)}, refused: noKey},
+		{name: "certificate and public key", client: clients{attribute(keycloak.AttributeCertificate, certificate)}, rejection: noKey},
 	}
 }
 
 func jwksCases() []conformanceCase {
 	plain := testKeys()["rsa"].jwk()
-	forEncryption, anyUse, onlyRS256, unnamed, impostor := plain, plain, plain, plain, testKeys()["other"].jwk()
-	forEncryption.Use, anyUse.Use, onlyRS256.Algorithm, unnamed.KeyID, impostor.KeyID = "enc", "", "RS256", "", plain.KeyID
+	forEncryption, anyUse, onlyRS256, unnamed := plain, plain, plain, plain
+	forEncryption.Use, anyUse.Use, onlyRS256.Algorithm, unnamed.KeyID = "enc", "", "RS256", ""
+	impostor := testKeys()["other"].jwk()
+	impostor.KeyID = plain.KeyID
 	return []conformanceCase{
-		{name: "JWKS: empty", client: clients{jwks()}, refused: noKey},
-		{name: "JWKS: use enc", client: clients{jwks(forEncryption)}, refused: noKey},
+		{name: "JWKS: empty", client: clients{jwks()}, rejection: noKey},
+		{name: "JWKS: use enc", client: clients{jwks(forEncryption)}, rejection: noKey},
 		{name: "JWKS: without use", client: clients{jwks(anyUse)}},
 		{name: "JWKS: alg the assertion's", client: clients{jwks(onlyRS256)}},
-		{name: "JWKS: alg another", client: clients{jwks(onlyRS256)}, assertion: signed{header("alg", "RS512")}, refused: badSignature},
-		{name: "JWKS: alg another, kid absent", client: clients{jwks(onlyRS256)}, assertion: signed{header("alg", "RS512"), header("kid", nil)}, refused: noKey},
+		{name: "JWKS: alg another", client: clients{jwks(onlyRS256)}, assertion: signed{header("alg", "RS512")}, rejection: badSignature},
+		{name: "JWKS: alg another, kid absent", client: clients{jwks(onlyRS256)}, assertion: signed{header("alg", "RS512"), header("kid", nil)}, rejection: noKey},
 		{name: "JWKS: without kid, kid absent", client: clients{jwks(unnamed)}, assertion: signed{header("alg", "RS512"), header("kid", nil)}},
 		{name: "JWKS: two equal kids, the first is right", client: clients{jwks(plain, impostor)}},
-		{name: "JWKS: two equal kids, the first is wrong", client: clients{jwks(impostor, plain)}, refused: badSignature},
+		{name: "JWKS: two equal kids, the first is wrong", client: clients{jwks(impostor, plain)}, rejection: badSignature},
 		{name: "JWKS: two keys", client: clients{jwks(testKeys()["p256"].jwk(), plain)}},
 		{name: "JWKS: a key of an unknown type beside", client: clients{jwksBody(`{"keys":[{"kty":"XX","kid":"a"},` + string(must(plain.MarshalJSON())) + `]}`)}},
-		{name: "JWKS: no JSON", client: clients{jwksBody("junk")}, refused: loading + "com.fasterxml.jackson.core.JsonParseException: …"},
-		{name: "JWKS: not found", client: clients{jwksHandler(http.NotFoundHandler())}, refused: loading + "org.apache.http.client.HttpResponseException: status code: 404, reason phrase: Not Found"},
+		{name: "JWKS: no JSON", client: clients{jwksBody("junk")}, rejection: loading + "com.fasterxml.jackson.core.JsonParseException: …"},
+		{name: "JWKS: not found", client: clients{jwksHandler(http.NotFoundHandler())}, rejection: loading + "org.apache.http.client.HttpResponseException: status code: 404, reason phrase: Not Found"},
 		{name: "JWKS: redirect", client: clients{jwksRedirect(plain)}},
-		{name: "JWKS: nothing listens", client: clients{jwksURL("http://127.0.0.1:1/jwks")}, refused: loading + "org.apache.http.conn.HttpHostConnectException: Connect to 127.0.0.1:1 [/127.0.0.1] failed: Connection refused"},
+		{name: "JWKS: nothing listens", client: clients{jwksURL("http://127.0.0.1:1/jwks")}, rejection: loading + "org.apache.http.conn.HttpHostConnectException: Connect to 127.0.0.1:1 [/127.0.0.1] failed: Connection refused"},
 	}
 }

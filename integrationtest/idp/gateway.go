@@ -13,12 +13,15 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// keyReloadInterval is how soon the gateway asks the issuer for its keys again when none fits (Kong's iss_key_grace_period).
+// keyReloadInterval is how soon the gateway fetches the issuer's keys again if none fits (Kong's
+// iss_key_grace_period).
 const keyReloadInterval = 10 * time.Second
 
-// Gateway is an http.Handler: an API behind an API gateway that checks the Bearer token as Kong's jwt-keycloak plugin does: offline, by the issuer's published
-// keys; issuer, signature and expiry, no audience; so a revoked token passes until it expires. Without a good token the answer is 401 with a JSON message, with
-// one it is 200 and the request's headers, less Authorization, whatever the path. It is safe for concurrent use.
+// Gateway is an http.Handler: an API behind an API gateway that checks the bearer token as Kong's
+// jwt-keycloak plugin does: offline, with the issuer's published keys; issuer, signature and
+// expiry, no audience; so a revoked token passes until it expires. Without a valid token the
+// response is 401 with a JSON message; with one it is 200 with the request's headers, except
+// Authorization, whatever the path. It is safe for concurrent use.
 type Gateway struct {
 	issuer string
 	client *http.Client
@@ -29,7 +32,8 @@ type Gateway struct {
 	loadedAt time.Time
 }
 
-// NewGateway returns a gateway that takes the tokens of this issuer, whose discovery document it asks with client for the keys.
+// NewGateway returns a gateway that accepts the tokens of an issuer. It fetches the discovery
+// document and the keys with client.
 func NewGateway(issuer string, client *http.Client, now func() time.Time) *Gateway {
 	return &Gateway{issuer: issuer, client: client, now: now}
 }
@@ -49,14 +53,16 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"headers": headers})
 }
 
-// check says why the request is refused, or nothing.
+// check returns why the request is rejected, or no message.
 func (g *Gateway) check(r *http.Request) (status int, message string) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return http.StatusUnauthorized, "Unauthorized"
 	}
-	// All algorithms of signatures are read here, so that a wrong one is told from what is no token.
-	jws, err := jose.ParseSignedCompact(token, append(assertionAlgorithms(), jose.HS256, jose.HS384, jose.HS512))
+	// All signature algorithms are parsed here, to distinguish a wrong one from what is not a
+	// token.
+	algorithms := append(assertionAlgorithms(), jose.HS256, jose.HS384, jose.HS512)
+	jws, err := jose.ParseSignedCompact(token, algorithms)
 	if err != nil {
 		return http.StatusUnauthorized, "Bad token; invalid JSON"
 	}
@@ -82,7 +88,7 @@ func (g *Gateway) check(r *http.Request) (status int, message string) {
 	return http.StatusOK, ""
 }
 
-// verify tries the issuer's keys, and newly fetched ones if those at hand do not fit and are not fresh.
+// verify tries the issuer's keys, and fetches them again if none fits and they are not fresh.
 func (g *Gateway) verify(ctx context.Context, jws *jose.JSONWebSignature) bool {
 	g.mu.Lock()
 	keys, fresh := g.keys, g.keys != nil && g.now().Before(g.loadedAt.Add(keyReloadInterval))
@@ -114,7 +120,8 @@ func (g *Gateway) fetchKeys(ctx context.Context) ([]jose.JSONWebKey, error) {
 	var configuration struct {
 		JWKSURI string `json:"jwks_uri"`
 	}
-	if err := g.getJSON(ctx, g.issuer+"/.well-known/openid-configuration", &configuration); err != nil {
+	discovery := g.issuer + "/.well-known/openid-configuration"
+	if err := g.getJSON(ctx, discovery, &configuration); err != nil {
 		return nil, err
 	}
 	var set jose.JSONWebKeySet

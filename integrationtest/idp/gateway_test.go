@@ -26,7 +26,9 @@ func newIssuer(t *testing.T, keys ...jose.JSONWebKey) *issuer {
 	i := &issuer{}
 	i.keys.Store(&jose.JSONWebKeySet{Keys: keys})
 	mux := http.NewServeMux()
-	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter,
+		_ *http.Request,
+	) {
 		_ = writeTestJSON(w, map[string]string{"jwks_uri": i.URL + "/certs"})
 	})
 	mux.HandleFunc("/certs", func(w http.ResponseWriter, _ *http.Request) {
@@ -38,8 +40,10 @@ func newIssuer(t *testing.T, keys ...jose.JSONWebKey) *issuer {
 	return i
 }
 
-// token is an access token as Keycloak's; changes are as in the table of conformance.
-func (i *issuer) token(t *testing.T, key keyPair, now time.Time, changes ...func(header, claims map[string]any)) string {
+// token returns an access token like Keycloak's, with these changes.
+func (i *issuer) token(
+	t *testing.T, key keyPair, now time.Time, changes ...func(header, claims map[string]any),
+) string {
 	t.Helper()
 	header := map[string]any{"alg": string(key.alg), "typ": "JWT", "kid": key.id()}
 	claims := map[string]any{"iss": i.URL, "exp": now.Unix() + 300, "jti": rand.Text()}
@@ -49,7 +53,7 @@ func (i *issuer) token(t *testing.T, key keyPair, now time.Time, changes ...func
 	return key.sign(t, header, claims)
 }
 
-func call(gateway http.Handler, authorization string) answer {
+func call(gateway http.Handler, authorization string) response {
 	req := httptest.NewRequest(http.MethodGet, "http://api.example.com/headers", nil)
 	req.Header.Set("X-Test", "yes")
 	if authorization != "" {
@@ -57,10 +61,10 @@ func call(gateway http.Handler, authorization string) answer {
 	}
 	recorder := httptest.NewRecorder()
 	gateway.ServeHTTP(recorder, req)
-	return answer{status: recorder.Code, header: recorder.Header(), body: recorder.Body.String()}
+	return response{status: recorder.Code, header: recorder.Header(), body: recorder.Body.String()}
 }
 
-func TestGatewayChecksTokensOffline(t *testing.T) {
+func TestGateway_ChecksTokensOffline(t *testing.T) {
 	t.Parallel()
 	key, other, now := testKeys()["rsa"], testKeys()["other"], time.Now()
 	i := newIssuer(t, key.jwk())
@@ -96,7 +100,7 @@ func TestGatewayChecksTokensOffline(t *testing.T) {
 	}
 }
 
-func TestGatewayFollowsTheIssuersKeys(t *testing.T) {
+func TestGateway_FollowsIssuersKeys(t *testing.T) {
 	t.Parallel()
 	oldKey, newKey := testKeys()["rsa"], testKeys()["other"]
 	forEncryption := newKey.jwk()
@@ -108,7 +112,8 @@ func TestGatewayFollowsTheIssuersKeys(t *testing.T) {
 
 	require.Equal(t, http.StatusOK, call(gateway, withOld).status)
 	require.Equal(t, http.StatusOK, call(gateway, withOld).status)
-	require.Equal(t, http.StatusUnauthorized, call(gateway, withNew).status, "an encryption key signs nothing")
+	require.Equal(t, http.StatusUnauthorized, call(gateway, withNew).status,
+		"an encryption key signs nothing")
 	require.EqualValues(t, 1, i.fetches.Load())
 
 	i.keys.Store(&jose.JSONWebKeySet{Keys: []jose.JSONWebKey{newKey.jwk()}})
@@ -119,10 +124,11 @@ func TestGatewayFollowsTheIssuersKeys(t *testing.T) {
 	require.EqualValues(t, 2, i.fetches.Load())
 }
 
-func TestGatewayRefusesWhenTheIssuerIsDown(t *testing.T) {
+func TestGateway_RejectsWhileIssuerIsDown(t *testing.T) {
 	t.Parallel()
 	i := newIssuer(t, testKeys()["rsa"].jwk())
 	token := i.token(t, testKeys()["rsa"], time.Now())
 	i.Close()
-	require.Equal(t, http.StatusUnauthorized, call(idp.NewGateway(i.URL, http.DefaultClient, time.Now), "Bearer "+token).status)
+	gateway := idp.NewGateway(i.URL, http.DefaultClient, time.Now)
+	require.Equal(t, http.StatusUnauthorized, call(gateway, "Bearer "+token).status)
 }

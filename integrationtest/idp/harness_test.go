@@ -36,21 +36,22 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-// provider is a server under test: the stand-in, or the Keycloak that it stands in for.
+// provider is a server under test: the stand-in, or the Keycloak that it stands for.
 type provider struct {
 	admin             *keycloak.Admin
 	realm, otherRealm string
 	now               func() time.Time
-	wait              func(time.Duration) // lets that much time pass by the provider's clock
-	gateway           http.Handler        // an API that takes the realm's tokens
+	wait              func(time.Duration) // advances the provider's clock
+	gateway           http.Handler        // an API that accepts the realm's tokens
 }
 
-// newStandIn starts a stand-in of its own for a test, with a clock of its own.
+// newStandIn starts a stand-in for one test, with its own clock.
 func newStandIn(t *testing.T) *provider {
 	t.Helper()
 	var ahead atomic.Int64
 	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-	server := idp.New(idp.Options{Now: now, SigningKey: testKeys()["other"].private.(*rsa.PrivateKey)})
+	signingKey := testKeys()["other"].private.(*rsa.PrivateKey)
+	server := idp.New(idp.Options{Now: now, SigningKey: signingKey})
 	t.Cleanup(server.Close)
 	listener := httptest.NewServer(server)
 	t.Cleanup(listener.Close)
@@ -59,10 +60,15 @@ func newStandIn(t *testing.T) *provider {
 	return newProvider(t, admin, now, func(d time.Duration) { ahead.Add(int64(d)) })
 }
 
-// newProvider makes two realms that go when the test ends.
-func newProvider(t *testing.T, admin *keycloak.Admin, now func() time.Time, wait func(time.Duration)) *provider {
+// newProvider creates two realms that are deleted when the test ends.
+func newProvider(
+	t *testing.T, admin *keycloak.Admin, now func() time.Time, wait func(time.Duration),
+) *provider {
 	t.Helper()
-	p := &provider{admin: admin, now: now, wait: wait, realm: newRealm(t, admin), otherRealm: newRealm(t, admin)}
+	p := &provider{
+		admin: admin, now: now, wait: wait, realm: newRealm(t, admin), otherRealm: newRealm(t,
+			admin),
+	}
 	p.gateway = idp.NewGateway(admin.Issuer(p.realm), http.DefaultClient, now)
 	return p
 }
@@ -71,7 +77,9 @@ func newRealm(t *testing.T, admin *keycloak.Admin) string {
 	t.Helper()
 	name := "test-" + strings.ToLower(rand.Text())
 	require.NoError(t, admin.CreateRealm(t.Context(), name))
-	t.Cleanup(func() { require.NoError(t, admin.DeleteRealm(context.WithoutCancel(t.Context()), name)) })
+	t.Cleanup(func() {
+		require.NoError(t, admin.DeleteRealm(context.WithoutCancel(t.Context()), name))
+	})
 	return name
 }
 
@@ -81,7 +89,7 @@ func (p *provider) endpoint(path string) string {
 	return p.issuer() + "/protocol/openid-connect/" + path
 }
 
-// inOtherRealm is the same server, seen from the other realm.
+// inOtherRealm returns the same server with the other realm.
 func (p *provider) inOtherRealm() *provider {
 	other := *p
 	other.realm, other.otherRealm = p.otherRealm, p.realm
@@ -91,14 +99,15 @@ func (p *provider) inOtherRealm() *provider {
 // keyPair is a client's key.
 type keyPair struct {
 	private crypto.Signer
-	alg     jose.SignatureAlgorithm // what it signs with unless a test says otherwise
+	alg     jose.SignatureAlgorithm // with which it signs by default
 }
 
-// testKeys are made once: what matters is only which key is whose.
-//
-
+// testKeys returns keys that are created once: only whose key it is matters.
 var testKeys = sync.OnceValue(func() map[string]keyPair {
-	ec := func(curve elliptic.Curve) *ecdsa.PrivateKey { return must(ecdsa.GenerateKey(curve, rand.Reader)) }
+	ec := func(curve elliptic.Curve) *ecdsa.PrivateKey {
+		return must(ecdsa.GenerateKey(curve, rand.Reader))
+	}
+	seed := []byte(rand.Text() + rand.Text())[:ed25519.SeedSize]
 	return map[string]keyPair{
 		"rsa":     {must(rsa.GenerateKey(rand.Reader, 2048)), jose.RS256},
 		"other":   {must(rsa.GenerateKey(rand.Reader, 2048)), jose.RS256},
@@ -106,7 +115,7 @@ var testKeys = sync.OnceValue(func() map[string]keyPair {
 		"p256":    {ec(elliptic.P256()), jose.ES256},
 		"p384":    {ec(elliptic.P384()), jose.ES384},
 		"p521":    {ec(elliptic.P521()), jose.ES512},
-		"ed25519": {ed25519.NewKeyFromSeed([]byte(rand.Text() + rand.Text())[:ed25519.SeedSize]), jose.EdDSA},
+		"ed25519": {ed25519.NewKeyFromSeed(seed), jose.EdDSA},
 	}
 })
 
@@ -127,7 +136,7 @@ func encodePEM(label string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der}))
 }
 
-// id is the key id that Keycloak derives for a pasted key.
+// id returns the key id that Keycloak derives for a pasted key.
 func (k keyPair) id() string {
 	sum := sha256.Sum256(k.der())
 	return base64.RawURLEncoding.EncodeToString(sum[:])
@@ -139,18 +148,23 @@ func (k keyPair) jwk() jose.JSONWebKey {
 
 func (k keyPair) certificate() string {
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	return encodePEM("CERTIFICATE", must(x509.CreateCertificate(rand.Reader, template, template, k.private.Public(), k.private)))
+	der := must(x509.CreateCertificate(rand.Reader, template, template, k.private.Public(),
+		k.private))
+	return encodePEM("CERTIFICATE", der)
 }
 
-// party is a registered client and its key.
-type party struct {
+// registeredClient is a registered client and its key.
+type registeredClient struct {
 	*provider
 	client keycloak.Client
 	key    keyPair
 }
 
-// newParty registers a client of its own for a test, as the portal would, with that key (rsa if none is named); adjust changes the registration before.
-func (p *provider) newParty(t *testing.T, key string, adjust ...registration) *party {
+// newClient registers a client for one test, as the portal does, with a key (rsa if none is named).
+// adjust changes the registration first.
+func (p *provider) newClient(
+	t *testing.T, key string, adjust ...registration,
+) *registeredClient {
 	t.Helper()
 	pair := testKeys()[cmp.Or(key, "rsa")]
 	c := keycloak.PortalClient("/portal/"+rand.Text(), pair.pem())
@@ -158,11 +172,11 @@ func (p *provider) newParty(t *testing.T, key string, adjust ...registration) *p
 		change(t, &c)
 	}
 	require.NoError(t, p.admin.PutClient(t.Context(), p.realm, c))
-	return &party{provider: p, client: c, key: pair}
+	return &registeredClient{provider: p, client: c, key: pair}
 }
 
 // update changes the registration.
-func (p *party) update(t *testing.T, changes ...registration) {
+func (p *registeredClient) update(t *testing.T, changes ...registration) {
 	t.Helper()
 	p.client.Attributes = maps.Clone(p.client.Attributes)
 	for _, change := range changes {
@@ -171,12 +185,16 @@ func (p *party) update(t *testing.T, changes ...registration) {
 	require.NoError(t, p.admin.PutClient(t.Context(), p.realm, p.client))
 }
 
-// sign makes a client assertion that is right in every way but for what change makes of it. A member that change sets to nil is left out.
-func (p *party) sign(t *testing.T, changes ...mutation) string {
+// sign returns a client assertion that is valid but for the changes. A member that a change sets to
+// nil is omitted.
+func (p *registeredClient) sign(t *testing.T, changes ...mutation) string {
 	t.Helper()
 	now := p.now().Unix()
 	header := map[string]any{"alg": string(p.key.alg), "typ": "JWT", "kid": p.key.id()}
-	claims := map[string]any{"iss": p.client.ClientID, "sub": p.client.ClientID, "aud": p.issuer(), "iat": now, "exp": now + 45, "jti": rand.Text()}
+	claims := map[string]any{
+		"iss": p.client.ClientID, "sub": p.client.ClientID, "aud": p.issuer(),
+		"iat": now, "exp": now + 45, "jti": rand.Text(),
+	}
 	for _, change := range changes {
 		change(p, header, claims)
 	}
@@ -194,15 +212,16 @@ func (k keyPair) sign(t *testing.T, header, claims map[string]any) string {
 			options.WithHeader(jose.HeaderKey(name), value)
 		}
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(header["alg"].(string)), Key: k.private}, options)
+	algorithm := jose.SignatureAlgorithm(header["alg"].(string))
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: k.private}, options)
 	require.NoError(t, err)
 	jws, err := signer.Sign(must(json.Marshal(claims)))
 	require.NoError(t, err)
 	return must(jws.CompactSerialize())
 }
 
-// authenticated is a form with the members that authenticate the client.
-func (p *party) authenticated(assertion string) url.Values {
+// authenticated returns a form with the members that authenticate the client.
+func (p *registeredClient) authenticated(assertion string) url.Values {
 	return url.Values{
 		"client_id":             {p.client.ClientID},
 		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
@@ -210,8 +229,10 @@ func (p *party) authenticated(assertion string) url.Values {
 	}
 }
 
-// ask requests a token with an assertion.
-func (p *party) ask(t *testing.T, assertion string, changes ...formChange) answer {
+// requestToken requests a token with an assertion.
+func (p *registeredClient) requestToken(
+	t *testing.T, assertion string, changes ...formChange,
+) response {
 	t.Helper()
 	form := p.authenticated(assertion)
 	form.Set("grant_type", "client_credentials")
@@ -221,39 +242,40 @@ func (p *party) ask(t *testing.T, assertion string, changes ...formChange) answe
 	return post(t, p.endpoint("token"), form)
 }
 
-// token gets a token with a new assertion.
-func (p *party) token(t *testing.T) string {
+// token obtains a token with a new assertion.
+func (p *registeredClient) token(t *testing.T) string {
 	t.Helper()
-	got := p.ask(t, p.sign(t))
+	got := p.requestToken(t, p.sign(t))
 	got.requireToken(t, p, "")
 	return got.json["access_token"].(string)
 }
 
-func (p *party) revoke(t *testing.T, form url.Values, changes ...mutation) answer {
+func (p *registeredClient) revoke(t *testing.T, form url.Values, changes ...mutation) response {
 	t.Helper()
 	maps.Copy(form, p.authenticated(p.sign(t, changes...)))
 	return post(t, p.endpoint("revoke"), form)
 }
 
-// answer is what a provider said.
-type answer struct {
+// response is a provider's response.
+type response struct {
 	status int
 	header http.Header
 	body   string
 	json   map[string]any
 }
 
-func post(t *testing.T, endpoint string, form url.Values) answer {
+func post(t *testing.T, endpoint string, form url.Values) response {
 	t.Helper()
-	return send(t, must(http.NewRequestWithContext(t.Context(), http.MethodPost, endpoint, strings.NewReader(form.Encode()))))
+	body := strings.NewReader(form.Encode())
+	return send(t, must(http.NewRequestWithContext(t.Context(), http.MethodPost, endpoint, body)))
 }
 
-func get(t *testing.T, endpoint string) answer {
+func get(t *testing.T, endpoint string) response {
 	t.Helper()
 	return send(t, must(http.NewRequestWithContext(t.Context(), http.MethodGet, endpoint, nil)))
 }
 
-func send(t *testing.T, req *http.Request) answer {
+func send(t *testing.T, req *http.Request) response {
 	t.Helper()
 	if req.Method == http.MethodPost {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -263,7 +285,7 @@ func send(t *testing.T, req *http.Request) answer {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	got := answer{status: resp.StatusCode, header: resp.Header, body: string(body)}
+	got := response{status: resp.StatusCode, header: resp.Header, body: string(body)}
 	got.header.Del("Content-Length")
 	if got.header.Get("Content-Type") == "application/json" {
 		require.NoError(t, json.Unmarshal(body, &got.json))
@@ -271,12 +293,13 @@ func send(t *testing.T, req *http.Request) answer {
 	return got
 }
 
-// requireRefusal checks status, error and description, written as one string: "400 invalid_client: Token is not active". A final "…" stands for anything.
-func (a answer) requireRefusal(t *testing.T, want string) {
+// requireRejection checks status, error and description, written as one string: "400
+// invalid_client: Token is not active". A final "…" matches anything.
+func (r response) requireRejection(t *testing.T, want string) {
 	t.Helper()
-	require.NotContains(t, a.json, "access_token")
-	got := fmt.Sprint(a.status, " ", a.json["error"])
-	if description, ok := a.json["error_description"]; ok {
+	require.NotContains(t, r.json, "access_token")
+	got := fmt.Sprint(r.status, " ", r.json["error"])
+	if description, present := r.json["error_description"]; present {
 		got += fmt.Sprint(": ", description)
 	}
 	if prefix, found := strings.CutSuffix(want, "…"); found {
@@ -286,49 +309,63 @@ func (a answer) requireRefusal(t *testing.T, want string) {
 	require.Equal(t, want, got)
 }
 
-// requireToken checks every member of a token answer and of the token in it, and that the token opens the gateway.
-func (a answer) requireToken(t *testing.T, p *party, scope string) {
+// requireToken checks every member of a token response and of its token, and that the gateway
+// accepts the token.
+func (r response) requireToken(t *testing.T, p *registeredClient, scope string) {
 	t.Helper()
 	lifespan := cmp.Or(p.client.Attributes[keycloak.AttributeTokenLifespan], "300")
-	require.Equal(t, http.StatusOK, a.status, a.json["error_description"])
-	members := []string{"access_token", "expires_in", "refresh_expires_in", "token_type", "not-before-policy", "scope"}
+	require.Equal(t, http.StatusOK, r.status, r.json["error_description"])
+	members := []string{
+		"access_token", "expires_in", "refresh_expires_in", "token_type", "not-before-policy", "scope",
+	}
 	if strings.Contains(scope, "openid") {
 		members = append(members, "id_token")
 	}
-	require.ElementsMatch(t, members, slices.Collect(maps.Keys(a.json)))
-	require.Equal(t, "Bearer", a.json["token_type"])
-	require.EqualValues(t, 0, a.json["refresh_expires_in"])
-	require.EqualValues(t, 0, a.json["not-before-policy"])
-	require.ElementsMatch(t, strings.Fields(scope), strings.Fields(a.json["scope"].(string)))
+	require.ElementsMatch(t, members, slices.Collect(maps.Keys(r.json)))
+	require.Equal(t, "Bearer", r.json["token_type"])
+	require.EqualValues(t, 0, r.json["refresh_expires_in"])
+	require.EqualValues(t, 0, r.json["not-before-policy"])
+	require.ElementsMatch(t, strings.Fields(scope), strings.Fields(r.json["scope"].(string)))
 
-	header, claims := open(t, a.json["access_token"].(string))
+	header, claims := open(t, r.json["access_token"].(string))
 	require.ElementsMatch(t, []string{"alg", "typ", "kid"}, slices.Collect(maps.Keys(header)))
 	require.Equal(t, "RS256", header["alg"])
 	require.Equal(t, "JWT", header["typ"])
-	require.ElementsMatch(t, []string{"exp", "iat", "jti", "iss", "sub", "typ", "azp", "scope", "clientHost", "clientAddress", "client_id"}, withoutPersonal(claims))
-	require.InDelta(t, must(strconv.Atoi(lifespan)), claims["exp"].(float64)-claims["iat"].(float64), 1) // Keycloak looks at its clock twice
-	require.InDelta(t, must(strconv.Atoi(lifespan)), a.json["expires_in"], 2)                            // Keycloak says what remains, and may be slow
-	require.Equal(t, a.json["scope"], claims["scope"])
+	require.ElementsMatch(t, []string{
+		"exp", "iat", "jti", "iss", "sub", "typ", "azp", "scope", "clientHost", "clientAddress",
+		"client_id",
+	}, withoutPersonal(claims))
+	// Keycloak reads its clock twice for a token's exp and iat. expires_in is what remains when it
+	// responds, which may be slow.
+	seconds := must(strconv.Atoi(lifespan))
+	require.InDelta(t, seconds, claims["exp"].(float64)-claims["iat"].(float64), 1)
+	require.InDelta(t, seconds, r.json["expires_in"], 2)
+	require.Equal(t, r.json["scope"], claims["scope"])
 	require.Equal(t, p.issuer(), claims["iss"])
 	require.Equal(t, "Bearer", claims["typ"])
 	require.Equal(t, p.client.ClientID, claims["azp"])
 	require.Equal(t, p.client.ClientID, claims["client_id"])
 	require.Regexp(t, `^trrtcc:[0-9a-f-]{36}$`, claims["jti"])
 	require.Regexp(t, `^[0-9a-f-]{36}$`, claims["sub"])
-	require.Equal(t, http.StatusOK, p.callAPI(a.json["access_token"].(string)))
+	require.Equal(t, http.StatusOK, p.callAPI(r.json["access_token"].(string)))
 
-	if identity, ok := a.json["id_token"]; ok {
+	if identity, present := r.json["id_token"]; present {
 		_, claims := open(t, identity.(string))
-		require.ElementsMatch(t, []string{"exp", "iat", "jti", "iss", "aud", "sub", "typ", "azp", "at_hash", "clientHost", "clientAddress", "client_id"},
-			withoutPersonal(claims))
+		require.ElementsMatch(t, []string{
+			"exp", "iat", "jti", "iss", "aud", "sub", "typ", "azp", "at_hash", "clientHost",
+			"clientAddress", "client_id",
+		}, withoutPersonal(claims))
 		require.Equal(t, p.client.ClientID, claims["aud"])
 		require.Equal(t, "ID", claims["typ"])
 	}
 }
 
-// withoutPersonal are the claims' names, less those that the scopes profile, email and phone add for the service account, which the stand-in leaves out.
+// withoutPersonal returns the claims' names, except those that the scopes profile, email and phone
+// add for the service account, which the stand-in omits.
 func withoutPersonal(claims map[string]any) []string {
-	return slices.DeleteFunc(slices.Collect(maps.Keys(claims)), func(name string) bool { return name == "email_verified" || name == "preferred_username" })
+	return slices.DeleteFunc(slices.Collect(maps.Keys(claims)), func(name string) bool {
+		return name == "email_verified" || name == "preferred_username"
+	})
 }
 
 // callAPI calls the API behind the gateway.
@@ -344,13 +381,15 @@ func open(t *testing.T, token string) (header, claims map[string]any) {
 	t.Helper()
 	parts := strings.Split(token, ".")
 	require.Len(t, parts, 3)
-	require.NoError(t, json.Unmarshal(must(base64.RawURLEncoding.DecodeString(parts[0])), &header))
-	require.NoError(t, json.Unmarshal(must(base64.RawURLEncoding.DecodeString(parts[1])), &claims))
+	decode := base64.RawURLEncoding.DecodeString
+	require.NoError(t, json.Unmarshal(must(decode(parts[0])), &header))
+	require.NoError(t, json.Unmarshal(must(decode(parts[1])), &claims))
 	return header, claims
 }
 
-// requireHeader checks all the headers of an answer; beside those given, Keycloak has some in every answer, and no Date.
-func (a answer) requireHeader(t *testing.T, namesAndValues ...string) {
+// requireHeader checks all headers of a response: those given, and those that Keycloak sets in
+// every response. Date is not among them.
+func (r response) requireHeader(t *testing.T, namesAndValues ...string) {
 	t.Helper()
 	want := http.Header{
 		"Referrer-Policy":           {"no-referrer"},
@@ -362,7 +401,7 @@ func (a answer) requireHeader(t *testing.T, namesAndValues ...string) {
 	for i := 0; i < len(namesAndValues); i += 2 {
 		want.Set(namesAndValues[i], namesAndValues[i+1])
 	}
-	require.Equal(t, want, a.header)
+	require.Equal(t, want, r.header)
 }
 
 // jwksHost publishes keys at its URL.

@@ -1,13 +1,11 @@
 package idp
 
-import "errors"
-
-// SignJWT returns a JWT with just these claims, signed as the realm's access tokens are: so a realm can stand for another
-// issuer, such as a CI system.
+// SignJWT returns a JWT with exactly these claims, signed like the realm's access tokens: with it a
+// realm can stand for another issuer, such as a CI system.
 func (s *Server) SignJWT(realm string, claims any) (string, error) {
 	rm := s.realm(realm)
 	if rm == nil {
-		return "", errors.New("no such realm")
+		return "", errNoRealm
 	}
 	return rm.sign(claims)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
 )
 
-// TestSignJWT: the token can be verified as anyone would, with the keys that the realm publishes.
-func TestSignJWT(t *testing.T) {
+// TestSignJWT_VerifiesWithPublishedKeys of the realm.
+func TestSignJWT_VerifiesWithPublishedKeys(t *testing.T) {
 	t.Parallel()
 	server := idp.New(idp.Options{})
 	t.Cleanup(server.Close)
@@ -22,7 +22,9 @@ func TestSignJWT(t *testing.T) {
 	host := httptest.NewServer(server)
 	t.Cleanup(host.Close)
 
-	claims := map[string]any{"sub": "repo:my-org/my-repo:ref:refs/heads/main", "event_name": "push", "exp": 1.0}
+	claims := map[string]any{
+		"sub": "repo:my-org/my-repo:ref:refs/heads/main", "event_name": "push", "exp": 1.0,
+	}
 	signed, err := server.SignJWT("ci", claims)
 	require.NoError(t, err)
 	token, err := jwt.ParseSigned(signed, []jose.SignatureAlgorithm{jose.RS256})
@@ -30,7 +32,8 @@ func TestSignJWT(t *testing.T) {
 	var got map[string]any
 	require.NoError(t, token.Claims(publishedKeys(t, host.URL, "ci"), &got))
 	require.Equal(t, claims, got)
-	require.Error(t, token.Claims(publishedKeys(t, host.URL, "other"), &got), "the keys of another realm")
+	otherKeys := publishedKeys(t, host.URL, "other")
+	require.Error(t, token.Claims(otherKeys, &got), "the keys of another realm")
 
 	_, err = server.SignJWT("missing", claims)
 	require.EqualError(t, err, "no such realm")
@@ -39,7 +42,8 @@ func TestSignJWT(t *testing.T) {
 func publishedKeys(t *testing.T, baseURL, realm string) *jose.JSONWebKeySet {
 	t.Helper()
 	var keys jose.JSONWebKeySet
-	require.NoError(t, json.Unmarshal([]byte(get(t, baseURL+"/realms/"+realm+"/protocol/openid-connect/certs").body), &keys))
+	certs := get(t, baseURL+"/realms/"+realm+"/protocol/openid-connect/certs")
+	require.NoError(t, json.Unmarshal([]byte(certs.body), &keys))
 	require.Len(t, keys.Keys, 1)
 	return &keys
 }

@@ -26,7 +26,8 @@ type realm struct {
 	users      map[string]string  // a service account's id, by client id
 }
 
-// client is one registration, immutable; an update puts another in its place, and so forgets the keys that were loaded for it.
+// client is one registration, which is immutable; an update replaces it, together with the keys
+// that were loaded for it.
 type client struct {
 	keycloak.Client
 	userID string // the service account's
@@ -47,7 +48,7 @@ func newRealm(name string, key *rsa.PrivateKey) (*realm, error) {
 	}, nil
 }
 
-// keyID is the id that Keycloak derives for a key that comes without one.
+// keyID returns the id that Keycloak derives for a key without one.
 func keyID(public any) (string, error) {
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
@@ -57,7 +58,8 @@ func keyID(public any) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(sum[:]), nil
 }
 
-// put stores a registration under its own id: that of the client with this client id, or else a new one.
+// put stores a registration under its own id: that of the client with its client id, or else a new
+// one.
 func (rm *realm) put(representation keycloak.Client) *client {
 	rm.mu.Lock()
 	defer rm.mu.Unlock()
@@ -89,7 +91,7 @@ func (rm *realm) clientByID(id string) *client {
 	return rm.byID[id]
 }
 
-// find wants the lock held.
+// find requires the lock to be held.
 func (rm *realm) find(clientID string) *client {
 	for _, c := range rm.byID {
 		if c.ClientID == clientID {
@@ -111,7 +113,7 @@ func (rm *realm) revoked(jti string) bool {
 	return rm.revokedIDs[jti]
 }
 
-// baseURL is the server's own address as the caller wrote it.
+// baseURL returns the server's own address as the caller wrote it.
 func baseURL(r *http.Request) string {
 	scheme := "http"
 	if r.TLS != nil {
@@ -129,14 +131,16 @@ func (rm *realm) endpoint(r *http.Request, path string) string {
 func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request, rm *realm) {
 	w.Header().Set("Cache-Control", "no-cache, must-revalidate, no-transform, no-store")
 	writeJSON(w, http.StatusOK, map[string]any{
-		"issuer":                                rm.issuer(r),
-		"authorization_endpoint":                rm.endpoint(r, "auth"),
-		"token_endpoint":                        rm.endpoint(r, "token"),
-		"introspection_endpoint":                rm.endpoint(r, "token/introspect"),
-		"revocation_endpoint":                   rm.endpoint(r, "revoke"),
-		"jwks_uri":                              rm.endpoint(r, "certs"),
-		"grant_types_supported":                 []string{"client_credentials"},
-		"token_endpoint_auth_methods_supported": []string{"private_key_jwt", "client_secret_basic", "client_secret_post"},
+		"issuer":                 rm.issuer(r),
+		"authorization_endpoint": rm.endpoint(r, "auth"),
+		"token_endpoint":         rm.endpoint(r, "token"),
+		"introspection_endpoint": rm.endpoint(r, "token/introspect"),
+		"revocation_endpoint":    rm.endpoint(r, "revoke"),
+		"jwks_uri":               rm.endpoint(r, "certs"),
+		"grant_types_supported":  []string{"client_credentials"},
+		"token_endpoint_auth_methods_supported": []string{
+			"private_key_jwt", "client_secret_basic", "client_secret_post",
+		},
 		"token_endpoint_auth_signing_alg_values_supported": assertionAlgorithms(),
 	})
 }
@@ -154,5 +158,7 @@ func newUUID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// serviceAccount is the name of the user that stands for a client.
-func (c *client) serviceAccount() string { return "service-account-" + strings.ToLower(c.ClientID) }
+// serviceAccount returns the name of the user that stands for a client.
+func (c *client) serviceAccount() string {
+	return "service-account-" + strings.ToLower(c.ClientID)
+}

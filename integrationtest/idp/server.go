@@ -1,6 +1,7 @@
-// Package idp is an embedded OAuth 2.0 provider for tests and demonstrations. It answers as Keycloak 26.5.3 does, to the word, where the client credentials grant
-// with private_key_jwt (RFC 7523) comes: the table of cases in conformance_test.go runs against this package and against a real Keycloak, and what the table
-// does not hold is not here.
+// Package idp is an embedded OAuth 2.0 provider for tests and demonstrations. It responds exactly
+// as Keycloak 26.5.3 does, as far as the client credentials grant with private_key_jwt (RFC 7523)
+// is concerned: the table of cases in conformance_test.go runs against this package and against a
+// real Keycloak, and what is not in the table is not implemented.
 package idp
 
 import (
@@ -17,20 +18,24 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-// Options say how a Server differs from Keycloak's defaults. The zero value is ready for use.
+var errNoRealm = errors.New("no such realm")
+
+// Options holds how a Server differs from Keycloak's defaults. The zero value is ready for use.
 type Options struct {
-	// Now is the server's clock; time.Now where nil.
+	// Now is the server's clock; time.Now if nil.
 	Now func() time.Time
-	// SigningKey signs the access tokens of every realm; where nil each realm makes a key of its own.
+	// SigningKey signs the access tokens of every realm; if nil each realm creates its own.
 	SigningKey *rsa.PrivateKey
-	// Username and Password are the administrator's; both are "admin" where empty.
+	// Username and Password are the administrator's; both are "admin" if empty.
 	Username, Password string
-	// SendDate adds a Date header, by the server's clock. Keycloak sends none; a reverse proxy in front of it does.
+	// SendDate adds a Date header with the time of Now. Keycloak sends none; a reverse proxy in
+	// front of it does.
 	SendDate bool
 }
 
-// Server is the provider, an http.Handler: a test wraps it to count, delay or replace answers. Like Keycloak it takes its own address from the request, so it
-// works wherever it is served. It is safe for concurrent use.
+// Server is the provider, an http.Handler: a test wraps it to count, delay or replace responses.
+// Like Keycloak it takes its own address from the request, so it works wherever it is served. It is
+// safe for concurrent use.
 type Server struct {
 	options  Options
 	mux      *http.ServeMux
@@ -39,8 +44,8 @@ type Server struct {
 
 	mu          sync.Mutex
 	realms      map[string]*realm
-	usedJTIs    map[string]time.Time // until when a jti is remembered; one memory for all realms
-	adminTokens map[string]time.Time // until when an administrator's token is good
+	usedJTIs    map[string]time.Time // expiry of each jti, for all realms
+	adminTokens map[string]time.Time // expiry of an administrator's tokens
 }
 
 // New returns a provider without realms.
@@ -55,9 +60,11 @@ func New(options Options) *Server {
 		options.Password = "admin"
 	}
 	s := &Server{
-		options:     options,
-		mux:         http.NewServeMux(),
-		jwks:        &http.Client{Timeout: jwksTimeout, Transport: http.DefaultTransport.(*http.Transport).Clone()},
+		options: options,
+		mux:     http.NewServeMux(),
+		jwks: &http.Client{
+			Timeout: jwksTimeout, Transport: http.DefaultTransport.(*http.Transport).Clone(),
+		},
 		realms:      map[string]*realm{},
 		usedJTIs:    map[string]time.Time{},
 		adminTokens: map[string]time.Time{},
@@ -69,7 +76,7 @@ func New(options Options) *Server {
 // Close closes the idle connections to the clients' JWKS hosts.
 func (s *Server) Close() { s.jwks.CloseIdleConnections() }
 
-// AddRealm makes an empty realm; its issuer is <base URL>/realms/<name>.
+// AddRealm creates an empty realm, whose issuer is <base URL>/realms/<name>.
 func (s *Server) AddRealm(name string) error {
 	key := s.options.SigningKey
 	if key == nil {
@@ -85,17 +92,18 @@ func (s *Server) AddRealm(name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, exists := s.realms[name]; exists {
-		return fmt.Errorf("Realm %s already exists", name) //nolint:staticcheck // Keycloak's own words
+		return fmt.Errorf("Realm %s already exists", name) //nolint:staticcheck // Keycloak's words
 	}
 	s.realms[name] = rm
 	return nil
 }
 
-// PutClient registers a client in a realm, or overwrites the one of that client id. It takes effect on the next request.
+// PutClient registers a client in a realm, or replaces the one with its client id. It takes effect
+// on the next request.
 func (s *Server) PutClient(realm string, representation keycloak.Client) error {
 	rm := s.realm(realm)
 	if rm == nil {
-		return errors.New("no such realm")
+		return errNoRealm
 	}
 	rm.put(representation)
 	return nil
@@ -103,7 +111,7 @@ func (s *Server) PutClient(realm string, representation keycloak.Client) error {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header()["Date"] = nil // keeps net/http from adding one
+	w.Header()["Date"] = nil // prevents net/http from adding one
 	if s.options.SendDate {
 		w.Header().Set("Date", s.options.Now().UTC().Format(http.TimeFormat))
 	}
@@ -112,29 +120,35 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) route() {
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		writeProblem(w, problem{http.StatusNotFound, "Unable to find matching target resource method", ""})
+		const notFound = "Unable to find matching target resource method"
+		writeProblem(w, problem{http.StatusNotFound, notFound, ""})
 	})
-	s.mux.HandleFunc("/realms/{realm}/{rest...}", s.inRealm(func(w http.ResponseWriter, _ *http.Request, _ *realm) {
+	notFound := func(w http.ResponseWriter, _ *http.Request, _ *realm) {
 		writeProblem(w, problem{http.StatusNotFound, "HTTP 404 Not Found", ""})
-	}))
+	}
+	s.mux.HandleFunc("/realms/{realm}/{rest...}", s.inRealm(notFound))
+	notAllowed := func(w http.ResponseWriter, _ *http.Request, _ *realm) { methodNotAllowed(w) }
+	s.mux.HandleFunc("/realms/{realm}", s.inRealm(notAllowed))
+	const connect = "/realms/{realm}/protocol/openid-connect/"
 	s.handle("GET", "/realms/{realm}/.well-known/openid-configuration", s.serveDiscovery)
-	s.handle("GET", "/realms/{realm}/protocol/openid-connect/certs", s.serveCerts)
-	s.handle("POST", "/realms/{realm}/protocol/openid-connect/token", s.serveToken)
-	s.handle("POST", "/realms/{realm}/protocol/openid-connect/token/introspect", s.serveIntrospection)
-	s.handle("POST", "/realms/{realm}/protocol/openid-connect/revoke", s.serveRevocation)
-	s.mux.HandleFunc("/realms/{realm}", s.inRealm(func(w http.ResponseWriter, _ *http.Request, _ *realm) { methodNotAllowed(w) }))
+	s.handle("GET", connect+"certs", s.serveCerts)
+	s.handle("POST", connect+"token", s.serveToken)
+	s.handle("POST", connect+"token/introspect", s.serveIntrospection)
+	s.handle("POST", connect+"revoke", s.serveRevocation)
 
 	s.mux.HandleFunc("POST /realms/master/protocol/openid-connect/token", s.serveAdminToken)
 	s.mux.HandleFunc("POST /admin/realms", s.asAdmin(s.serveNewRealm))
 	s.mux.HandleFunc("DELETE /admin/realms/{realm}", s.asAdmin(s.serveDeleteRealm))
-	s.mux.HandleFunc("GET /admin/realms/{realm}/clients", s.asAdmin(s.serveFindClients))
-	s.mux.HandleFunc("POST /admin/realms/{realm}/clients", s.asAdmin(s.serveNewClient))
-	s.mux.HandleFunc("PUT /admin/realms/{realm}/clients/{id}", s.asAdmin(s.serveUpdateClient))
+	clients := "/admin/realms/{realm}/clients"
+	s.mux.HandleFunc("GET "+clients, s.asAdmin(s.toRealm(s.serveFindClients)))
+	s.mux.HandleFunc("POST "+clients, s.asAdmin(s.toRealm(s.serveNewClient)))
+	s.mux.HandleFunc("PUT "+clients+"/{id}", s.asAdmin(s.toRealm(s.serveUpdateClient)))
 }
 
 type realmHandler func(http.ResponseWriter, *http.Request, *realm)
 
-// handle routes a path inside a realm. Keycloak looks for the realm before it looks at the method.
+// handle routes a path inside a realm. Keycloak checks that the realm exists before it checks the
+// method.
 func (s *Server) handle(method, path string, next realmHandler) {
 	s.mux.HandleFunc(path, s.inRealm(func(w http.ResponseWriter, r *http.Request, rm *realm) {
 		if r.Method != method {
@@ -146,10 +160,19 @@ func (s *Server) handle(method, path string, next realmHandler) {
 }
 
 func (s *Server) inRealm(next realmHandler) http.HandlerFunc {
+	return s.withRealm(next, "Realm does not exist")
+}
+
+// toRealm is inRealm for the admin REST API.
+func (s *Server) toRealm(next realmHandler) http.HandlerFunc {
+	return s.withRealm(next, "Realm not found.")
+}
+
+func (s *Server) withRealm(next realmHandler, notFound string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		rm := s.realm(r.PathValue("realm"))
 		if rm == nil {
-			writeProblem(w, problem{http.StatusNotFound, "Realm does not exist", ""})
+			writeProblem(w, problem{http.StatusNotFound, notFound, ""})
 			return
 		}
 		next(w, r, rm)
@@ -162,8 +185,8 @@ func (s *Server) realm(name string) *realm {
 	return s.realms[name]
 }
 
-// rememberJTI says whether the jti is new, and remembers it for that long if so.
-func (s *Server) rememberJTI(jti string, lifespan time.Duration) bool {
+// useJTI reports whether the jti is new, and stores it for that long if so.
+func (s *Server) useJTI(jti string, lifespan time.Duration) bool {
 	now := s.options.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,11 +17,11 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-// tokenLifespan is an access token's life in seconds where neither realm nor client say otherwise.
+// tokenLifespan is the default lifetime of an access token in seconds.
 const tokenLifespan = 300
 
-// tokenClaims are those of an access token or, with Audience and TokenHash, of an ID token. An access token has no aud: Keycloak gives it one only for the
-// roles of other clients.
+// tokenClaims holds the claims of an access token or, with Audience and TokenHash, of an ID token.
+// An access token has no aud: Keycloak sets it only for the roles of other clients.
 type tokenClaims struct {
 	Expiry        int64   `json:"exp"`
 	IssuedAt      int64   `json:"iat"`
@@ -38,35 +38,36 @@ type tokenClaims struct {
 	ClientID      string  `json:"client_id"`
 }
 
-// serveToken is the token endpoint (RFC 6749 §4.4), with Keycloak's order of checks: grant type, client, duplicated parameters, service account, scope.
+// serveToken serves the token endpoint (RFC 6749 §4.4), with Keycloak's order of checks: grant
+// type, client, duplicated parameters, service account, scope.
 func (s *Server) serveToken(w http.ResponseWriter, r *http.Request, rm *realm) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Pragma", "no-cache")
-	_ = r.ParseForm() // what cannot be read is absent then, and is refused as such
-	if refusal := checkGrantType(r.PostForm); !refusal.none() {
-		writeProblem(w, refusal)
+	_ = r.ParseForm() // what cannot be parsed is absent, and is rejected as such
+	if rejection := checkGrantType(r.PostForm); !rejection.none() {
+		writeProblem(w, rejection)
 		return
 	}
-	c, refusal := s.authenticateClient(r, rm)
-	if !refusal.none() {
-		writeProblem(w, refusal)
+	c, rejection := s.authenticateClient(r, rm)
+	if !rejection.none() {
+		writeProblem(w, rejection)
 		return
 	}
-	if refusal := checkGrant(c, r.PostForm); !refusal.none() {
-		writeProblem(w, refusal)
+	if rejection := checkGrant(c, r.PostForm); !rejection.none() {
+		writeProblem(w, rejection)
 		return
 	}
-	scopes, refusal := grantedScopes(c, r.PostForm.Get("scope"))
-	if !refusal.none() {
-		writeProblem(w, refusal)
+	scopes, rejection := grantedScopes(c, r.PostForm.Get("scope"))
+	if !rejection.none() {
+		writeProblem(w, rejection)
 		return
 	}
-	answer, err := s.issue(r, rm, c, scopes)
+	response, err := s.issue(r, rm, c, scopes)
 	if err != nil {
 		writeProblem(w, problem{http.StatusInternalServerError, "unknown_error", ""})
 		return
 	}
-	writeJSON(w, http.StatusOK, answer)
+	writeJSON(w, http.StatusOK, response)
 }
 
 func checkGrantType(form url.Values) problem {
@@ -87,7 +88,8 @@ func checkGrant(c *client, form url.Values) problem {
 	case duplicated(form):
 		return badRequest("invalid_request", "duplicated parameter")
 	case c.PublicClient:
-		return unauthorized("unauthorized_client", "Public client not allowed to retrieve service account")
+		return unauthorized("unauthorized_client",
+			"Public client not allowed to retrieve service account")
 	case !c.ServiceAccountsEnabled:
 		return unauthorized("unauthorized_client", "Client not enabled to retrieve service account")
 	default:
@@ -104,7 +106,8 @@ func duplicated(form url.Values) bool {
 	return false
 }
 
-// grantedScopes are the client's default scopes, asked for or not, and those of its optional ones that were asked for. Every client may ask for openid.
+// grantedScopes returns the client's default scopes, requested or not, and those of its optional
+// ones that were requested. Every client may request openid.
 func grantedScopes(c *client, requested string) ([]string, problem) {
 	granted := slices.Clone(c.DefaultClientScopes)
 	for scope := range strings.FieldsSeq(requested) {
@@ -119,46 +122,55 @@ func grantedScopes(c *client, requested string) ([]string, problem) {
 	return granted, problem{}
 }
 
-func (s *Server) issue(r *http.Request, rm *realm, c *client, scopes []string) (map[string]any, error) {
+func (s *Server) issue(
+	r *http.Request, rm *realm, c *client, scopes []string,
+) (response map[string]any, err error) {
 	lifespan := int64(tokenLifespan)
-	if set, err := strconv.ParseInt(c.Attributes[keycloak.AttributeTokenLifespan], 10, 64); err == nil {
-		lifespan = set
+	own, err := strconv.ParseInt(c.Attributes[keycloak.AttributeTokenLifespan], 10, 64)
+	if err == nil {
+		lifespan = own
 	}
 	address, _, _ := net.SplitHostPort(r.RemoteAddr)
 	scope := strings.Join(scopes, " ")
 	now := s.options.Now().Unix()
 	access := tokenClaims{
-		Expiry: now + lifespan, IssuedAt: now, ID: "trrtcc:" + newUUID(), Issuer: rm.issuer(r), Subject: c.userID, Type: "Bearer", Party: c.ClientID,
-		Scope: &scope, ClientHost: address, ClientAddress: address, ClientID: c.ClientID,
+		Expiry: now + lifespan, IssuedAt: now, ID: "trrtcc:" + newUUID(), Issuer: rm.issuer(r),
+		Subject: c.userID, Type: "Bearer", Party: c.ClientID, Scope: &scope,
+		ClientHost: address, ClientAddress: address, ClientID: c.ClientID,
 	}
 	accessToken, err := rm.sign(access)
 	if err != nil {
 		return nil, err
 	}
-	answer := map[string]any{
-		"access_token": accessToken, "expires_in": lifespan, "refresh_expires_in": 0, "token_type": "Bearer", "not-before-policy": 0, "scope": scope,
+	response = map[string]any{
+		"access_token": accessToken, "expires_in": lifespan, "refresh_expires_in": 0,
+		"token_type": "Bearer", "not-before-policy": 0, "scope": scope,
 	}
 	if slices.Contains(scopes, "openid") {
 		identity := access
-		identity.ID, identity.Type, identity.Audience, identity.Scope = newUUID(), "ID", c.ClientID, nil
+		identity.ID, identity.Type = newUUID(), "ID"
+		identity.Audience, identity.Scope = c.ClientID, nil
 		hash := sha256.Sum256([]byte(accessToken))
-		identity.TokenHash = base64.RawURLEncoding.EncodeToString(hash[:len(hash)/2]) // OpenID Connect Core §3.1.3.6
-		if answer["id_token"], err = rm.sign(identity); err != nil {
+		// OpenID Connect Core §3.1.3.6
+		identity.TokenHash = base64.RawURLEncoding.EncodeToString(hash[:len(hash)/2])
+		if response["id_token"], err = rm.sign(identity); err != nil {
 			return nil, err
 		}
 	}
-	return answer, nil
+	return response, nil
 }
 
 func (rm *realm) sign(claims any) (string, error) {
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: rm.key}, (&jose.SignerOptions{}).WithType("JWT"))
+	key := jose.SigningKey{Algorithm: jose.RS256, Key: rm.key}
+	signer, err := jose.NewSigner(key, (&jose.SignerOptions{}).WithType("JWT"))
 	if err != nil {
 		return "", err
 	}
 	return jwt.Signed(signer).Claims(claims).Serialize()
 }
 
-// read returns the claims of a token of this realm, or nil if it is none. It does not look at the clock.
+// read returns the claims of a token of this realm, or nil if it is not one. It does not check its
+// expiry.
 func (rm *realm) read(token string) *tokenClaims {
 	jws, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
@@ -175,22 +187,24 @@ func (rm *realm) read(token string) *tokenClaims {
 	return &claims
 }
 
-// serveRevocation is the revocation endpoint (RFC 7009). A token that is none gets 200 with an error in the body; one that was revoked before, 200 with nothing.
+// serveRevocation serves the revocation endpoint (RFC 7009). The response to what is not a token is
+// 200 with an error in the body; to a token that is revoked already, 200 without a body.
 func (s *Server) serveRevocation(w http.ResponseWriter, r *http.Request, rm *realm) {
 	_ = r.ParseForm()
-	c, refusal := s.authenticateClient(r, rm)
-	if !refusal.none() {
-		writeProblem(w, refusal)
+	c, rejection := s.authenticateClient(r, rm)
+	if !rejection.none() {
+		writeProblem(w, rejection)
 		return
 	}
-	claims, refusal := checkRevocation(rm, c, r.PostForm)
-	if !refusal.none() {
-		writeProblem(w, refusal)
+	claims, rejection := checkRevocation(rm, c, r.PostForm)
+	if !rejection.none() {
+		writeProblem(w, rejection)
 		return
 	}
 	rm.revoke(claims.ID)
 	setSecurityHeaders(w.Header())
-	w.Header().Set("Content-Security-Policy", "frame-src 'self'; frame-ancestors 'self'; object-src 'none';")
+	w.Header().Set("Content-Security-Policy",
+		"frame-src 'self'; frame-ancestors 'self'; object-src 'none';")
 	w.WriteHeader(http.StatusOK)
 }
 
@@ -211,12 +225,13 @@ func checkRevocation(rm *realm, c *client, form url.Values) (*tokenClaims, probl
 	return claims, problem{}
 }
 
-// serveIntrospection is the introspection endpoint (RFC 7662), open to every confidential client.
+// serveIntrospection serves the introspection endpoint (RFC 7662), open to every confidential
+// client.
 func (s *Server) serveIntrospection(w http.ResponseWriter, r *http.Request, rm *realm) {
 	w.Header().Set("Cache-Control", "no-cache")
 	_ = r.ParseForm()
-	switch _, refusal := s.authenticateClient(r, rm); {
-	case !refusal.none():
+	switch _, rejection := s.authenticateClient(r, rm); {
+	case !rejection.none():
 		writeProblem(w, unauthorized("invalid_request", "Authentication failed."))
 	case duplicated(r.PostForm):
 		writeProblem(w, badRequest("invalid_request", "duplicated parameter"))
@@ -236,12 +251,13 @@ func (s *Server) introspect(rm *realm, token string) map[string]any {
 	if c == nil || !c.Enabled {
 		return map[string]any{"active": false}
 	}
-	answer := map[string]any{
-		"exp": claims.Expiry, "iat": claims.IssuedAt, "jti": claims.ID, "iss": claims.Issuer, "sub": claims.Subject, "typ": claims.Type, "azp": claims.Party,
-		"client_id": claims.Party, "username": c.serviceAccount(), "token_type": claims.Type, "active": true,
+	response := map[string]any{
+		"exp": claims.Expiry, "iat": claims.IssuedAt, "jti": claims.ID, "iss": claims.Issuer,
+		"sub": claims.Subject, "typ": claims.Type, "azp": claims.Party, "client_id": claims.Party,
+		"username": c.serviceAccount(), "token_type": claims.Type, "active": true,
 	}
 	if *claims.Scope != "" {
-		answer["scope"] = *claims.Scope
+		response["scope"] = *claims.Scope
 	}
-	return answer
+	return response
 }

@@ -1,5 +1,5 @@
-// Package keycloak lets tests and demonstrations administer a Keycloak server: it is a small client of Keycloak's admin REST API, and starts a server where
-// none is given.
+// Package keycloak lets tests and demonstrations administer a Keycloak server: it is a small client
+// of Keycloak's admin REST API, and starts a server if none is given.
 package keycloak
 
 import (
@@ -16,16 +16,24 @@ import (
 	"time"
 )
 
-// Names of the client attributes that these tests set. Keycloak keeps them as strings, whatever they mean.
+// Names of the client attributes that these tests set. Keycloak stores all of them as strings.
 const (
-	AttributePublicKey     = "jwt.credential.public.key"           // the public key: PEM, or its base64 body alone
-	AttributeCertificate   = "jwt.credential.certificate"          // an X.509 certificate; excludes a public key
-	AttributeKeyID         = "jwt.credential.kid"                  // the key's id, where it is not derived from the key
-	AttributeUseJWKSURL    = "use.jwks.url"                        // "true": the keys are fetched from jwks.url
-	AttributeJWKSURL       = "jwks.url"                            // where the client publishes its keys
-	AttributeAlgorithm     = "token.endpoint.auth.signing.alg"     // the one algorithm that an assertion may use
-	AttributeMaxAge        = "token.endpoint.auth.signing.max.exp" // an assertion's life from its iat, in seconds
-	AttributeTokenLifespan = "access.token.lifespan"               // an access token's life in seconds
+	// AttributePublicKey is the public key: PEM, or its base64 body alone.
+	AttributePublicKey = "jwt.credential.public.key"
+	// AttributeCertificate is an X.509 certificate; it excludes a public key.
+	AttributeCertificate = "jwt.credential.certificate"
+	// AttributeKeyID is the key's id, unless it is derived from the key.
+	AttributeKeyID = "jwt.credential.kid"
+	// AttributeUseJWKSURL is "true" if the keys are fetched from AttributeJWKSURL.
+	AttributeUseJWKSURL = "use.jwks.url"
+	// AttributeJWKSURL is where the client publishes its keys.
+	AttributeJWKSURL = "jwks.url"
+	// AttributeAlgorithm is the one algorithm that an assertion may use.
+	AttributeAlgorithm = "token.endpoint.auth.signing.alg"
+	// AttributeMaxAge is how many seconds an assertion is valid from its iat.
+	AttributeMaxAge = "token.endpoint.auth.signing.max.exp"
+	// AttributeTokenLifespan is an access token's lifetime in seconds.
+	AttributeTokenLifespan = "access.token.lifespan"
 )
 
 // Values of Client.ClientAuthenticatorType.
@@ -34,9 +42,10 @@ const (
 	AuthenticatorSecret = "client-secret" // client_secret_basic and client_secret_post
 )
 
-// Client is the part of Keycloak's ClientRepresentation that matters to a client of the client credentials grant.
+// Client is the part of Keycloak's ClientRepresentation that matters to a client of the client
+// credentials grant.
 type Client struct {
-	ID                      string            `json:"id,omitempty"` // Keycloak's own id; PutClient finds it
+	ID                      string            `json:"id,omitempty"` // Keycloak's own
 	ClientID                string            `json:"clientId"`
 	Enabled                 bool              `json:"enabled"`
 	PublicClient            bool              `json:"publicClient"`
@@ -50,15 +59,19 @@ type Client struct {
 	Attributes              map[string]string `json:"attributes,omitempty"`
 }
 
-// PortalClient is a client as the BC Government API Services Portal makes it for an access request with a pasted public key: service account only, and no
-// scope at all.
+// PortalClient returns a client as the BC Government API Services Portal creates it for an access
+// request with a pasted public key: with a service account only, and without any scope.
 func PortalClient(clientID, publicKeyPEM string) Client {
-	return portalClient(clientID, map[string]string{AttributeUseJWKSURL: "false", AttributePublicKey: publicKeyPEM})
+	return portalClient(clientID, map[string]string{
+		AttributeUseJWKSURL: "false", AttributePublicKey: publicKeyPEM,
+	})
 }
 
-// PortalJWKSClient is like PortalClient, for an access request that named a JWKS URL.
+// PortalJWKSClient is PortalClient for an access request with a JWKS URL.
 func PortalJWKSClient(clientID, jwksURL string) Client {
-	return portalClient(clientID, map[string]string{AttributeUseJWKSURL: "true", AttributeJWKSURL: jwksURL})
+	return portalClient(clientID, map[string]string{
+		AttributeUseJWKSURL: "true", AttributeJWKSURL: jwksURL,
+	})
 }
 
 func portalClient(clientID string, attributes map[string]string) Client {
@@ -73,7 +86,8 @@ func portalClient(clientID string, attributes map[string]string) Client {
 	}
 }
 
-// SecretClient is a confidential client that authenticates with a secret; it may call the introspection endpoint.
+// SecretClient returns a confidential client that authenticates with a secret; it may call the
+// introspection endpoint.
 func SecretClient(clientID, secret string) Client {
 	return Client{
 		ClientID:                clientID,
@@ -96,13 +110,16 @@ type Admin struct {
 	token string
 }
 
-// NewAdmin returns an administrator of the server at baseURL (scheme, host and port, and the path that comes before /realms if there is one).
+// NewAdmin returns an administrator of the server at baseURL: scheme, host and port, and the path
+// before /realms if any.
 func NewAdmin(baseURL, username, password string) *Admin {
 	return &Admin{
 		baseURL:  strings.TrimSuffix(baseURL, "/"),
 		username: username,
 		password: password,
-		http:     &http.Client{Timeout: 30 * time.Second, Transport: http.DefaultTransport.(*http.Transport).Clone()},
+		http: &http.Client{
+			Timeout: 30 * time.Second, Transport: http.DefaultTransport.(*http.Transport).Clone(),
+		},
 	}
 }
 
@@ -110,11 +127,14 @@ func NewAdmin(baseURL, username, password string) *Admin {
 func (a *Admin) Close() { a.http.CloseIdleConnections() }
 
 // Issuer returns the issuer identifier of a realm.
-func (a *Admin) Issuer(realm string) string { return a.baseURL + "/realms/" + url.PathEscape(realm) }
+func (a *Admin) Issuer(realm string) string {
+	return a.baseURL + "/realms/" + url.PathEscape(realm)
+}
 
-// CreateRealm makes an empty realm with Keycloak's defaults; one of that name may be there already.
+// CreateRealm creates an empty realm with Keycloak's defaults, unless one of its name exists.
 func (a *Admin) CreateRealm(ctx context.Context, realm string) error {
-	err := a.do(ctx, http.MethodPost, "/admin/realms", map[string]any{"realm": realm, "enabled": true}, nil)
+	representation := map[string]any{"realm": realm, "enabled": true}
+	err := a.do(ctx, http.MethodPost, "/admin/realms", representation, nil)
 	if hasStatus(err, http.StatusConflict) {
 		return nil
 	}
@@ -126,12 +146,14 @@ func (a *Admin) DeleteRealm(ctx context.Context, realm string) error {
 	return a.do(ctx, http.MethodDelete, "/admin/realms/"+url.PathEscape(realm), nil, nil)
 }
 
-// PutClient registers a client, or overwrites the one that has its client id, and takes effect on the next request. Of a client that is there already an
-// attribute that is not named keeps its value ("" removes it), and so do the lists of scopes.
+// PutClient registers a client, or replaces the one that has its client id, and takes effect on the
+// next request. Attributes of an existing client that are not named keep their values ("" removes
+// one), and so do its lists of scopes.
 func (a *Admin) PutClient(ctx context.Context, realm string, client Client) error {
 	clients := "/admin/realms/" + url.PathEscape(realm) + "/clients"
 	var known []Client
-	if err := a.do(ctx, http.MethodGet, clients+"?clientId="+url.QueryEscape(client.ClientID), nil, &known); err != nil {
+	query := "?clientId=" + url.QueryEscape(client.ClientID)
+	if err := a.do(ctx, http.MethodGet, clients+query, nil, &known); err != nil {
 		return err
 	}
 	if len(known) == 0 {
@@ -141,9 +163,12 @@ func (a *Admin) PutClient(ctx context.Context, realm string, client Client) erro
 	return a.do(ctx, http.MethodPut, clients+"/"+url.PathEscape(client.ID), client, nil)
 }
 
-// Introspect asks the realm about a token (RFC 7662) as the confidential client clientID.
-func (a *Admin) Introspect(ctx context.Context, realm, clientID, secret, token string) (map[string]any, error) {
-	req, err := newFormRequest(ctx, a.Issuer(realm)+"/protocol/openid-connect/token/introspect", url.Values{"token": {token}})
+// Introspect introspects a token of the realm (RFC 7662) as the confidential client clientID.
+func (a *Admin) Introspect(
+	ctx context.Context, realm, clientID, secret, token string,
+) (map[string]any, error) {
+	endpoint := a.Issuer(realm) + "/protocol/openid-connect/token/introspect"
+	req, err := newFormRequest(ctx, endpoint, url.Values{"token": {token}})
 	if err != nil {
 		return nil, err
 	}
@@ -155,8 +180,9 @@ func (a *Admin) Introspect(ctx context.Context, realm, clientID, secret, token s
 	return claims, nil
 }
 
-// do sends a request with an administrator's token, and again with a new one where that has expired: it lives for a minute.
-func (a *Admin) do(ctx context.Context, method, path string, body, answer any) error {
+// do sends a request with an administrator's token, and again with a new one if that has expired:
+// its lifetime is a minute.
+func (a *Admin) do(ctx context.Context, method, path string, body, response any) error {
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		return err
@@ -165,27 +191,29 @@ func (a *Admin) do(ctx context.Context, method, path string, body, answer any) e
 	if err != nil {
 		return err
 	}
-	err = a.doWith(ctx, token, method, path, encoded, answer)
+	err = a.doWith(ctx, token, method, path, encoded, response)
 	if !hasStatus(err, http.StatusUnauthorized) {
 		return err
 	}
 	if token, err = a.adminToken(ctx, token); err != nil {
 		return err
 	}
-	return a.doWith(ctx, token, method, path, encoded, answer)
+	return a.doWith(ctx, token, method, path, encoded, response)
 }
 
-func (a *Admin) doWith(ctx context.Context, token, method, path string, body []byte, answer any) error {
+func (a *Admin) doWith(
+	ctx context.Context, token, method, path string, body []byte, response any,
+) error {
 	req, err := http.NewRequestWithContext(ctx, method, a.baseURL+path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("Content-Type", "application/json")
-	return a.send(req, answer)
+	return a.send(req, response)
 }
 
-// adminToken returns the token at hand, or a new one where that is the expired one.
+// adminToken returns the current token, or a new one if that is the expired one.
 func (a *Admin) adminToken(ctx context.Context, expired string) (string, error) {
 	a.mu.Lock()
 	token := a.token
@@ -193,26 +221,29 @@ func (a *Admin) adminToken(ctx context.Context, expired string) (string, error) 
 	if token != expired {
 		return token, nil
 	}
-	req, err := newFormRequest(ctx, a.baseURL+"/realms/master/protocol/openid-connect/token", url.Values{
-		"grant_type": {"password"}, "client_id": {"admin-cli"}, "username": {a.username}, "password": {a.password},
+	endpoint := a.baseURL + "/realms/master/protocol/openid-connect/token"
+	req, err := newFormRequest(ctx, endpoint, url.Values{
+		"grant_type": {"password"}, "client_id": {"admin-cli"},
+		"username": {a.username}, "password": {a.password},
 	})
 	if err != nil {
 		return "", err
 	}
-	var answer struct {
+	var response struct {
 		AccessToken string `json:"access_token"`
 	}
-	if err := a.send(req, &answer); err != nil {
+	if err := a.send(req, &response); err != nil {
 		return "", err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.token = answer.AccessToken
+	a.token = response.AccessToken
 	return a.token, nil
 }
 
 func newFormRequest(ctx context.Context, target string, form url.Values) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(form.Encode()))
+	body := strings.NewReader(form.Encode())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, body)
 	if err != nil {
 		return nil, err
 	}
@@ -220,7 +251,7 @@ func newFormRequest(ctx context.Context, target string, form url.Values) (*http.
 	return req, nil
 }
 
-// StatusError is an answer outside 2xx.
+// StatusError is a response outside 2xx.
 type StatusError struct {
 	Status  int
 	message string
@@ -229,13 +260,13 @@ type StatusError struct {
 func (e *StatusError) Error() string { return e.message }
 
 func hasStatus(err error, status int) bool {
-	var refused *StatusError
-	return errors.As(err, &refused) && refused.Status == status
+	var rejected *StatusError
+	return errors.As(err, &rejected) && rejected.Status == status
 }
 
-// send sends the request and decodes a 2xx answer's body into answer unless that is nil. An error quotes only the members in which Keycloak says what was
-// wrong.
-func (a *Admin) send(req *http.Request, answer any) error {
+// send sends the request and decodes the body of a 2xx response unless response is nil. An error
+// quotes only the members in which Keycloak describes it.
+func (a *Admin) send(req *http.Request, response any) error {
 	resp, err := a.http.Do(req)
 	if err != nil {
 		return err
@@ -251,12 +282,13 @@ func (a *Admin) send(req *http.Request, answer any) error {
 			Description  string `json:"error_description"`
 			ErrorMessage string `json:"errorMessage"`
 		}
-		_ = json.Unmarshal(body, &problem) // not every refusal has a JSON body; the status says enough then
-		words := strings.Fields(problem.Error + " " + problem.Description + " " + problem.ErrorMessage)
-		return &StatusError{resp.StatusCode, fmt.Sprintf("keycloak: %s %s: %s %s", req.Method, req.URL.Path, resp.Status, strings.Join(words, " "))}
+		_ = json.Unmarshal(body, &problem) // without a JSON body the status says enough
+		text := problem.Error + " " + problem.Description + " " + problem.ErrorMessage
+		return &StatusError{resp.StatusCode, fmt.Sprintf("keycloak: %s %s: %s %s",
+			req.Method, req.URL.Path, resp.Status, strings.Join(strings.Fields(text), " "))}
 	}
-	if answer == nil {
+	if response == nil {
 		return nil
 	}
-	return json.Unmarshal(body, answer)
+	return json.Unmarshal(body, response)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-// standIn serves the embedded provider, whose administration is tried against a real Keycloak with the rest of it.
+// standIn serves the embedded provider, which is compared with a real Keycloak elsewhere.
 func standIn(t *testing.T, now func() time.Time) (baseURL string, tokens *atomic.Int64) {
 	t.Helper()
 	server := idp.New(idp.Options{Now: now})
@@ -29,39 +29,43 @@ func standIn(t *testing.T, now func() time.Time) (baseURL string, tokens *atomic
 	return listener.URL, tokens
 }
 
-func TestAdminRenewsItsTokenOnceExpired(t *testing.T) {
+func TestAdmin_RenewsExpiredToken(t *testing.T) {
 	t.Parallel()
 	var ahead atomic.Int64
-	baseURL, tokens := standIn(t, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
+	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	baseURL, tokens := standIn(t, now)
 	admin := keycloak.NewAdmin(baseURL, "admin", "admin")
 	t.Cleanup(admin.Close)
 	require.NoError(t, admin.CreateRealm(t.Context(), "a"))
-	require.NoError(t, admin.CreateRealm(t.Context(), "a"), "it may be there already")
+	require.NoError(t, admin.CreateRealm(t.Context(), "a"), "it may exist")
 	require.EqualValues(t, 1, tokens.Load())
 	ahead.Store(int64(time.Minute))
 	require.NoError(t, admin.PutClient(t.Context(), "a", keycloak.SecretClient("c", "s")))
 	require.EqualValues(t, 2, tokens.Load())
 }
 
-func TestAdminTellsWhyItWasRefused(t *testing.T) {
+func TestAdmin_ReportsWhyItIsRejected(t *testing.T) {
 	t.Parallel()
 	baseURL, tokens := standIn(t, nil)
-	admin, intruder := keycloak.NewAdmin(baseURL+"/", "admin", "admin"), keycloak.NewAdmin(baseURL, "admin", "guess")
+	admin := keycloak.NewAdmin(baseURL+"/", "admin", "admin")
+	intruder := keycloak.NewAdmin(baseURL, "admin", "guess")
 	t.Cleanup(admin.Close)
 	t.Cleanup(intruder.Close)
 
 	err := intruder.CreateRealm(t.Context(), "a")
-	require.EqualError(t, err, "keycloak: POST /realms/master/protocol/openid-connect/token: 401 Unauthorized invalid_grant Invalid user credentials")
+	require.EqualError(t, err, "keycloak: POST /realms/master/protocol/openid-connect/token: "+
+		"401 Unauthorized invalid_grant Invalid user credentials")
 	require.EqualValues(t, 1, tokens.Load())
 
 	err = admin.PutClient(t.Context(), "nowhere", keycloak.PortalClient("c", ""))
-	require.EqualError(t, err, "keycloak: GET /admin/realms/nowhere/clients: 404 Not Found Realm not found.")
-	var refused *keycloak.StatusError
-	require.ErrorAs(t, err, &refused)
-	require.Equal(t, http.StatusNotFound, refused.Status)
+	require.EqualError(t, err,
+		"keycloak: GET /admin/realms/nowhere/clients: 404 Not Found Realm not found.")
+	var rejected *keycloak.StatusError
+	require.ErrorAs(t, err, &rejected)
+	require.Equal(t, http.StatusNotFound, rejected.Status)
 }
 
-func TestPutClientCreatesAndOverwrites(t *testing.T) {
+func TestPutClient_CreatesAndReplaces(t *testing.T) {
 	t.Parallel()
 	baseURL, _ := standIn(t, nil)
 	admin := keycloak.NewAdmin(baseURL, "admin", "admin")
@@ -76,9 +80,9 @@ func TestPutClientCreatesAndOverwrites(t *testing.T) {
 	require.NoError(t, admin.PutClient(t.Context(), "a", client))
 	_, err = admin.Introspect(t.Context(), "a", "c", "first", "no token")
 	require.ErrorContains(t, err, "401")
-	answer, err := admin.Introspect(t.Context(), "a", "c", "second", "no token")
+	claims, err := admin.Introspect(t.Context(), "a", "c", "second", "no token")
 	require.NoError(t, err)
-	require.Equal(t, map[string]any{"active": false}, answer)
+	require.Equal(t, map[string]any{"active": false}, claims)
 	require.NoError(t, admin.DeleteRealm(t.Context(), "a"))
 	require.Error(t, admin.PutClient(t.Context(), "a", client))
 }

@@ -2,7 +2,7 @@ package keycloak
 
 import "syscall"
 
-// dieWithParent ends the server also when this process is killed and cannot.
+// dieWithParent ends the server even if this process is killed and cannot do so itself.
 func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 }

@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// EnvBaseURL names the environment variable with the base URL of a running Keycloak (administrator admin, password admin) that many test packages share.
+// EnvBaseURL is the environment variable with the base URL of a running Keycloak (administrator
+// admin, password admin) that several test packages share.
 const EnvBaseURL = "BCGOV_JWT_TEST_KEYCLOAK"
 
 const (
@@ -24,7 +25,8 @@ const (
 	stopTimeout  = 15 * time.Second
 )
 
-// ErrUnavailable says that no Keycloak can be started on this machine; the error that wraps it tells what is missing.
+// ErrUnavailable means that Keycloak cannot be started on this machine; the error that wraps it
+// says what is missing.
 var ErrUnavailable = errors.New("no Keycloak on this machine")
 
 // Server is a Keycloak server that tests use.
@@ -33,13 +35,14 @@ type Server struct {
 	stop    func() error
 }
 
-// Stop ends the server if Start began it.
+// Stop stops the server if Start started it.
 func (s *Server) Stop() error { return s.stop() }
 
 // Admin returns an administrator of the server.
 func (s *Server) Admin() *Admin { return NewAdmin(s.BaseURL, "admin", "admin") }
 
-// ForTest returns an administrator of a Keycloak for this test and its subtests. Where none can be had it skips the test, but fails it where CI=true.
+// ForTest returns an administrator of a Keycloak for this test and its subtests. If Keycloak is not
+// available it skips the test, or fails it with CI=true.
 func ForTest(t testing.TB) *Admin {
 	t.Helper()
 	server, err := Start(t.Context())
@@ -59,27 +62,34 @@ func ForTest(t testing.TB) *Admin {
 	return admin
 }
 
-// Start returns the server that EnvBaseURL names, or else starts one of its own with scripts/keycloak.sh and waits until it is ready. The server outlives ctx;
-// the caller stops it.
+// Start returns the server that EnvBaseURL names, or else starts one with scripts/keycloak.sh and
+// waits until it is ready. The server outlives ctx; the caller stops it.
 func Start(ctx context.Context) (*Server, error) {
 	if baseURL := os.Getenv(EnvBaseURL); baseURL != "" {
-		return &Server{BaseURL: strings.TrimSuffix(baseURL, "/"), stop: func() error { return nil }}, nil
+		noStop := func() error { return nil }
+		return &Server{BaseURL: strings.TrimSuffix(baseURL, "/"), stop: noStop}, nil
 	}
 	script, err := findScript()
 	if err != nil {
 		return nil, err
 	}
-	if output, err := exec.CommandContext(ctx, script, "check").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("%w: %s", ErrUnavailable, strings.Join(strings.Fields(string(output)), " "))
+	if output, err := runScript(ctx, script, "check"); err != nil {
+		return nil, fmt.Errorf("%w: %s", ErrUnavailable, output)
 	}
-	if output, err := exec.CommandContext(ctx, script, "fetch").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("keycloak: fetching it: %w: %s", err, strings.Join(strings.Fields(string(output)), " "))
+	if output, err := runScript(ctx, script, "fetch"); err != nil {
+		return nil, fmt.Errorf("keycloak: fetching it: %w: %s", err, output)
 	}
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	return run(ctx, script, port)
+}
+
+// runScript returns the output as one line.
+func runScript(ctx context.Context, script, command string) (string, error) {
+	output, err := exec.CommandContext(ctx, script, command).CombinedOutput()
+	return strings.Join(strings.Fields(string(output)), " "), err
 }
 
 func run(ctx context.Context, script string, port int) (*Server, error) {
@@ -96,7 +106,7 @@ func run(ctx context.Context, script string, port int) (*Server, error) {
 	}
 	exited := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // a killed server has no exit status worth telling
+		_ = cmd.Wait() // the exit status of a stopped server means nothing
 		close(exited)
 	}()
 	server := &Server{BaseURL: "http://127.0.0.1:" + strconv.Itoa(port)}
@@ -107,14 +117,15 @@ func run(ctx context.Context, script string, port int) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if err := waitReady(ctx, server.BaseURL, exited); err != nil {
-		tail, _ := os.ReadFile(log.Name())
-		return nil, errors.Join(fmt.Errorf("%w; the end of its log:\n%s", err, tail[max(0, len(tail)-2000):]), server.stop())
+		output, _ := os.ReadFile(log.Name())
+		end := output[max(0, len(output)-2000):]
+		return nil, errors.Join(fmt.Errorf("%w; the end of its log:\n%s", err, end), server.stop())
 	}
 	return server, nil
 }
 
 func stop(process *os.Process, exited <-chan struct{}) error {
-	_ = process.Signal(syscall.SIGTERM) // it may have exited by itself
+	_ = process.Signal(syscall.SIGTERM) // it may have exited on its own
 	select {
 	case <-exited:
 		return nil
@@ -126,7 +137,8 @@ func stop(process *os.Process, exited <-chan struct{}) error {
 }
 
 func waitReady(ctx context.Context, baseURL string, exited <-chan struct{}) error {
-	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	transport := &http.Transport{DisableKeepAlives: true}
+	client := &http.Client{Timeout: 2 * time.Second, Transport: transport}
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, baseURL+"/health/ready", nil)
 		if err != nil {
@@ -148,7 +160,8 @@ func waitReady(ctx context.Context, baseURL string, exited <-chan struct{}) erro
 	}
 }
 
-// findScript looks for scripts/keycloak.sh from the working directory upwards; a test runs in its package's directory.
+// findScript searches for scripts/keycloak.sh from the working directory upwards; a test runs in
+// its package's directory.
 func findScript() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -161,7 +174,7 @@ func findScript() (string, error) {
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			return "", errors.New("keycloak: scripts/keycloak.sh is not above the working directory")
+			return "", errors.New("keycloak: no scripts/keycloak.sh above the working directory")
 		}
 		dir = parent
 	}

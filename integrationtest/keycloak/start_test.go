@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The script in these tests stands for scripts/keycloak.sh, which the integration tests run for real.
+// fakeScript returns a script that stands for scripts/keycloak.sh, which the integration tests run.
 func fakeScript(t *testing.T, body string) string {
 	t.Helper()
 	script := filepath.Join(t.TempDir(), "keycloak.sh")
@@ -21,7 +21,7 @@ func fakeScript(t *testing.T, body string) string {
 	return script
 }
 
-func TestStartTellsTheLogOfAServerThatDies(t *testing.T) {
+func TestStart_ReportsLogOfServerThatExits(t *testing.T) {
 	t.Parallel()
 	port, err := freePort()
 	require.NoError(t, err)
@@ -30,7 +30,7 @@ func TestStartTellsTheLogOfAServerThatDies(t *testing.T) {
 	require.ErrorContains(t, err, "no more memory")
 }
 
-func TestStartLeavesNothingBehindWhenCancelled(t *testing.T) {
+func TestStart_StopsServerWhenCanceled(t *testing.T) {
 	t.Parallel()
 	port, err := freePort()
 	require.NoError(t, err)
@@ -40,20 +40,22 @@ func TestStartLeavesNothingBehindWhenCancelled(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func TestStartWaitsUntilReadyAndStops(t *testing.T) {
+func TestStart_WaitsUntilReadyAndStops(t *testing.T) {
 	t.Parallel()
-	var asked atomic.Int64
+	var requests atomic.Int64
 	listener := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/health/ready" || asked.Add(1) < 3 {
+		if r.URL.Path != "/health/ready" || requests.Add(1) < 3 {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	}))
 	t.Cleanup(listener.Close)
 	folder := t.TempDir()
-	server, err := run(t.Context(), fakeScript(t, "trap 'kill $!; touch "+folder+"/stopped; exit' TERM; sleep 600 & wait"), listener.Listener.Addr().(*net.TCPAddr).Port)
+	script := fakeScript(t, "trap 'kill $!; touch "+folder+"/stopped; exit' TERM; sleep 600 & wait")
+	port := listener.Listener.Addr().(*net.TCPAddr).Port
+	server, err := run(t.Context(), script, port)
 	require.NoError(t, err)
 	require.Equal(t, listener.URL, server.BaseURL)
-	require.EqualValues(t, 3, asked.Load())
+	require.EqualValues(t, 3, requests.Load())
 	require.NoError(t, server.Stop())
 	require.FileExists(t, folder+"/stopped")
 }

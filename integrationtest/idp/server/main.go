@@ -1,5 +1,6 @@
-// Command server serves the embedded provider, with one realm, and an API that takes the realm's tokens, for demonstrations. Clients are registered through the
-// same admin REST API as at Keycloak; integrationtest/keycloak/register does it from the command line.
+// Command server serves the embedded provider, with one realm, and an API that accepts the realm's
+// tokens, for demonstrations. Clients are registered through the same admin REST API as at
+// Keycloak; integrationtest/keycloak/register does it from the command line.
 package main
 
 import (
@@ -27,13 +28,13 @@ func main() {
 	}
 }
 
-// run serves until ctx is done. It prints where as NAME=VALUE lines, once it listens.
+// run serves until ctx is done. Once it listens it prints the URLs as NAME=VALUE lines.
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("server", flag.ContinueOnError)
 	var (
-		addr     = flags.String("addr", "127.0.0.1:0", "the `address` to listen at; port 0 takes a free one")
+		addr     = flags.String("addr", "127.0.0.1:0", "the `address`; port 0 is a free one")
 		realm    = flags.String("realm", "apigw", "the realm's name")
-		issuer   = flags.String("issuer", "", "protect the API with the tokens of this issuer `URL`, as of a Keycloak, instead of the realm's")
+		issuer   = flags.String("issuer", "", "accept tokens of this issuer `URL`, not the realm's")
 		username = flags.String("admin-username", "admin", "the administrator's name")
 		password = flags.String("admin-password", "admin", "the administrator's password")
 	)
@@ -54,12 +55,15 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if *issuer == "" {
 		*issuer = ownIssuer
 	}
-	client := &http.Client{Timeout: 10 * time.Second, Transport: http.DefaultTransport.(*http.Transport).Clone()}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	client := &http.Client{Timeout: 10 * time.Second, Transport: transport}
 	defer client.CloseIdleConnections()
 	mux := http.NewServeMux()
 	mux.Handle("/headers", idp.NewGateway(*issuer, client, time.Now))
 	mux.Handle("/", provider)
-	fmt.Fprintf(stdout, "BASE_URL=%s\nISSUER=%s\nTOKEN_ENDPOINT=%s/protocol/openid-connect/token\nPROTECTED_API=%s/headers\n", baseURL, ownIssuer, ownIssuer, baseURL)
+	fmt.Fprintf(stdout, "BASE_URL=%s\nISSUER=%s\n", baseURL, ownIssuer)
+	fmt.Fprintf(stdout, "TOKEN_ENDPOINT=%s/protocol/openid-connect/token\n", ownIssuer)
+	fmt.Fprintf(stdout, "PROTECTED_API=%s/headers\n", baseURL)
 	return serve(ctx, listener, mux)
 }
 

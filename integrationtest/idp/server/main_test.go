@@ -13,7 +13,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-func TestServesProviderAndAPIUntilStopped(t *testing.T) {
+func TestRun_ServesProviderAndAPIUntilStopped(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	reader, writer := io.Pipe()
@@ -38,7 +38,8 @@ func TestServesProviderAndAPIUntilStopped(t *testing.T) {
 	require.Equal(t, http.StatusMethodNotAllowed, status(printed["TOKEN_ENDPOINT"]))
 	require.Equal(t, http.StatusUnauthorized, status(printed["PROTECTED_API"]))
 
-	right, wrong := keycloak.NewAdmin(printed["BASE_URL"], "admin", "pw"), keycloak.NewAdmin(printed["BASE_URL"], "admin", "admin")
+	right := keycloak.NewAdmin(printed["BASE_URL"], "admin", "pw")
+	wrong := keycloak.NewAdmin(printed["BASE_URL"], "admin", "admin")
 	require.NoError(t, right.CreateRealm(t.Context(), "demo"))
 	require.NoError(t, right.PutClient(t.Context(), "demo", keycloak.PortalClient("/portal/x", "")))
 	require.ErrorContains(t, wrong.CreateRealm(t.Context(), "demo"), "invalid_grant")
@@ -49,7 +50,7 @@ func TestServesProviderAndAPIUntilStopped(t *testing.T) {
 	require.NoError(t, <-ended)
 }
 
-func TestRefusesBadFlags(t *testing.T) {
+func TestRun_RejectsBadFlags(t *testing.T) {
 	t.Parallel()
 	require.Error(t, run(t.Context(), []string{"-addr", "nowhere"}, io.Discard))
 }

@@ -1,5 +1,6 @@
-// Command register registers a client's public key at a Keycloak, or at the embedded provider, as the API Services Portal does when a user saves a key there.
-// The key, PEM, comes on the standard input.
+// Command register registers a client's public key at a Keycloak, or at the embedded provider, as
+// the API Services Portal does when a user saves a key there. It reads the key, PEM, from the
+// standard input.
 package main
 
 import (
@@ -27,7 +28,7 @@ func run(ctx context.Context, args []string, stdin io.Reader) error {
 	flags := flag.NewFlagSet("register", flag.ExitOnError)
 	var (
 		baseURL  = flags.String("url", "", "the provider's base `URL`, without /realms")
-		realm    = flags.String("realm", "apigw", "the realm, made if it is not there")
+		realm    = flags.String("realm", "apigw", "the realm, created unless it exists")
 		clientID = flags.String("client-id", "", "the client's `id`, as in /portal/myapi")
 		username = flags.String("username", "admin", "the administrator's name")
 		password = flags.String("password", "admin", "the administrator's password")

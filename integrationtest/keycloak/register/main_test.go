@@ -10,7 +10,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
 )
 
-func TestRegistersAKeyAndReplacesIt(t *testing.T) {
+func TestRun_RegistersAndReplacesKey(t *testing.T) {
 	t.Parallel()
 	server := idp.New(idp.Options{Password: "pw"})
 	t.Cleanup(server.Close)
@@ -19,7 +19,8 @@ func TestRegistersAKeyAndReplacesIt(t *testing.T) {
 	args := []string{"-url", listener.URL, "-client-id", "/portal/x", "-password", "pw"}
 	require.NoError(t, run(t.Context(), args, strings.NewReader("a key")))
 	require.NoError(t, run(t.Context(), args, strings.NewReader("another key")))
-	require.Error(t, server.AddRealm("apigw"), "the realm was made")
-	require.ErrorContains(t, run(t.Context(), args[:4], strings.NewReader("a key")), "invalid_grant")
+	require.Error(t, server.AddRealm("apigw"), "the realm was created")
+	require.ErrorContains(t, run(t.Context(), args[:4], strings.NewReader("a key")),
+		"invalid_grant")
 	require.ErrorContains(t, run(t.Context(), args[:2], strings.NewReader("a key")), "required")
 }

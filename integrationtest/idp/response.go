@@ -5,7 +5,8 @@ import (
 	"net/http"
 )
 
-// problem is a refusal: an HTTP status and the two members of an OAuth error (RFC 6749 §5.2). The zero value is no problem.
+// problem is an error response: an HTTP status and the two members of an OAuth error (RFC 6749
+// §5.2). The zero value is no problem.
 type problem struct {
 	status      int
 	code        string
@@ -45,7 +46,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	_, _ = w.Write(encoded)
 }
 
-// setSecurityHeaders sets what Keycloak adds to every answer of a realm with default settings.
+// setSecurityHeaders sets what Keycloak adds to every response of a realm with default settings.
 func setSecurityHeaders(h http.Header) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
