@@ -1,4 +1,5 @@
-// Package bench compares the speed of two functions within one run, so that what else the machine does bears on both.
+// Package bench compares the speed of two functions within one run, so that other load on the
+// machine affects both.
 package bench
 
 import (
@@ -7,16 +8,16 @@ import (
 	"time"
 )
 
-// rounds is how often the two sides take turns.
+// rounds is how often the two sides alternate.
 const rounds = 10
 
-// Compare runs subject and baseline in turns, for b.N calls each in all, and reports the medians of both and of the ratio
-// between them with its spread. It stands in for the benchmark's own loop.
+// Compare runs subject and baseline alternately, for b.N calls each in total, and reports the
+// medians of both and of their ratio, with its spread. It replaces the benchmark's own loop.
 func Compare(b *testing.B, subject, baseline func() error) {
 	b.Helper()
 	calls := max(1, b.N/rounds)
 	var subjectTimes, baselineTimes, ratios []float64
-	b.ResetTimer() // what came before is no part of b.N calls
+	b.ResetTimer() // the setup is not part of the b.N calls
 	for range rounds {
 		subjectTime := measure(b, calls, subject)
 		baselineTime := measure(b, calls, baseline)

@@ -16,10 +16,12 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// MaxConcurrent is how many requests at once keep a connection of their own, in everything that is measured.
+// MaxConcurrent is how many concurrent requests keep a connection each, in everything that is
+// measured.
 const MaxConcurrent = 128
 
-// Program is what users have without Vault: a program that holds the private key, signs assertions and posts them by itself. It is safe for concurrent use.
+// Program is what users have without Vault: a program that holds the private key, signs assertions
+// and posts them itself. It is safe for concurrent use.
 type Program struct {
 	clientID, issuer, tokenEndpoint string
 
@@ -27,16 +29,21 @@ type Program struct {
 	http   *http.Client
 }
 
-// NewProgram makes the program of a client whose key is registered already.
+// NewProgram returns the program of a client whose key is registered.
 func NewProgram(key *rsa.PrivateKey, clientID, issuer, tokenEndpoint string) (*Program, error) {
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: key}, (&jose.SignerOptions{}).WithType("JWT"))
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: key},
+		(&jose.SignerOptions{}).WithType("JWT"))
 	if err != nil {
 		return nil, err
 	}
-	return &Program{clientID: clientID, issuer: issuer, tokenEndpoint: tokenEndpoint, signer: signer, http: NewClient()}, nil
+	return &Program{
+		clientID: clientID, issuer: issuer, tokenEndpoint: tokenEndpoint,
+		signer: signer, http: NewClient(),
+	}, nil
 }
 
-// NewClient returns a client with a transport of its own that keeps MaxConcurrent connections: the default one keeps two, and dials for each request beyond.
+// NewClient returns a client with its own transport, which keeps MaxConcurrent connections: the
+// default one keeps two, and dials for each further request.
 func NewClient() *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Proxy = nil
@@ -47,7 +54,7 @@ func NewClient() *http.Client {
 // Close closes the idle connections.
 func (p *Program) Close() { p.http.CloseIdleConnections() }
 
-// Token gets an access token, and throws it away.
+// Token obtains an access token, and discards it.
 func (p *Program) Token(ctx context.Context) error {
 	assertion, err := p.assertion(time.Now())
 	if err != nil {
@@ -55,9 +62,11 @@ func (p *Program) Token(ctx context.Context) error {
 	}
 	form := url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {p.clientID},
-		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {assertion},
+		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
+		"client_assertion":      {assertion},
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.tokenEndpoint, strings.NewReader(form.Encode()))
+	content := strings.NewReader(form.Encode())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.tokenEndpoint, content)
 	if err != nil {
 		return err
 	}
@@ -66,18 +75,19 @@ func (p *Program) Token(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var answer struct {
+	var response struct {
 		AccessToken string `json:"access_token"`
 	}
-	if err := json.Unmarshal(body, &answer); err != nil || answer.AccessToken == "" {
-		return fmt.Errorf("%s gave no access token", p.tokenEndpoint) // the cause may quote it
+	if err := json.Unmarshal(body, &response); err != nil || response.AccessToken == "" {
+		return fmt.Errorf("%s returned no access token", p.tokenEndpoint) // the cause may quote it
 	}
 	return nil
 }
 
 func (p *Program) assertion(now time.Time) (string, error) {
 	claims, err := json.Marshal(map[string]any{
-		"iss": p.clientID, "sub": p.clientID, "aud": p.issuer, "jti": rand.Text(), "iat": now.Unix(), "exp": now.Unix() + 45,
+		"iss": p.clientID, "sub": p.clientID, "aud": p.issuer, "jti": rand.Text(),
+		"iat": now.Unix(), "exp": now.Unix() + 45,
 	})
 	if err != nil {
 		return "", err
@@ -89,7 +99,7 @@ func (p *Program) assertion(now time.Time) (string, error) {
 	return signed.CompactSerialize()
 }
 
-// Do sends a request, wants a success, and returns the body.
+// Do sends a request, requires success, and returns the body.
 func Do(client *http.Client, req *http.Request) ([]byte, error) {
 	resp, err := client.Do(req)
 	if err != nil {

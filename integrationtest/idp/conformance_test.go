@@ -221,7 +221,7 @@ func requestCases() []conformanceCase {
 		{name: "token lifespan of the client", client: clients{attribute(keycloak.AttributeTokenLifespan, "77")}},
 		{name: "scopes: the default ones are granted unasked", client: clients{two}, scope: "profile email"},
 		{name: "scopes: an optional one comes on top", client: clients{two}, form: forms{with("scope", "address")}, scope: "profile email address"},
-		{name: "scopes: a default one may be asked for", client: clients{two}, form: forms{with("scope", "email")}, scope: "profile email"},
+		{name: "scopes: a default one may be requested", client: clients{two}, form: forms{with("scope", "email")}, scope: "profile email"},
 		{name: "scopes: openid brings an id_token", form: forms{with("scope", "openid")}, scope: "openid"},
 		{name: "scopes: openid with others", client: clients{two}, form: forms{with("scope", "openid phone")}, scope: "openid profile email phone"},
 		{name: "scopes: unknown", form: forms{with("scope", "nope")}, rejection: "400 invalid_scope: Invalid scopes: nope"},

@@ -1,5 +1,6 @@
-// Command noop is the plugin that any other is measured against: it does nothing, and is written as the SDK's documentation shows it to someone who writes
-// their first. What Vault and the way to a plugin cost is what its reads cost.
+// Command noop is the plugin with which others are compared: it does nothing, and is written as the
+// SDK's documentation shows it to authors of a first plugin. Its reads cost what Vault and the way
+// to a plugin cost.
 package main
 
 import (
@@ -51,16 +52,22 @@ func factory(ctx context.Context, conf *logical.BackendConfig) (logical.Backend,
 
 func path(pattern string, read framework.OperationFunc) *framework.Path {
 	return &framework.Path{
-		Pattern:    pattern,
-		Operations: map[logical.Operation]framework.OperationHandler{logical.ReadOperation: &framework.PathOperation{Callback: read}},
+		Pattern: pattern,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: &framework.PathOperation{Callback: read},
+		},
 	}
 }
 
-func (b *backend) read(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
+func (b *backend) read(
+	context.Context, *logical.Request, *framework.FieldData,
+) (*logical.Response, error) {
 	return &logical.Response{Data: data()}, nil
 }
 
-func (b *backend) readLeased(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
+func (b *backend) readLeased(
+	context.Context, *logical.Request, *framework.FieldData,
+) (*logical.Response, error) {
 	return b.Secret("noop").Response(data(), nil), nil
 }
 

@@ -1,5 +1,6 @@
-// Command provider is a token endpoint that costs next to nothing: it checks nothing and answers every request with one and the same token. A real provider works
-// on another machine; what one on this machine took of it would hide what the plugin takes.
+// Command provider is a token endpoint that costs next to nothing: it checks nothing and responds
+// to every request with the same token. A real provider runs on another machine; what one used of
+// this machine would hide what the plugin uses.
 package main
 
 import (
@@ -20,7 +21,7 @@ import (
 	"time"
 )
 
-// lifetime is so long that no token and no lease ends while it is measured.
+// lifetime is so long that no token and no lease ends during a measurement.
 const lifetime = time.Hour
 
 func main() {
@@ -39,7 +40,7 @@ func run(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	p := &provider{requests: map[string]int{}}
-	if p.answer, err = answer(time.Now()); err != nil {
+	if p.response, err = tokenResponse(time.Now()); err != nil {
 		return err
 	}
 	mux := http.NewServeMux()
@@ -55,7 +56,7 @@ func run(ctx context.Context, stdout io.Writer) error {
 }
 
 type provider struct {
-	answer []byte
+	response []byte
 
 	mu       sync.Mutex
 	requests map[string]int // for tokens, by client id
@@ -67,7 +68,7 @@ func (p *provider) serveToken(w http.ResponseWriter, r *http.Request) {
 	p.requests[client]++
 	p.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(p.answer) // the client went away: its own business
+	_, _ = w.Write(p.response) // an error means that the client disconnected
 }
 
 func (p *provider) serveRequests(w http.ResponseWriter, r *http.Request) {
@@ -76,12 +77,15 @@ func (p *provider) serveRequests(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, strconv.Itoa(p.requests[r.PathValue("client")]))
 }
 
-// answer has a token of the size and the claims of Keycloak's, but a signature that is none.
-func answer(now time.Time) ([]byte, error) {
+// tokenResponse returns a response with a token of the size and the claims of Keycloak's, but
+// without a valid signature.
+func tokenResponse(now time.Time) ([]byte, error) {
 	claims, err := json.Marshal(map[string]any{
-		"exp": now.Add(lifetime).Unix(), "iat": now.Unix(), "jti": "trrtcc:" + rand.Text(), "iss": "https://idp.example/realms/apigw", "sub": rand.Text(), "typ": "Bearer",
-		"azp": "bench", "acr": "1", "allowed-origins": []string{"/*"}, "scope": "profile email", "clientHost": "127.0.0.1", "clientAddress": "127.0.0.1",
-		"email_verified": false, "preferred_username": "service-account-bench", "client_id": "bench",
+		"exp": now.Add(lifetime).Unix(), "iat": now.Unix(), "jti": "trrtcc:" + rand.Text(),
+		"iss": "https://idp.example/realms/apigw", "sub": rand.Text(), "typ": "Bearer",
+		"azp": "bench", "acr": "1", "allowed-origins": []string{"/*"}, "scope": "profile email",
+		"clientHost": "127.0.0.1", "clientAddress": "127.0.0.1", "email_verified": false,
+		"preferred_username": "service-account-bench", "client_id": "bench",
 	})
 	if err != nil {
 		return nil, err
@@ -89,8 +93,10 @@ func answer(now time.Time) ([]byte, error) {
 	signature := make([]byte, 256)
 	_, _ = rand.Read(signature) // never fails, by its documentation
 	encode := base64.RawURLEncoding.EncodeToString
-	token := encode([]byte(`{"alg":"RS256","typ":"JWT","kid":"`+rand.Text()+`"}`)) + "." + encode(claims) + "." + encode(signature)
+	header := []byte(`{"alg":"RS256","typ":"JWT","kid":"` + rand.Text() + `"}`)
+	token := encode(header) + "." + encode(claims) + "." + encode(signature)
 	return json.Marshal(map[string]any{
-		"access_token": token, "expires_in": int(lifetime / time.Second), "refresh_expires_in": 0, "token_type": "Bearer", "not-before-policy": 0, "scope": "profile email",
+		"access_token": token, "expires_in": int(lifetime / time.Second), "refresh_expires_in": 0,
+		"token_type": "Bearer", "not-before-policy": 0, "scope": "profile email",
 	})
 }

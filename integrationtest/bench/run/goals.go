@@ -5,14 +5,14 @@ import (
 	"math"
 )
 
-// goal is how fast, or how small, something is to be.
+// goal is how fast, or how small, something should be.
 type goal struct {
 	what  string
 	bound bound
 	value func(*report) (s spread, known bool)
 }
 
-// bound is the least and the most that a value may be.
+// bound is the range of a value.
 type bound struct{ least, most float64 }
 
 func atLeast(limit float64) bound { return bound{limit, math.Inf(1)} }
@@ -29,7 +29,7 @@ func (b bound) String() string {
 	}
 }
 
-// verdict calls a goal missed only where every round missed it.
+// verdict returns "missed" only if every round missed the goal.
 func (b bound) verdict(s spread) string {
 	switch {
 	case b.holds(s.median):
@@ -46,10 +46,7 @@ func (b bound) holds(value float64) bool { return value >= b.least && value <= b
 func goals() []goal {
 	return []goal{
 		{"assertion / transit/sign, reads/s at 64", atLeast(1), throughputRatio(assertion, transitSign, 64)},
-		{"creds leased − (no-op leased + Go program), ms at 1", atMost(0.1), overRounds(func(done round) float64 {
-			median := func(name string) float64 { return milliseconds(done[measured{name, 1}].median) }
-			return median(credsLeased) - (median(noopLeased) + median(goProgram))
-		})},
+		{"creds leased − (no-op leased + Go program), ms at 1", atMost(0.1), overRounds(leasedOverhead)},
 		{"creds leased / Go program, reads/s at 64", atLeast(0.7), throughputRatio(credsLeased, goProgram, 64)},
 		{"creds shared / no-op read, reads/s at 1", atLeast(1), throughputRatio(credsShared, noopRead, 1)},
 		{"creds shared / no-op read, reads/s at 64", atLeast(1), throughputRatio(credsShared, noopRead, 64)},
@@ -64,16 +61,23 @@ func goals() []goal {
 	}
 }
 
+func leasedOverhead(r round) float64 {
+	median := func(name string) float64 { return milliseconds(r[measured{name, 1}].median) }
+	return median(credsLeased) - (median(noopLeased) + median(goProgram))
+}
+
 func throughputRatio(subject, baseline string, readers int) func(*report) (spread, bool) {
 	return overRounds(func(done round) float64 {
-		return done[measured{subject, readers}].perSecond / done[measured{baseline, readers}].perSecond
+		perSecond := func(name string) float64 { return done[measured{name, readers}].perSecond }
+		return perSecond(subject) / perSecond(baseline)
 	})
 }
 
 // medianRatio is for one reader at a time.
 func medianRatio(subject, baseline string) func(*report) (spread, bool) {
 	return overRounds(func(done round) float64 {
-		return float64(done[measured{subject, 1}].median) / float64(done[measured{baseline, 1}].median)
+		median := func(name string) float64 { return float64(done[measured{name, 1}].median) }
+		return median(subject) / median(baseline)
 	})
 }
 
@@ -81,7 +85,8 @@ func overRounds(value func(round) float64) func(*report) (spread, bool) {
 	return func(r *report) (spread, bool) { return r.over(value), true }
 }
 
-// residentMemory is what a process had resident when that was first taken, before it was measured.
+// residentMemory returns the resident memory of a process when it was first noted, before the
+// measurement.
 func residentMemory(process string) func(*report) (spread, bool) {
 	return func(r *report) (spread, bool) {
 		for _, m := range r.memory {

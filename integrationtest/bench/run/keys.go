@@ -13,8 +13,9 @@ import (
 
 const publicExponent = 65537
 
-// manyKeys makes RSA keys as PEM. To find two primes for each would take a quarter of an hour for ten thousand, so each pair of a few primes makes one: keys that share
-// a prime are no secret at all, and here need not be one.
+// manyKeys returns RSA keys as PEM. Generating two primes for each would take a quarter of an hour
+// for ten thousand keys, so each pair of a few primes makes a key: keys that share a prime are not
+// secret, and need not be here.
 func manyKeys(count int) ([]string, error) {
 	needed := 2
 	for needed*(needed-1)/2 < count {

@@ -1,5 +1,7 @@
-// Command run measures the plugin in a real Vault, in one run with what it is compared with: a plugin that does nothing, Vault's own transit and KV engines, and a
-// Go program without Vault. It prints how long reads take, how many are done in a second, how much memory the plugin takes, and how that stands to the goals.
+// Command run measures the plugin in a real Vault, in one run with what it is compared with: a
+// plugin that does nothing, Vault's own transit and KV engines, and a Go program without Vault. It
+// prints how long reads take, how many are done in a second, how much memory the plugin uses, and
+// whether the goals are met.
 package main
 
 import (
@@ -14,7 +16,7 @@ import (
 	"time"
 )
 
-// concurrencies are the numbers of readers at once. The goals name both.
+// concurrencies returns the numbers of concurrent readers. The goals name both.
 func concurrencies() []int { return []int{1, 64} }
 
 type options struct {
@@ -36,8 +38,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.IntVar(&o.rounds, "rounds", 10, "how `many` times everything is measured, in turns")
-	flags.DurationVar(&o.slice, "slice", 500*time.Millisecond, "how `long` each thing is measured in a round")
+	flags.IntVar(&o.rounds, "rounds", 10, "how `many` times everything is measured, alternately")
+	flags.DurationVar(&o.slice, "slice", 500*time.Millisecond,
+		"how `long` each thing is measured in a round")
 	flags.IntVar(&o.keys, "keys", 10_000, "how `many` keys and roles the full mount has")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -59,9 +62,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		do   func(context.Context) error
 	}{
 		{"Mounting the engines", b.mount},
-		{fmt.Sprintf("Making %d keys and roles", o.keys), b.fill},
+		{fmt.Sprintf("Creating %d keys and roles", o.keys), b.fill},
 		{"Reading each of them", b.warm},
-		{"Reading one shared token all at once", b.crowd},
+		{"Reading one shared token concurrently", b.crowd},
 		{fmt.Sprintf("Measuring, about %s", o.duration(len(b.subjects()))), b.measure},
 	} {
 		fmt.Fprintln(stderr, step.what, "...")

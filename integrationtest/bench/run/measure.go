@@ -8,23 +8,24 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// figures are what one slice of time told.
+// figures are the results of one slice of time.
 type figures struct {
 	median, p99 time.Duration
 	perSecond   float64
-	cpu         []float64 // µs that each of the parties took for a read
+	cpu         []float64 // µs that each of the parties used for a read
 }
 
-// measured names what figures are of.
+// measured identifies figures.
 type measured struct {
 	subject string
 	readers int
 }
 
-// round has the figures of every subject with every number of readers, one after the other.
+// round holds the figures of every subject with every number of readers.
 type round map[measured]figures
 
-// measure goes over all subjects again and again. Each round begins with another one, so that none always comes after the same.
+// measure measures all subjects repeatedly. Each round begins with another one, so that none always
+// follows the same.
 func (b *benchmark) measure(ctx context.Context) error {
 	if err := b.findParties(); err != nil {
 		return err
@@ -33,12 +34,14 @@ func (b *benchmark) measure(ctx context.Context) error {
 	for _, s := range subjects {
 		b.names = append(b.names, s.name)
 	}
-	if _, err := b.measureRound(ctx, subjects, b.options.slice/5); err != nil { // connections, caches
+	// The first one only opens connections and fills caches.
+	if _, err := b.measureRound(ctx, subjects, b.options.slice/5); err != nil {
 		return err
 	}
 	for i := range b.options.rounds {
 		first := i * len(subjects) / b.options.rounds
-		done, err := b.measureRound(ctx, slices.Concat(subjects[first:], subjects[:first]), b.options.slice)
+		rotated := slices.Concat(subjects[first:], subjects[:first])
+		done, err := b.measureRound(ctx, rotated, b.options.slice)
 		if err != nil {
 			return err
 		}
@@ -47,7 +50,9 @@ func (b *benchmark) measure(ctx context.Context) error {
 	return b.noteMemory("after the measurement", noopName, oneMount, fullMount)
 }
 
-func (b *benchmark) measureRound(ctx context.Context, subjects []subject, slice time.Duration) (round, error) {
+func (b *benchmark) measureRound(
+	ctx context.Context, subjects []subject, slice time.Duration,
+) (round, error) {
 	done := round{}
 	for _, readers := range concurrencies() {
 		for _, s := range subjects {
@@ -72,8 +77,10 @@ func (b *benchmark) measureRound(ctx context.Context, subjects []subject, slice 
 	return done, nil
 }
 
-// measureSlice lets so many readers call for so long.
-func measureSlice(ctx context.Context, s subject, readers int, slice time.Duration) (f figures, reads int, err error) {
+// measureSlice has so many readers call the subject for so long.
+func measureSlice(
+	ctx context.Context, s subject, readers int, slice time.Duration,
+) (f figures, reads int, err error) {
 	group, ctx := errgroup.WithContext(ctx)
 	latencies := make([][]time.Duration, readers)
 	began := time.Now()
@@ -104,7 +111,8 @@ func measureSlice(ctx context.Context, s subject, readers int, slice time.Durati
 	}, len(all), nil
 }
 
-// duration is how long the measurement of so many subjects takes.
+// duration returns how long the measurement of so many subjects takes.
 func (o options) duration(subjects int) time.Duration {
-	return time.Duration((float64(o.rounds) + 0.2) * float64(subjects*len(concurrencies())) * float64(o.slice)).Round(time.Second)
+	slices := (float64(o.rounds) + 0.2) * float64(subjects*len(concurrencies()))
+	return time.Duration(slices * float64(o.slice)).Round(time.Second)
 }

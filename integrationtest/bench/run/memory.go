@@ -8,13 +8,14 @@ import (
 	"strings"
 )
 
-// memory is what of a process is resident.
+// memory is the resident memory of a process.
 type memory struct {
 	process, state      string
-	resident, anonymous float64 // MB; anonymous leaves out the binary's own pages, which the kernel can drop
+	resident, anonymous float64 // MB; anonymous excludes the binary's pages
 }
 
-// noteMemory takes the memory of plugins, by the names of their binaries. Only Linux tells it without tools.
+// noteMemory notes the memory of plugins, by the names of their binaries. Only Linux reports it
+// without tools.
 func (b *benchmark) noteMemory(state string, names ...string) error {
 	if runtime.GOOS != "linux" {
 		return nil

@@ -16,16 +16,16 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/bench"
 )
 
-// The plugin is mounted twice, each time as a process of its own: with one key, and full of them.
+// The plugin is mounted twice, each time with its own process: with one key, and full of them.
 const (
 	oneMount  = "bcgov-jwt"
 	fullMount = "bcgov-jwt-full"
 )
 
-// crowdSize is how many readers of one shared token come at once.
+// crowdSize is the number of concurrent readers of one shared token.
 const crowdSize = 1000
 
-// benchmark is one run, and what it found.
+// benchmark is one run and its results.
 type benchmark struct {
 	*servers
 	report
@@ -59,15 +59,18 @@ const (
 	assertion     = "assertion"
 )
 
-// subjects are measured in this order. What a goal compares stands together, so that what else the machine does bears on both.
+// subjects returns what is measured, in this order. What a goal compares is adjacent, so that other
+// load on the machine affects both.
 func (b *benchmark) subjects() []subject {
-	input := base64.StdEncoding.EncodeToString(make([]byte, 400)) // about as long as what is signed of an assertion
+	// About as long as the signing input of an assertion.
+	input := base64.StdEncoding.EncodeToString(make([]byte, 400))
+	signature := `{"signature_algorithm":"pkcs1v15","input":"` + input + `"}`
 	return []subject{
 		{kvRead, b.call(http.MethodGet, "kv/bench", "")},
 		{noopRead, b.call(http.MethodGet, noopName+"/read", "")},
 		{credsShared, b.call(http.MethodGet, oneMount+"/creds/shared", "")},
 		{inFull(credsShared), b.call(http.MethodGet, fullMount+"/creds/shared", "")},
-		{transitSign, b.call(http.MethodPut, "transit/sign/bench/sha2-256", `{"signature_algorithm":"pkcs1v15","input":"`+input+`"}`)},
+		{transitSign, b.call(http.MethodPut, "transit/sign/bench/sha2-256", signature)},
 		{assertion, b.call(http.MethodGet, oneMount+"/assertion/assertion", "")},
 		{inFull(assertion), b.call(http.MethodGet, fullMount+"/assertion/assertion", "")},
 		{noopLeased, b.call(http.MethodGet, noopName+"/leased", "")},
@@ -79,12 +82,14 @@ func (b *benchmark) subjects() []subject {
 	}
 }
 
-// inFull is the name of the same in the full mount.
+// inFull returns the name of the same subject in the full mount.
 func inFull(name string) string { return name + ", full mount" }
 
-// mount mounts everything, and takes the plugin's memory while it has nothing to do.
+// mount mounts everything, and notes the plugin's memory while it is idle.
 func (b *benchmark) mount(ctx context.Context) error {
-	for mount, command := range map[string]string{noopName: noopName, oneMount: pluginName, fullMount: pluginName} {
+	for mount, command := range map[string]string{
+		noopName: noopName, oneMount: pluginName, fullMount: pluginName,
+	} {
 		if err := b.mountPlugin(ctx, command, mount); err != nil {
 			return err
 		}
@@ -92,18 +97,24 @@ func (b *benchmark) mount(ctx context.Context) error {
 	if err := b.noteMemory("just mounted", noopName, oneMount); err != nil {
 		return err
 	}
-	for path, engine := range map[string]*api.MountInput{"kv": {Type: "kv", Options: map[string]string{"version": "1"}}, "transit": {Type: "transit"}} {
+	for path, engine := range map[string]*api.MountInput{
+		"kv":      {Type: "kv", Options: map[string]string{"version": "1"}},
+		"transit": {Type: "transit"},
+	} {
 		if err := b.vault.Sys().MountWithContext(ctx, path, engine); err != nil {
 			return err
 		}
 	}
 	return b.writeAll(ctx, slices.Concat(
-		[]write{{"kv/bench", map[string]any{"hello": "world"}}, {"transit/keys/bench", map[string]any{"type": "rsa-2048"}}},
+		[]write{
+			{"kv/bench", map[string]any{"hello": "world"}},
+			{"transit/keys/bench", map[string]any{"type": "rsa-2048"}},
+		},
 		b.setUp(oneMount), b.setUp(fullMount),
 	))
 }
 
-// setUp gives a mount of the plugin a role for each thing that is measured.
+// setUp returns writes that create a role for each delivery on a mount of the plugin.
 func (b *benchmark) setUp(mount string) []write {
 	return []write{
 		{mount + "/config", map[string]any{"allow_insecure_endpoints": true}},
@@ -115,12 +126,15 @@ func (b *benchmark) setUp(mount string) []write {
 	}
 }
 
-// registration is what the provider's portal would show of a client.
+// registration returns what the provider's portal shows of a client.
 func (b *benchmark) registration(clientID string) map[string]any {
-	return map[string]any{"client_id": clientID, "issuer": b.provider, "token_endpoint": b.provider + "/token"}
+	return map[string]any{
+		"client_id": clientID, "issuer": b.provider, "token_endpoint": b.provider + "/token",
+	}
 }
 
-// fill gives the full mount its keys and roles, of the kinds that take the most memory: RSA, and a token that is kept.
+// fill creates the keys and roles of the full mount, of the kinds that use the most memory: RSA,
+// and a shared token.
 func (b *benchmark) fill(ctx context.Context) error {
 	keys, err := manyKeys(b.options.keys)
 	if err != nil {
@@ -136,12 +150,13 @@ func (b *benchmark) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// What making them took is not what having them takes.
+	// Creating them uses more memory than holding them.
 	_, err = b.vault.Sys().ReloadPluginWithContext(ctx, &api.ReloadPluginInput{Plugin: fullMount})
 	return err
 }
 
-// warm reads a token of each role, twice, so that everything is in memory: after the first a key is stored anew, as one that the provider accepted.
+// warm reads a token of each role twice, so that everything is in memory: after the first read a
+// key is stored again, as one that the provider accepted.
 func (b *benchmark) warm(ctx context.Context) error {
 	for range 2 {
 		err := b.forEachKey(ctx, func(ctx context.Context, _ int, name string) error {
@@ -154,7 +169,9 @@ func (b *benchmark) warm(ctx context.Context) error {
 	return b.noteMemory(fmt.Sprintf("%d keys, roles and tokens", b.options.keys), fullMount)
 }
 
-func (b *benchmark) forEachKey(ctx context.Context, do func(ctx context.Context, i int, name string) error) error {
+func (b *benchmark) forEachKey(
+	ctx context.Context, do func(ctx context.Context, i int, name string) error,
+) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(4 * runtime.GOMAXPROCS(0))
 	for i := range b.options.keys {
@@ -163,7 +180,7 @@ func (b *benchmark) forEachKey(ctx context.Context, do func(ctx context.Context,
 	return group.Wait()
 }
 
-// crowd reads one shared token from many readers that all come at once, before there is one.
+// crowd reads one shared token with many concurrent readers, before a token exists.
 func (b *benchmark) crowd(ctx context.Context) error {
 	err := b.writeAll(ctx, []write{
 		{oneMount + "/keys/crowd", b.registration("crowd")},

@@ -14,13 +14,14 @@ import (
 // tick is the unit of CPU time in proc_pid_stat(5), the same on every Linux.
 const tick = 10 * time.Millisecond
 
-// party is a part of the system, by the folders of its processes in /proc.
+// party is a part of the system, with the folders of its processes in /proc.
 type party struct {
 	name string
 	dirs []string
 }
 
-// findParties finds who takes part in a read. Only Linux tells what CPU time others take without tools; elsewhere there is none.
+// findParties finds the processes that take part in a read. Only Linux reports the CPU time of
+// other processes without tools; elsewhere no parties are found.
 func (b *benchmark) findParties() error {
 	if runtime.GOOS != "linux" {
 		return nil
@@ -51,23 +52,24 @@ func findProcess(binary string) (string, error) {
 		return "", err
 	}
 	for _, link := range links {
-		if target, err := os.Readlink(link); err == nil && target == binary { // those of others cannot be read
+		// The links of other users cannot be read.
+		if target, err := os.Readlink(link); err == nil && target == binary {
 			return filepath.Dir(link), nil
 		}
 	}
 	return "", errors.New("no process runs " + binary)
 }
 
-// cpuTimes are what the parties have taken so far.
+// cpuTimes returns the CPU time that each party has used so far.
 func cpuTimes(parties []party) ([]time.Duration, error) {
 	times := make([]time.Duration, len(parties))
 	for i, p := range parties {
 		for _, dir := range p.dirs {
-			taken, err := cpuTime(dir)
+			used, err := cpuTime(dir)
 			if err != nil {
 				return nil, err
 			}
-			times[i] += taken
+			times[i] += used
 		}
 	}
 	return times, nil
@@ -78,9 +80,11 @@ func cpuTime(dir string) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // the name before may have blanks in it; the first field here is number 3
+	// The name before it may contain blanks; the first field here is number 3.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	text := string(fields[14-3]) + " " + string(fields[15-3])
 	var user, system time.Duration
-	if _, err := fmt.Sscan(string(fields[14-3])+" "+string(fields[15-3]), &user, &system); err != nil {
+	if _, err := fmt.Sscan(text, &user, &system); err != nil {
 		return 0, fmt.Errorf("%s/stat: %w", dir, err)
 	}
 	return (user + system) * tick, nil

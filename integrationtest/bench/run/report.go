@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// report is what a run found.
+// report holds the results of a run.
 type report struct {
 	options       options
 	names         []string // of the subjects, in the order in which they are printed
 	rounds        []round
 	crowdRequests int
 	memory        []memory
-	parties       []party // empty where their CPU time is not known
+	parties       []party // empty if their CPU time is unknown
 }
 
-// spread is what the rounds told of one value.
+// spread is the spread of one value over the rounds.
 type spread struct{ median, least, most float64 }
 
 func spreadOf(values []float64) spread {
@@ -31,7 +31,7 @@ func spreadOf(values []float64) spread {
 	return spread{median, sorted[0], sorted[len(sorted)-1]}
 }
 
-// over is the spread of a value of the rounds.
+// over returns the spread of a value over the rounds.
 func (r *report) over(value func(round) float64) spread {
 	var values []float64
 	for _, done := range r.rounds {
@@ -50,7 +50,8 @@ func (r *report) print(w io.Writer) error {
 
 func (r *report) printFigures(w io.Writer) {
 	for _, readers := range concurrencies() {
-		fmt.Fprintf(w, "\n%d at once\tmedian ms\t(of %d rounds)\tp99 ms\treads/s\t(of %d rounds)", readers, r.options.rounds, r.options.rounds)
+		fmt.Fprintf(w, "\n%d at once\tmedian ms\t(of %d rounds)\tp99 ms\treads/s\t(of %d rounds)",
+			readers, r.options.rounds, r.options.rounds)
 		for _, p := range r.parties {
 			fmt.Fprintf(w, "\t%s µs", p.name)
 		}
@@ -60,22 +61,25 @@ func (r *report) printFigures(w io.Writer) {
 			median := r.over(func(done round) float64 { return milliseconds(done[m].median) })
 			p99 := r.over(func(done round) float64 { return milliseconds(done[m].p99) })
 			perSecond := r.over(func(done round) float64 { return done[m].perSecond })
-			fmt.Fprintf(w, "%s\t%.2f\t%.2f–%.2f\t%.2f\t%.0f\t%.0f–%.0f", name, median.median, median.least, median.most, p99.median,
+			fmt.Fprintf(w, "%s\t%.2f\t%.2f–%.2f\t%.2f\t%.0f\t%.0f–%.0f", name,
+				median.median, median.least, median.most, p99.median,
 				perSecond.median, perSecond.least, perSecond.most)
 			for i := range r.parties {
-				fmt.Fprintf(w, "\t%.0f", r.over(func(done round) float64 { return done[m].cpu[i] }).median)
+				cpu := r.over(func(done round) float64 { return done[m].cpu[i] })
+				fmt.Fprintf(w, "\t%.0f", cpu.median)
 			}
 			fmt.Fprintln(w)
 		}
 	}
 	if len(r.parties) > 0 {
-		fmt.Fprintln(w, "\nµs: CPU time for each read. Where the processors are busy, as with 64 readers, the sum of a line is what limits reads/s.")
+		fmt.Fprintln(w, "\nµs: CPU time per read. With busy processors, as with 64 readers, "+
+			"the sum of a line limits reads/s.")
 	}
 }
 
 func (r *report) printMemory(w io.Writer) {
 	if len(r.memory) == 0 {
-		fmt.Fprintln(w, "\nmemory: skipped, it is taken on Linux only")
+		fmt.Fprintln(w, "\nmemory: skipped, it is reported on Linux only")
 		return
 	}
 	fmt.Fprintln(w, "\nmemory\t\tresident MB\tof it anonymous")
@@ -91,7 +95,8 @@ func (r *report) printGoals(w io.Writer) {
 		if !known {
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.4g\t%.4g–%.4g\t%s\n", g.what, g.bound, s.median, s.least, s.most, g.bound.verdict(s))
+		fmt.Fprintf(w, "%s\t%s\t%.4g\t%.4g–%.4g\t%s\n",
+			g.what, g.bound, s.median, s.least, s.most, g.bound.verdict(s))
 	}
 }
 

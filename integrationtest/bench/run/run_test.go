@@ -13,34 +13,40 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestReportsEverySubjectAndGoal(t *testing.T) {
+func TestRun_ReportsEverySubjectAndGoal(t *testing.T) {
 	t.Parallel()
 	var stdout bytes.Buffer
-	require.NoError(t, run(t.Context(), []string{"-rounds", "1", "-slice", "10ms", "-keys", "4"}, &stdout, io.Discard))
-	for _, name := range []string{kvRead, transitSign, noopRead, noopLeased, goProgram, credsLeased, credsUnleased, credsShared, assertion} {
+	args := []string{"-rounds", "1", "-slice", "10ms", "-keys", "4"}
+	require.NoError(t, run(t.Context(), args, &stdout, io.Discard))
+	for _, name := range []string{
+		kvRead, transitSign, noopRead, noopLeased, goProgram,
+		credsLeased, credsUnleased, credsShared, assertion,
+	} {
 		require.Regexp(t, `(?s)1 at once.*\n`+name+` .*64 at once.*\n`+name+` `, stdout.String())
 	}
 	for _, g := range goals() {
-		line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(g.what) + ` +` + g.bound.String() + ` +\S+ +\S+ +(met|met in some rounds|missed)$`)
-		if runtime.GOOS == "linux" { // elsewhere the memory is not known
+		line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(g.what) + ` +` + g.bound.String() +
+			` +\S+ +\S+ +(met|met in some rounds|missed)$`)
+		if runtime.GOOS == "linux" { // elsewhere the memory is unknown
 			require.Regexp(t, line, stdout.String())
 		}
 	}
 	require.Regexp(t, `provider requests for 1000 shared readers .* met\n`, stdout.String())
 }
 
-func TestRefusesNoRounds(t *testing.T) {
+func TestRun_RejectsNoRounds(t *testing.T) {
 	t.Parallel()
-	require.ErrorContains(t, run(t.Context(), []string{"-rounds", "0"}, io.Discard, io.Discard), "at least 1")
+	require.ErrorContains(t, run(t.Context(), []string{"-rounds", "0"}, io.Discard, io.Discard),
+		"at least 1")
 }
 
-func TestSpread(t *testing.T) {
+func TestSpread_MedianAndRange(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, spread{2, 1, 9}, spreadOf([]float64{9, 1, 2}))
 	require.Equal(t, spread{2.5, 1, 4}, spreadOf([]float64{4, 1, 3, 2}))
 }
 
-func TestMissedOnlyWhereEveryRoundMissed(t *testing.T) {
+func TestBound_MissedOnlyIfEveryRoundMissed(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		bound   bound
@@ -63,7 +69,7 @@ func TestMissedOnlyWhereEveryRoundMissed(t *testing.T) {
 	}
 }
 
-func TestManyKeysAreGoodAndAllDifferent(t *testing.T) {
+func TestManyKeys_AreValidAndDifferent(t *testing.T) {
 	t.Parallel()
 	keys, err := manyKeys(5)
 	require.NoError(t, err)

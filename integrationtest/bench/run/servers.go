@@ -31,7 +31,7 @@ const (
 	stopTimeout  = 10 * time.Second
 )
 
-// servers are a Vault, without audit device and with nothing logged below info, and the provider.
+// servers are a Vault, without an audit device and with log level info, and the provider.
 type servers struct {
 	vault    *api.Client
 	provider string // its base URL
@@ -45,14 +45,14 @@ type servers struct {
 	started []*exec.Cmd
 }
 
-// startServers builds and starts everything. The caller stops it, also when that failed.
+// startServers builds and starts everything. The caller stops it, after an error too.
 func startServers(ctx context.Context) (s *servers, err error) {
 	s = &servers{http: bench.NewClient()}
 	ctx, s.cancel = context.WithCancel(ctx)
 	if s.dir, err = os.MkdirTemp("", "bcgov-jwt-bench-"); err != nil {
 		return s, err
 	}
-	if s.dir, err = filepath.EvalSymlinks(s.dir); err != nil { // Vault wants none in the way to the plugins
+	if s.dir, err = filepath.EvalSymlinks(s.dir); err != nil { // Vault allows no link in the path
 		return s, err
 	}
 	s.plugins = filepath.Join(s.dir, "plugins")
@@ -64,13 +64,14 @@ func startServers(ctx context.Context) (s *servers, err error) {
 	return s, nil
 }
 
-// build builds the plugins as they are released, so that their memory compares.
+// build builds the plugins as they are released, so that their memory is comparable.
 func (s *servers) build(ctx context.Context) error {
 	for dir, packages := range map[string][]string{
 		s.plugins: {module + "/cmd/" + pluginName, module + "/integrationtest/bench/noop"},
 		s.dir:     {module + "/integrationtest/bench/provider"},
 	} {
-		args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", dir + "/"}, packages...)
+		args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", dir + "/"}
+		args = append(args, packages...)
 		build := exec.CommandContext(ctx, "go", args...)
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if output, err := build.CombinedOutput(); err != nil {
@@ -108,12 +109,14 @@ func (s *servers) startVault(ctx context.Context) error {
 		return err
 	}
 	config := filepath.Join(s.dir, "vault.hcl")
-	if err := os.WriteFile(config, fmt.Appendf(nil, "plugin_directory = %q\n", s.plugins), 0o600); err != nil {
+	settings := fmt.Appendf(nil, "plugin_directory = %q\n", s.plugins)
+	if err := os.WriteFile(config, settings, 0o600); err != nil {
 		return err
 	}
 	token := rand.Text()
 	log := &bytes.Buffer{}
-	cmd := s.command(ctx, binary, "server", "-dev", "-dev-no-kv", "-dev-no-store-token", "-dev-root-token-id="+token, "-dev-listen-address="+address, "-config="+config)
+	cmd := s.command(ctx, binary, "server", "-dev", "-dev-no-kv", "-dev-no-store-token",
+		"-dev-root-token-id="+token, "-dev-listen-address="+address, "-config="+config)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := s.start(cmd); err != nil {
 		return err
@@ -129,13 +132,15 @@ func (s *servers) startVault(ctx context.Context) error {
 	return nil
 }
 
-// vaultBinary is what scripts/vault.sh says. It builds one where there is none, and tells of it.
+// vaultBinary returns the path that scripts/vault.sh prints. The script builds a Vault if there is
+// none, and says so.
 func vaultBinary(ctx context.Context) (string, error) {
 	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 	if err != nil {
 		return "", fmt.Errorf("go list: %w", err)
 	}
-	script := exec.CommandContext(ctx, filepath.Join(strings.TrimSpace(string(root)), "scripts", "vault.sh"))
+	path := filepath.Join(strings.TrimSpace(string(root)), "scripts", "vault.sh")
+	script := exec.CommandContext(ctx, path)
 	script.Stderr = os.Stderr
 	binary, err := script.Output()
 	if err != nil {
@@ -144,7 +149,7 @@ func vaultBinary(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(binary)), nil
 }
 
-// freeAddress is free now; the server takes it a moment later.
+// freeAddress returns an address that is free now; the server binds it a moment later.
 func freeAddress() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -185,7 +190,8 @@ func (s *servers) waitForVault(ctx context.Context) error {
 	}
 }
 
-// command is one that ends with the run, in its own time. The developer's Vault, proxy and home stay out of it.
+// command returns a command that ends gracefully with the run. It knows neither the developer's
+// Vault nor their proxy and home.
 func (s *servers) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir(), "HOME=" + s.dir}
@@ -205,13 +211,14 @@ func (s *servers) start(cmd *exec.Cmd) error {
 func (s *servers) stop() {
 	s.cancel()
 	for _, cmd := range s.started {
-		_ = cmd.Wait() // a stopped server has no exit status worth telling
+		_ = cmd.Wait() // the exit status of a stopped server means nothing
 	}
 	s.started = nil
-	_ = os.RemoveAll(s.dir) // what is left there is in the system's temporary folder
+	_ = os.RemoveAll(s.dir) // what remains is in the system's temporary folder
 }
 
-// mountPlugin mounts a plugin under a name of its own in the catalog, and so as a process of its own: mounts of one plugin share theirs.
+// mountPlugin mounts a plugin with its own name in the catalog, and so with its own process: mounts
+// of one plugin share theirs.
 func (s *servers) mountPlugin(ctx context.Context, command, name string) error {
 	path := filepath.Join(s.plugins, name)
 	if command != name {
@@ -224,7 +231,9 @@ func (s *servers) mountPlugin(ctx context.Context, command, name string) error {
 		return err
 	}
 	sum := sha256.Sum256(binary)
-	plugin := &api.RegisterPluginInput{Name: name, Type: api.PluginTypeSecrets, Command: name, SHA256: hex.EncodeToString(sum[:])}
+	plugin := &api.RegisterPluginInput{
+		Name: name, Type: api.PluginTypeSecrets, Command: name, SHA256: hex.EncodeToString(sum[:]),
+	}
 	if err := s.vault.Sys().RegisterPluginWithContext(ctx, plugin); err != nil {
 		return err
 	}
@@ -246,7 +255,7 @@ func (s *servers) writeAll(ctx context.Context, writes []write) error {
 	return nil
 }
 
-// call is a request to Vault as the leanest of programs would make it.
+// call returns a request to Vault as the leanest program sends it.
 func (s *servers) call(method, path, body string) func(context.Context) error {
 	target := s.vault.Address() + "/v1/" + path
 	return func(ctx context.Context) error {
@@ -260,9 +269,10 @@ func (s *servers) call(method, path, body string) func(context.Context) error {
 	}
 }
 
-// requests is how often the provider was asked for a token by a client.
+// requests returns how many tokens a client has requested from the provider.
 func (s *servers) requests(ctx context.Context, client string) (count int, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.provider+"/requests/"+client, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.provider+"/requests/"+client,
+		http.NoBody)
 	if err != nil {
 		return 0, err
 	}
