@@ -120,7 +120,7 @@ func TestDiagnosis_MeasuresTheClocks(t *testing.T) {
 	for _, c := range []struct {
 		ahead time.Duration // the provider's clock before ours
 		date  bool
-		says  string
+		text  string
 	}{
 		{90 * time.Second, true, "this Vault node's clock is 90 s behind the provider's"},
 		{-90 * time.Second, true, "this Vault node's clock is 90 s ahead of the provider's"},
@@ -131,7 +131,7 @@ func TestDiagnosis_MeasuresTheClocks(t *testing.T) {
 		if c.date {
 			failure.ServerTime = now.Truncate(time.Second).Add(c.ahead)
 		}
-		require.Contains(t, advice(failure, "m/", keyNamedK(t), "r"), c.says)
+		require.Contains(t, advice(failure, "m/", keyNamedK(t), "r"), c.text)
 	}
 }
 
@@ -157,7 +157,7 @@ func reasons(t *testing.T) []tokenendpoint.Reason {
 	return found
 }
 
-// A canceled request has no reader, and other statuses say no more than their number.
+// A canceled request has no reader, and other statuses have no more meaning than their number.
 func TestDiagnosis_CoversEveryReason(t *testing.T) {
 	t.Parallel()
 	rows := map[tokenendpoint.Reason]int{tokenendpoint.Canceled: 1, tokenendpoint.ClientError: 1, tokenendpoint.ServerError: 1}

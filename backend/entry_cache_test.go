@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAValueIsLoadedOnceUntilItIsDropped(t *testing.T) {
+func TestEntryCache_LoadsOnceUntilDropped(t *testing.T) {
 	t.Parallel()
 	loads := 0
 	s := entryCache[int]{load: func(context.Context, logical.Storage, string) (*int, error) {
@@ -38,7 +38,7 @@ func TestAValueIsLoadedOnceUntilItIsDropped(t *testing.T) {
 	require.Equal(t, 3, *value)
 }
 
-func TestAbsenceAndErrorsAreNotKept(t *testing.T) {
+func TestEntryCache_AbsenceAndErrorsAreNotCached(t *testing.T) {
 	t.Parallel()
 	loads := 0
 	present := 42
@@ -62,9 +62,9 @@ func TestAbsenceAndErrorsAreNotKept(t *testing.T) {
 	require.Equal(t, &present, value)
 }
 
-func TestALoadThatADropOvertookIsDoneAgain(t *testing.T) {
+func TestEntryCache_LoadOvertakenByDropIsRepeated(t *testing.T) {
 	t.Parallel()
-	for name, forget := range map[string]func(*entryCache[string]){
+	for name, drop := range map[string]func(*entryCache[string]){
 		"drop":  func(s *entryCache[string]) { s.drop("a") },
 		"clear": func(s *entryCache[string]) { s.clear() },
 	} {
@@ -75,9 +75,9 @@ func TestALoadThatADropOvertookIsDoneAgain(t *testing.T) {
 			s.load = func(context.Context, logical.Storage, string) (*string, error) {
 				loads++
 				value := stored
-				if loads == 1 { // another node writes, and says so, while this one is still reading
+				if loads == 1 { // another node writes, and this one is notified while it is still reading
 					stored = "new"
-					forget(&s)
+					drop(&s)
 				}
 				return &value, nil
 			}
@@ -89,7 +89,7 @@ func TestALoadThatADropOvertookIsDoneAgain(t *testing.T) {
 	}
 }
 
-func TestDroppedValuesAreDiscardedOnce(t *testing.T) {
+func TestEntryCache_DroppedValuesAreDiscardedOnce(t *testing.T) {
 	t.Parallel()
 	var discarded []string
 	s := entryCache[string]{
@@ -108,7 +108,7 @@ func TestDroppedValuesAreDiscardedOnce(t *testing.T) {
 	require.Equal(t, []string{"a", "b"}, discarded)
 }
 
-func TestAReaderNeverGetsAnOlderValueThanTheLastDropLeft(t *testing.T) {
+func TestEntryCache_NeverReturnsValueOlderThanLastDrop(t *testing.T) {
 	t.Parallel()
 	var stored, dropped atomic.Int64
 	s := entryCache[int64]{load: func(context.Context, logical.Storage, string) (*int64, error) {

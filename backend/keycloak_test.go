@@ -15,8 +15,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-// TestKeycloakRetirement holds at a real Keycloak what takes longer than a test can wait: the engine's clock is moved for
-// background work alone, and set right again for token requests, as Keycloak's stays.
+// TestKeycloakRetirement checks with a real Keycloak what takes longer than a test can wait: the engine's clock is moved for
+// background work only, and restored for token requests, as Keycloak's does not move.
 func TestKeycloakRetirement(t *testing.T) {
 	t.Parallel()
 	admin := keycloak.ForTest(t)
@@ -42,7 +42,7 @@ func newKeycloakMount(t *testing.T, admin *keycloak.Admin, realm string, setting
 	return m
 }
 
-// backgroundAfter runs the background work as it would be after so long.
+// backgroundAfter runs the background work as if d had passed.
 func (m *mount) backgroundAfter(d time.Duration) {
 	m.clock.advance(d)
 	m.runPeriodic()
@@ -104,16 +104,16 @@ func testJWKSRetirement(t *testing.T, admin *keycloak.Admin, realm string) {
 	require.Eventually(t, func() bool { return m.signedBy() == 2 }, 40*time.Second, 200*time.Millisecond)
 	m.backgroundAfter(25 * time.Hour)
 	require.NotContains(t, m.privateKeys(), 1, "the retired version is gone")
-	require.Contains(t, m.privateKeys(), 3, "the automatic rotation goes on")
+	require.Contains(t, m.privateKeys(), 3, "the automatic rotation continues")
 
 	// Keycloak does not know version 3, which makes it read the document again.
 	m.write("keys/myapi/activate", map[string]any{"force": true})
 	require.Eventually(t, func() bool { return m.signedBy() == 3 }, 40*time.Second, 200*time.Millisecond)
-	requireRefused(t, m, before)
+	requireRejected(t, m, before)
 }
 
-// requireRefused signs with the key as it was, and must be refused.
-func requireRefused(t *testing.T, m *mount, before *keyring.Key) {
+// requireRejected signs with the key as it was before; the provider must reject it.
+func requireRejected(t *testing.T, m *mount, before *keyring.Key) {
 	t.Helper()
 	config, err := m.config.get(t.Context(), m.storage, configStoragePath)
 	require.NoError(t, err)

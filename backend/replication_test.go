@@ -11,27 +11,27 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// changingSystem gives the answers that a test sets.
+// changingSystem returns what a test sets.
 type changingSystem struct {
 	logical.SystemView
 	state atomic.Uint32
 	local atomic.Bool
-	asked atomic.Int64
+	calls atomic.Int64
 }
 
 func (s *changingSystem) ReplicationState() consts.ReplicationState {
-	s.asked.Add(1)
+	s.calls.Add(1)
 	return consts.ReplicationState(s.state.Load())
 }
 
 func (s *changingSystem) LocalMount() bool {
-	s.asked.Add(1)
+	s.calls.Add(1)
 	return s.local.Load()
 }
 
 func (s *changingSystem) GetConsumptionBillingManager() logical.ConsumptionBillingManager { return nil }
 
-func TestReplicationIsRememberedForASecondAtMost(t *testing.T) {
+func TestReplication_IsCachedForASecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		vault := &changingSystem{}
@@ -42,7 +42,7 @@ func TestReplicationIsRememberedForASecondAtMost(t *testing.T) {
 			require.Equal(t, primary, view.ReplicationState())
 			require.False(t, view.LocalMount())
 		}
-		require.EqualValues(t, 2, vault.asked.Load(), "one question each")
+		require.EqualValues(t, 2, vault.calls.Load(), "one call each")
 
 		vault.state.Store(uint32(secondary))
 		vault.local.Store(true)
@@ -52,31 +52,31 @@ func TestReplicationIsRememberedForASecondAtMost(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		require.Equal(t, secondary, view.ReplicationState())
 		require.True(t, view.LocalMount())
-		require.EqualValues(t, 4, vault.asked.Load())
+		require.EqualValues(t, 4, vault.calls.Load())
 	})
 }
 
-func TestASlowAnswerCountsFromWhenItWasAskedFor(t *testing.T) {
+func TestReplication_CacheCountsFromRequest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var memory cached[int]
-		asked := 0
+		var value cached[int]
+		calls := 0
 		slow := func() int {
-			asked++
+			calls++
 			time.Sleep(replicationCacheTTL)
-			return asked
+			return calls
 		}
-		require.Equal(t, 1, memory.get(slow))
-		require.Equal(t, 2, memory.get(slow), "it was a second old when it came")
+		require.Equal(t, 1, value.get(slow))
+		require.Equal(t, 2, value.get(slow), "it was a second old when it arrived")
 	})
 }
 
-func TestAMountWithoutASystemHasNone(t *testing.T) {
+func TestReplication_WithoutSystemView(t *testing.T) {
 	t.Parallel()
 	require.Nil(t, cacheReplication(nil))
 }
 
-func TestWritesOnASecondaryAreForwarded(t *testing.T) {
+func TestReplication_WritesOnSecondaryAreForwarded(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	vault := &changingSystem{}
