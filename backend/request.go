@@ -13,9 +13,12 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// HandleRequest wraps every operation: input that the path does not take is refused before anything runs, a panic ends
-// the request and not the process (which serves other mounts too), and errors get the status that they mean.
-func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp *logical.Response, err error) {
+// HandleRequest wraps every operation: it rejects input that the path does not accept before
+// anything runs, contains a panic to the request (the process serves other mounts too), and maps
+// errors to statuses.
+func (b *backend) HandleRequest(
+	ctx context.Context, req *logical.Request,
+) (resp *logical.Response, err error) {
 	defer b.recoverPanic(req, &resp, &err)
 	if err := b.checkInput(ctx, req); err != nil {
 		return vaultError(nil, err)
@@ -23,14 +26,16 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (resp
 	return vaultError(b.Backend.HandleRequest(ctx, req))
 }
 
-// HandleExistenceCheck is what Vault asks before a write, to tell create from update. It goes by the path alone: the
-// framework would refuse a bad field here with an error that quotes its value, which Vault logs in clear.
-func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (found, exists bool, err error) {
+// HandleExistenceCheck tells create from update by the path alone: the framework would reject a bad
+// field here with an error that quotes its value, which Vault logs in clear.
+func (b *backend) HandleExistenceCheck(
+	ctx context.Context, req *logical.Request,
+) (found, exists bool, err error) {
 	defer b.recoverPanic(req, nil, &err)
 	byPath := *req
 	byPath.Data = nil
 	found, exists, err = b.Backend.HandleExistenceCheck(ctx, &byPath)
-	if err != nil { // Vault would hide it from the user; the write meets it too, and says it
+	if err != nil { // Vault would hide it from the user; the write returns it too
 		return true, true, nil
 	}
 	return found, exists, nil
@@ -41,22 +46,23 @@ func (b *backend) recoverPanic(req *logical.Request, resp **logical.Response, er
 	if value == nil {
 		return
 	}
-	// The value itself stays out of the log: it may hold anything.
-	b.Logger().Error("panic: please report it", "operation", req.Operation, "path", req.Path, "request_id", req.ID,
-		"type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
+	// The value itself is not logged: it may hold a secret.
+	b.Logger().Error("panic: please report it", "operation", req.Operation, "path", req.Path,
+		"request_id", req.ID, "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
 	if resp != nil {
 		*resp = nil
 	}
 	*err = logical.CodedError(http.StatusInternalServerError,
-		fmt.Sprintf("internal error in the secrets engine: its stack is in Vault's log under request_id %s", req.ID))
+		"internal error; the stack trace is in Vault's log with request_id="+req.ID)
 }
 
-// checkInput refuses fields that the operation does not take, and values of the wrong type: the framework drops the
-// former, with a warning at best, and converts the latter.
+// checkInput rejects fields that the operation does not accept and values of the wrong type: the
+// framework ignores the former, with a warning at best, and converts the latter.
 func (b *backend) checkInput(ctx context.Context, req *logical.Request) error {
 	switch req.Operation {
 	case logical.CreateOperation, logical.UpdateOperation, logical.PatchOperation,
-		logical.ReadOperation, logical.ListOperation, logical.DeleteOperation, logical.HeaderOperation:
+		logical.ReadOperation, logical.ListOperation, logical.DeleteOperation,
+		logical.HeaderOperation:
 	default:
 		return nil
 	}
@@ -76,7 +82,7 @@ func (b *backend) checkInput(ctx context.Context, req *logical.Request) error {
 	return nil
 }
 
-// checkType refuses a value of the wrong type, and trims one that the framework, which comes after, would not.
+// checkType rejects a value of the wrong type, and trims one that the framework would not.
 func checkType(schema *framework.FieldSchema, data map[string]any, name string) error {
 	if schema == nil {
 		return nil
@@ -90,17 +96,18 @@ func checkType(schema *framework.FieldSchema, data map[string]any, name string) 
 	return nil
 }
 
-// listParameter is how a client that cannot send LIST asks for one.
+// listParameter turns a GET into a LIST, for clients that cannot send LIST.
 const listParameter = "list"
 
-// allowedFields lists the fields that a request may send for an operation: for a write all but those that the URL holds, for a read
-// those that are declared as query parameters.
+// allowedFields returns the fields that an operation accepts: a write all that are not in the URL,
+// a read those declared as query parameters.
 func allowedFields(path *framework.Path, operation logical.Operation) []string {
 	var names []string
 	for name, schema := range path.Fields {
 		switch {
 		case inURL(path, name):
-		case isWrite(operation) && !schema.Query, operation == logical.ReadOperation && schema.Query:
+		case isWrite(operation) && !schema.Query,
+			operation == logical.ReadOperation && schema.Query:
 			names = append(names, name)
 		}
 	}
@@ -123,21 +130,25 @@ func inURL(path *framework.Path, field string) bool {
 	return strings.Contains(path.Pattern, "(?P<"+field+">")
 }
 
-func (b *backend) unknownField(ctx context.Context, path *framework.Path, req *logical.Request, name string) string {
+func (b *backend) unknownField(
+	ctx context.Context, path *framework.Path, req *logical.Request, name string,
+) string {
 	if inURL(path, name) {
-		return fmt.Sprintf("%s: is given by the path, not as a field", name)
+		return name + ": is part of the path, not a field"
 	}
 	if hint := b.misplacedOnRole(ctx, req, name); hint != "" {
 		return hint
 	}
-	known := slices.DeleteFunc(allowedFields(path, req.Operation), func(name string) bool { return name == listParameter })
+	known := slices.DeleteFunc(allowedFields(path, req.Operation),
+		func(name string) bool { return name == listParameter })
+	unknown := fmt.Sprintf("unknown field %q: ", shorten(name))
 	for _, candidate := range known {
 		if strings.EqualFold(candidate, name) {
-			return fmt.Sprintf("unknown field %q: did you mean %q? Field names are in lower case", shorten(name), candidate)
+			return fmt.Sprintf("%sdid you mean %q? Field names are lower case", unknown, candidate)
 		}
 	}
 	if len(known) == 0 {
-		return fmt.Sprintf("unknown field %q: this operation takes no fields", shorten(name))
+		return unknown + "this operation accepts no fields"
 	}
-	return fmt.Sprintf("unknown field %q: this operation takes %s", shorten(name), strings.Join(known, ", "))
+	return unknown + "this operation accepts " + strings.Join(known, ", ")
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestFieldsThatAnOperationDoesNotTakeAreRefused(t *testing.T) {
+func TestRequest_FieldsOfOtherOperationsAreRejected(t *testing.T) {
 	t.Parallel()
 	served := newMount(t).operations()
 	require.Len(t, served, 15, "paths")
@@ -27,15 +27,15 @@ func TestFieldsThatAnOperationDoesNotTakeAreRefused(t *testing.T) {
 					m.write("roles/myapi", nil)
 				}
 				before := m.storage.entries(t)
-				for field, says := range foreignFields(m.Route(path), operation) {
+				for field, text := range foreignFields(m.Route(path), operation) {
 					for _, value := range []any{"x", 1, nil, []string{}, ""} {
-						// Directly, as after Vault's existence check: this is about the operation itself.
+						// Sent directly, as after Vault's existence check.
 						resp, err := m.HandleRequest(t.Context(), &logical.Request{
 							Operation: operation, Path: path, MountPoint: mountPoint, Storage: m.storage, Data: overJSON(t, map[string]any{field: value}),
 						})
 						require.NoError(t, err)
 						require.True(t, resp.IsError(), "%s=%v", field, value)
-						require.Contains(t, resp.Error().Error(), says)
+						require.Contains(t, resp.Error().Error(), text)
 					}
 				}
 				require.Equal(t, before, m.storage.entries(t))
@@ -44,7 +44,7 @@ func TestFieldsThatAnOperationDoesNotTakeAreRefused(t *testing.T) {
 	}
 }
 
-// foreignFields maps fields that must be refused to a part of why.
+// foreignFields maps fields that must be rejected to a part of the error.
 func foreignFields(path *framework.Path, operation logical.Operation) map[string]string {
 	fields := map[string]string{
 		"nonsense":               `unknown field "nonsense"`,
@@ -59,27 +59,27 @@ func foreignFields(path *framework.Path, operation logical.Operation) map[string
 		switch {
 		case schema.Query && operation == logical.ReadOperation: // its own
 		case inURL(path, name):
-			fields[name] = name + ": is given by the path"
+			fields[name] = name + ": is part of the path, not a field"
 			fields[strings.ToUpper(name)] = `unknown field "` + strings.ToUpper(name)
 		case isWrite(operation) && !schema.Query:
 			fields[strings.ToUpper(name)] = fmt.Sprintf("did you mean %q?", name)
 			fields[strings.ToUpper(name[:1])+name[1:]] = fmt.Sprintf("did you mean %q?", name)
 		default:
-			fields[name] = name // a setting is no query parameter, and a query parameter no setting
+			fields[name] = name // settings and query parameters are not interchangeable
 		}
 	}
 	return fields
 }
 
-func TestAnUnknownFieldIsAnsweredWithTheKnownOnes(t *testing.T) {
+func TestRequest_UnknownFieldErrorListsKnownOnes(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
-	require.Equal(t, `unknown field "scope": this operation takes allow_assertion, delivery, key, parameters, refresh_margin, revoke_tokens, scopes`, m.refused(logical.UpdateOperation, "roles/a", map[string]any{"scope": "x"}))
-	require.Equal(t, `unknown field "scopes": this operation takes no fields`, m.refused(logical.ReadOperation, "creds/a", map[string]any{"scopes": "x"}))
-	require.Equal(t, `unknown field "x": this operation takes no fields`, m.refused(logical.ListOperation, "keys/", map[string]any{"x": "y"}))
+	require.Equal(t, `unknown field "scope": this operation accepts allow_assertion, delivery, key, parameters, refresh_margin, revoke_tokens, scopes`, m.refused(logical.UpdateOperation, "roles/a", map[string]any{"scope": "x"}))
+	require.Equal(t, `unknown field "scopes": this operation accepts no fields`, m.refused(logical.ReadOperation, "creds/a", map[string]any{"scopes": "x"}))
+	require.Equal(t, `unknown field "x": this operation accepts no fields`, m.refused(logical.ListOperation, "keys/", map[string]any{"x": "y"}))
 }
 
-// wrongValues are of another JSON type than a field's, or cannot be read as it.
+// wrongValues returns values of another JSON type than the field's, or that do not parse as it.
 func wrongValues(kind framework.FieldType) []any {
 	object, list := map[string]any{"a": 1}, []any{"a"}
 	switch kind {
@@ -97,7 +97,7 @@ func wrongValues(kind framework.FieldType) []any {
 	return nil
 }
 
-func TestValuesOfTheWrongTypeAreRefusedByField(t *testing.T) {
+func TestRequest_WrongTypeErrorNamesField(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"config", "keys/myapi", "roles/myapi"} {
 		for name, field := range newMount(t).Route(path).Fields {
@@ -128,7 +128,7 @@ func TestValuesOfTheWrongTypeAreRefusedByField(t *testing.T) {
 	}
 }
 
-func TestAWrongValueIsNotQuoted(t *testing.T) {
+func TestRequest_WrongValueIsNotQuoted(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	for field, value := range map[string]any{"assertion_ttl": "hunter2", "disabled": "hunter2", "client_id": map[string]any{"hunter2": 1}, "issuer": "https://hunter2@idp"} {
@@ -137,7 +137,7 @@ func TestAWrongValueIsNotQuoted(t *testing.T) {
 	require.NotContains(t, m.refusedDirectly("config", map[string]any{"max_retries": "hunter2"}), "hunter2")
 }
 
-// refusedDirectly is a write without the existence check before it.
+// refusedDirectly sends a write without an existence check, and returns its error.
 func (m *mount) refusedDirectly(path string, data map[string]any) string {
 	m.tb.Helper()
 	resp, err := m.HandleRequest(m.tb.Context(), &logical.Request{
@@ -148,7 +148,7 @@ func (m *mount) refusedDirectly(path string, data map[string]any) string {
 	return resp.Error().Error()
 }
 
-func TestTheExistenceCheckLeavesTheDataToTheWrite(t *testing.T) {
+func TestRequest_ExistenceCheckIgnoresData(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("keys/myapi", map[string]any{"type": "ed25519"})
@@ -162,7 +162,7 @@ func TestTheExistenceCheckLeavesTheDataToTheWrite(t *testing.T) {
 	}
 }
 
-func TestTheExistenceCheckKnowsWhatExists(t *testing.T) {
+func TestRequest_ExistenceCheckReportsWhatExists(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("keys/there", map[string]any{"type": "ed25519"})
@@ -175,7 +175,7 @@ func TestTheExistenceCheckKnowsWhatExists(t *testing.T) {
 	}
 }
 
-func TestAPanicEndsTheRequestAndNotTheProcess(t *testing.T) {
+func TestRequest_PanicEndsOnlyTheRequest(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2"
 	for _, value := range []any{secret, errors.New(secret), map[string]string{"k": secret}, nil} {
@@ -200,12 +200,12 @@ func TestAPanicEndsTheRequestAndNotTheProcess(t *testing.T) {
 			require.NotContains(t, logged, secret)
 
 			m.storage.intercept(nil)
-			m.write("keys/myapi", map[string]any{"disabled": true}) // no lock is held for ever
+			m.write("keys/myapi", map[string]any{"disabled": true}) // no lock stays held
 		})
 	}
 }
 
-func TestAnswerMapsErrorsToWhatVaultPassesOn(t *testing.T) {
+func TestRequest_ErrorsMapToWhatVaultPassesOn(t *testing.T) {
 	t.Parallel()
 	coded := logical.CodedError(http.StatusBadGateway, "down")
 	plain := errors.New("plain")
@@ -238,7 +238,7 @@ func TestAnswerMapsErrorsToWhatVaultPassesOn(t *testing.T) {
 	}
 }
 
-func TestReadOnlyStorageIsPassedOnBareByEveryWrite(t *testing.T) {
+func TestRequest_EveryWritePassesOnBareReadOnlyError(t *testing.T) {
 	t.Parallel()
 	private, _ := newPEM(t)
 	for _, test := range []struct {
@@ -282,7 +282,7 @@ func TestReadOnlyStorageIsPassedOnBareByEveryWrite(t *testing.T) {
 	}
 }
 
-func TestAllowedFields_AreThoseOfTheOperation(t *testing.T) {
+func TestRequest_AllowedFieldsDependOnOperation(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	require.True(t, slices.Contains(allowedFields(m.Route("keys/a"), logical.UpdateOperation), "type"))

@@ -14,47 +14,56 @@ import (
 const (
 	// revocationTimeout is how long the end of a lease may wait for the provider.
 	revocationTimeout = 5 * time.Second
-	// maxRevocations go on at a time.
+	// maxRevocations run concurrently.
 	maxRevocations = 16
-	// revocationPause follows a failure to reach the provider: Vault ends leases one after the other when a mount is disabled,
-	// and to wait for a provider that is down each time would take hours.
+	// revocationPause follows a failure to reach the provider: Vault ends leases one after another
+	// when a mount is disabled, and waiting each time for a provider that is down would take hours.
 	revocationPause = 10 * time.Second
 )
 
-var errPaused = fmt.Errorf("not tried, as the provider was not reached less than %s ago", revocationPause)
+var (
+	errNoRevocation = errors.New("the provider has no revocation endpoint")
+	errPaused       = fmt.Errorf("skipped: the provider was unreachable less than %s ago",
+		revocationPause)
+)
 
-// revocations bounds what the ends of leases ask of the provider, and how long they wait for it.
+// revocations limits the requests that ending leases send to the provider, and the wait for them.
 type revocations struct {
 	now   func() time.Time
 	slots chan struct{}
 
 	mu     sync.Mutex
-	paused map[string]time.Time // until when, by the issuer
+	paused map[string]time.Time // until when, by issuer
 }
 
 func newRevocations(now func() time.Time) *revocations {
-	return &revocations{now: now, slots: make(chan struct{}, maxRevocations), paused: map[string]time.Time{}}
+	return &revocations{
+		now: now, slots: make(chan struct{}, maxRevocations), paused: map[string]time.Time{},
+	}
 }
 
-// do revokes with a key, unless its provider was not reached a short while ago or it takes too long.
-func (r *revocations) do(ctx context.Context, key *keyring.Key, revoke func(context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, revocationTimeout, fmt.Errorf("no answer within %s", revocationTimeout))
+// do calls revoke, unless the key's provider was recently unreachable or too many others wait.
+func (r *revocations) do(
+	ctx context.Context, key *keyring.Key, revoke func(context.Context) error,
+) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, revocationTimeout,
+		fmt.Errorf("no answer within %s", revocationTimeout))
 	defer cancel()
 	issuer := key.Settings().Issuer
-	if r.isPaused(issuer) { // before it waits behind others of a provider that hangs
+	if r.isPaused(issuer) { // checked before waiting behind others of a provider that hangs
 		return errPaused
 	}
 	select {
 	case r.slots <- struct{}{}:
 		defer func() { <-r.slots }()
 	case <-ctx.Done():
-		return fmt.Errorf("too many revocations wait: %w", context.Cause(ctx))
+		return fmt.Errorf("too many revocations in progress: %w", context.Cause(ctx))
 	}
 	if r.isPaused(issuer) {
 		return errPaused
 	}
 	err := revoke(ctx)
-	r.note(issuer, err)
+	r.record(issuer, err)
 	return err
 }
 
@@ -64,16 +73,16 @@ func (r *revocations) isPaused(issuer string) bool {
 	return r.now().Before(r.paused[issuer])
 }
 
-func (r *revocations) note(issuer string, err error) {
+func (r *revocations) record(issuer string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.paused, issuer)
 	failure, ok := errors.AsType[*tokenendpoint.Error](err)
-	if ok && unreached(failure.Reason.Kind()) {
+	if !ok {
+		return
+	}
+	switch failure.Reason.Kind() {
+	case tokenendpoint.KindUnavailable, tokenendpoint.KindTimedOut:
 		r.paused[issuer] = r.now().Add(revocationPause)
 	}
-}
-
-func unreached(kind tokenendpoint.Kind) bool {
-	return kind == tokenendpoint.KindUnavailable || kind == tokenendpoint.KindTimedOut
 }

@@ -11,15 +11,16 @@ import (
 
 const accessTokenType = "access_token"
 
-// What a lease holds beside the role's name, if its token is to be revoked: the role may be gone by then.
+// What a lease of a role with revoke_tokens also holds: the role may be gone when it ends.
 const (
-	leaseKey    = "revoke_with_key"    // the key's name
-	leaseKeyID  = "revoke_with_key_id" // tells it from a later key of that name
-	leaseIssuer = "revoke_at_issuer"   // no other provider is shown the token
+	leaseKey    = "revoke_with_key"
+	leaseKeyID  = "revoke_with_key_id" // distinguishes the key from a later one of that name
+	leaseIssuer = "revoke_at_issuer"   // the token is sent to no other provider
 	leaseClient = "revoke_as_client"
 )
 
-// accessTokenSecret is the lease on an access token. It cannot be renewed: a new token is a new read.
+// accessTokenSecret returns the type of the lease on an access token. It cannot be renewed: a new
+// token is a new read.
 func (b *backend) accessTokenSecret() *framework.Secret {
 	return &framework.Secret{
 		Type:   accessTokenType,
@@ -28,38 +29,47 @@ func (b *backend) accessTokenSecret() *framework.Secret {
 	}
 }
 
-// revokeAccessToken lets the lease end, and has the provider revoke the token where the role asked for it. It never fails:
-// a lease that cannot be revoked blocks `vault secrets disable`, and the token ends by itself.
-func (b *backend) revokeAccessToken(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	keyName, revokes := req.Secret.InternalData[leaseKey].(string)
+// revokeAccessToken ends the lease and, if the role had revoke_tokens, has the provider revoke the
+// token. It never fails: a lease that cannot be revoked blocks `vault secrets disable`, and the
+// token expires on its own.
+func (b *backend) revokeAccessToken(
+	ctx context.Context, req *logical.Request, _ *framework.FieldData,
+) (*logical.Response, error) {
+	lease := req.Secret.InternalData
+	keyName, revokes := lease[leaseKey].(string)
 	if !revokes {
 		return nil, nil
 	}
 	if err := b.revokeAtProvider(ctx, req, keyName); err != nil {
-		b.Logger().Warn("a token was not revoked at the provider; it ends by itself", "role", req.Secret.InternalData["role"], "key", keyName,
-			"token_jti", req.Data["token_jti"], "expires_at", req.Data["expires_at"], "error", err)
+		b.Logger().Warn("token revocation failed; the token expires on its own",
+			"role", lease["role"], "key", keyName, "token_jti", req.Data["token_jti"],
+			"expires_at", req.Data["expires_at"], "error", err)
 	}
 	return nil, nil
 }
 
-// revokeAtProvider sends an RFC 7009 request for the token that the lease was for.
-func (b *backend) revokeAtProvider(ctx context.Context, req *logical.Request, keyName string) (err error) {
+// revokeAtProvider sends an RFC 7009 request for the lease's token.
+func (b *backend) revokeAtProvider(
+	ctx context.Context, req *logical.Request, keyName string,
+) (err error) {
 	defer b.recoverPanic(req, nil, &err)
 	accessToken, ok := req.Data["access_token"].(string)
 	if !ok {
 		return errors.New("the lease holds no token")
 	}
-	if b.hasEnded(req.Data["expires_at"]) {
+	if b.hasExpired(req.Data["expires_at"]) {
 		return nil
 	}
+	lease := req.Secret.InternalData
 	key, err := b.keys.get(ctx, req.Storage, keyName)
 	switch {
 	case err != nil:
 		return err
-	case key == nil || key.ID() != req.Secret.InternalData[leaseKeyID]:
-		return errors.New("the key that it was got with was deleted")
-	case key.Settings().Issuer != req.Secret.InternalData[leaseIssuer] || key.Settings().ClientID != req.Secret.InternalData[leaseClient]:
-		return errors.New("the key was registered elsewhere since")
+	case key == nil || key.ID() != lease[leaseKeyID]:
+		return errors.New("the key it was obtained with was deleted")
+	case key.Settings().Issuer != lease[leaseIssuer],
+		key.Settings().ClientID != lease[leaseClient]:
+		return errors.New("the key's issuer or client_id has changed since")
 	}
 	if err := checkUsable(req.MountPoint, key); err != nil {
 		return err
@@ -68,19 +78,19 @@ func (b *backend) revokeAtProvider(ctx context.Context, req *logical.Request, ke
 	if err != nil {
 		return err
 	}
-	r := &tokenRequest{backend: b, req: req, key: key, config: config}
 	return b.revocations.do(ctx, key, func(ctx context.Context) error {
-		revoked, err := r.revoke(ctx, b.exchanger.Signing(key), accessToken)
+		version := b.exchanger.Signing(key)
+		revoked, err := b.exchanger.Revoke(ctx, config.client, key, version, accessToken)
 		if err == nil && !revoked {
-			return errors.New("the provider names no revocation endpoint")
+			return errNoRevocation
 		}
 		return err
 	})
 }
 
-// hasEnded says whether a token is over, so that there is nothing to revoke.
-func (b *backend) hasEnded(expiresAt any) bool {
+// hasExpired reports whether a token has expired, so that there is nothing to revoke.
+func (b *backend) hasExpired(expiresAt any) bool {
 	text, _ := expiresAt.(string)
-	end, err := time.Parse(time.RFC3339, text)
-	return err == nil && b.now().After(end)
+	expiry, err := time.Parse(time.RFC3339, text)
+	return err == nil && b.now().After(expiry)
 }

@@ -24,7 +24,7 @@ func (m *mount) endLease(operation logical.Operation, lease *logical.Secret) (*l
 	return m.HandleRequest(m.tb.Context(), &logical.Request{Operation: operation, Path: "creds/myapi", Storage: m.storage, Secret: lease})
 }
 
-// revoke ends the lease of an answer as Vault does: with what it stored of it, as JSON.
+// revoke ends the lease of a response as Vault does: with what it stored of it, as JSON.
 func (m *mount) revoke(leased *logical.Response) {
 	m.tb.Helper()
 	lease := *leased.Secret
@@ -40,19 +40,19 @@ func (m *mount) revoke(leased *logical.Response) {
 	}
 }
 
-func TestALeaseCannotBeRenewed(t *testing.T) {
+func TestRevoke_LeaseCannotBeRenewed(t *testing.T) {
 	t.Parallel()
 	m, _ := newReadyMount(t)
 	_, err := m.endLease(logical.RenewOperation, m.read("creds/myapi").Secret)
 	require.ErrorIs(t, err, logical.ErrUnsupportedOperation)
 }
 
-func TestALeaseCanAlwaysBeRevoked(t *testing.T) {
+func TestRevoke_LeaseAlwaysEnds(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(*mount, *provider){
-		"as it is":       func(*mount, *provider) {},
+		"unchanged":      func(*mount, *provider) {},
 		"twice":          func(m *mount, _ *provider) { _, _ = m.endLease(logical.RevokeOperation, m.read("creds/myapi").Secret) },
-		"role gone":      func(m *mount, _ *provider) { m.delete("roles/myapi") },
+		"role deleted":   func(m *mount, _ *provider) { m.delete("roles/myapi") },
 		"key disabled":   func(m *mount, _ *provider) { m.write("keys/myapi", map[string]any{"disabled": true}) },
 		"provider gone":  func(_ *mount, p *provider) { p.Close() },
 		"config broken":  func(m *mount, _ *provider) { m.write("config", map[string]any{"allowed_hosts": "idp.example"}) },
@@ -68,20 +68,20 @@ func TestALeaseCanAlwaysBeRevoked(t *testing.T) {
 			resp, err := m.endLease(logical.RevokeOperation, lease)
 			require.NoError(t, err)
 			require.False(t, resp.IsError())
-			require.Empty(t, p.requests(revocationPath), "nobody asked for that")
+			require.Empty(t, p.requests(revocationPath), "no role requires it")
 			require.NotContains(t, m.log.String(), "[WARN]")
 		})
 	}
 }
 
-func TestALeaseOfAnEarlierVersionCanBeRevoked(t *testing.T) {
+func TestRevoke_LeaseOfEarlierPluginVersionEnds(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	_, err := m.endLease(logical.RevokeOperation, &logical.Secret{InternalData: map[string]any{"secret_type": "access_token"}})
 	require.NoError(t, err)
 }
 
-// newRevokingMount is a ready mount whose role has its tokens revoked.
+// newRevokingMount returns a ready mount whose role has revoke_tokens.
 func newRevokingMount(tb testing.TB) (*mount, *provider) {
 	tb.Helper()
 	m, p := newReadyMount(tb)
@@ -89,7 +89,7 @@ func newRevokingMount(tb testing.TB) (*mount, *provider) {
 	return m, p
 }
 
-func TestTheEndOfALeaseRevokesTheToken(t *testing.T) {
+func TestRevoke_LeaseEndRevokesToken(t *testing.T) {
 	t.Parallel()
 	m, p := newRevokingMount(t)
 	leased := m.read("creds/myapi")
@@ -117,11 +117,11 @@ func TestTheEndOfALeaseRevokesTheToken(t *testing.T) {
 	}, map[string][]string(form))
 	require.NotContains(t, m.log.String(), "[WARN]")
 
-	m.revoke(leased) // again: Vault may repeat itself
+	m.revoke(leased) // again: Vault may repeat it
 	require.NotContains(t, m.log.String(), "[WARN]")
 }
 
-// keyOwnID is the id that tells the key "myapi" from a later one of that name.
+// keyOwnID returns the ID that distinguishes the key "myapi" from a later one of that name.
 func (m *mount) keyOwnID() string {
 	m.tb.Helper()
 	key, err := keyring.Load(m.tb.Context(), m.storage, "myapi")
@@ -129,16 +129,16 @@ func (m *mount) keyOwnID() string {
 	return key.ID()
 }
 
-func TestATokenIsRevokedByWhatItsLeaseSays(t *testing.T) {
+func TestRevoke_FollowsLeaseNotRole(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*mount){
-		"role gone": func(m *mount) { m.delete("roles/myapi") },
+		"role deleted": func(m *mount) { m.delete("roles/myapi") },
 		"role on another key": func(m *mount) {
 			m.write("keys/second", map[string]any{"type": "ed25519"})
 			m.write("roles/myapi", map[string]any{"key": "second"})
 		},
-		"role that revokes no more": func(m *mount) { m.write("roles/myapi", map[string]any{"revoke_tokens": false}) },
-		"role that is shared now":   func(m *mount) { m.write("roles/myapi", map[string]any{"revoke_tokens": false, "delivery": "shared"}) },
+		"role that no longer revokes": func(m *mount) { m.write("roles/myapi", map[string]any{"revoke_tokens": false}) },
+		"role that is shared now":     func(m *mount) { m.write("roles/myapi", map[string]any{"revoke_tokens": false, "delivery": "shared"}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -151,7 +151,7 @@ func TestATokenIsRevokedByWhatItsLeaseSays(t *testing.T) {
 	}
 }
 
-func TestALeaseMadeWithoutRevocationRevokesNothing(t *testing.T) {
+func TestRevoke_LeaseWithoutRevocationRevokesNothing(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	leased := m.read("creds/myapi")
@@ -161,7 +161,7 @@ func TestALeaseMadeWithoutRevocationRevokesNothing(t *testing.T) {
 	require.Empty(t, p.requests(revocationPath))
 }
 
-func TestATokenThatHasEndedIsNotRevoked(t *testing.T) {
+func TestRevoke_ExpiredTokenIsSkipped(t *testing.T) {
 	t.Parallel()
 	m, p := newRevokingMount(t)
 	leased := m.read("creds/myapi")
@@ -171,7 +171,7 @@ func TestATokenThatHasEndedIsNotRevoked(t *testing.T) {
 	require.NotContains(t, m.log.String(), "[WARN]")
 }
 
-func TestTheKeysOwnRevocationEndpointIsUsed(t *testing.T) {
+func TestRevoke_UsesKeysRevocationEndpoint(t *testing.T) {
 	t.Parallel()
 	m, p := newRevokingMount(t)
 	m.write("keys/myapi", map[string]any{"token_endpoint": p.issuer() + tokenPath, "revocation_endpoint": p.issuer() + revocationPath})
@@ -181,8 +181,8 @@ func TestTheKeysOwnRevocationEndpointIsUsed(t *testing.T) {
 	require.Empty(t, p.requests(discoveryPath))
 }
 
-// TestARevocationIsSignedByTheVersionThatWorks has a node that knows what it cannot store.
-func TestARevocationIsSignedByTheVersionThatWorks(t *testing.T) {
+// TestRevoke_IsSignedByVersionThatWorks covers a node that cannot store what it learned.
+func TestRevoke_IsSignedByVersionThatWorks(t *testing.T) {
 	t.Parallel()
 	m, p := newRevokingMount(t)
 	m.read("creds/myapi")
@@ -195,22 +195,22 @@ func TestARevocationIsSignedByTheVersionThatWorks(t *testing.T) {
 	require.False(t, p.active(leased.Data["access_token"].(string)))
 }
 
-func TestATokenThatIsNotRevokedIsALineInTheLog(t *testing.T) {
+func TestRevoke_FailureIsLogged(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		harm func(*mount, *provider, *logical.Response)
-		says string
+		text string
 	}{
-		"key gone": {func(m *mount, _ *provider, _ *logical.Response) {
+		"key deleted": {func(m *mount, _ *provider, _ *logical.Response) {
 			m.delete("roles/myapi")
 			m.write("keys/myapi", map[string]any{"deletion_allowed": true})
 			m.delete("keys/myapi")
-		}, "was deleted"},
+		}, "the key it was obtained with was deleted"},
 		"another key of that name": {func(m *mount, p *provider, _ *logical.Response) {
 			m.remakeKey("myapi")
 			m.write("keys/myapi", map[string]any{"client_id": "my-client", "issuer": p.issuer()})
 			p.register(m, "myapi", "my-client")
-		}, "was deleted"},
+		}, "the key it was obtained with was deleted"},
 		"key disabled": {func(m *mount, _ *provider, _ *logical.Response) {
 			m.write("keys/myapi", map[string]any{"disabled": true})
 		}, "is disabled"},
@@ -220,14 +220,14 @@ func TestATokenThatIsNotRevokedIsALineInTheLog(t *testing.T) {
 		}, "HTTP 400"},
 		"another issuer": {func(m *mount, _ *provider, _ *logical.Response) {
 			m.write("keys/myapi", map[string]any{"issuer": newProvider(m.tb, idp.Options{}).issuer()})
-		}, "registered elsewhere since"},
+		}, "the key's issuer or client_id has changed since"},
 		"another client": {func(m *mount, _ *provider, _ *logical.Response) {
 			m.write("keys/myapi", map[string]any{"client_id": "another"})
-		}, "registered elsewhere since"},
+		}, "the key's issuer or client_id has changed since"},
 		"a panic": {func(m *mount, _ *provider, _ *logical.Response) {
 			m.InvalidateKey(m.tb.Context(), "key/myapi")
 			m.storage.intercept(func(verb, string) error { panic("hunter2") })
-		}, "internal error in the secrets engine"},
+		}, "internal error; the stack trace is in Vault's log with request_id=request-1"},
 		"provider answers 503": {func(_ *mount, p *provider, _ *logical.Response) {
 			p.answerWith(revocationPath, http.StatusServiceUnavailable, jsonType, `{}`)
 		}, "HTTP 503"},
@@ -236,9 +236,9 @@ func TestATokenThatIsNotRevokedIsALineInTheLog(t *testing.T) {
 			m.write("config", map[string]any{"allowed_hosts": "idp.example"})
 		}, "allowed_hosts"},
 		"no revocation endpoint": {func(m *mount, p *provider, _ *logical.Response) {
-			m.InvalidateKey(m.tb.Context(), "config") // the discovery document is forgotten
+			m.InvalidateKey(m.tb.Context(), "config") // drops the discovery document
 			p.answerWith(discoveryPath, http.StatusOK, jsonType, fmt.Sprintf(`{"issuer":%q,"token_endpoint":%q}`, p.issuer(), p.issuer()+tokenPath))
-		}, "names no revocation endpoint"},
+		}, "the provider has no revocation endpoint"},
 		"storage out": {func(m *mount, _ *provider, _ *logical.Response) {
 			m.InvalidateKey(m.tb.Context(), "key/myapi")
 			m.storage.intercept(func(verb, string) error { return errStorage })
@@ -263,11 +263,11 @@ func TestATokenThatIsNotRevokedIsALineInTheLog(t *testing.T) {
 			token := leased.Data["access_token"].(string)
 			test.harm(m, p, leased)
 			m.revoke(leased)
-			require.True(t, p.active(token), "the harm was none")
+			require.True(t, p.active(token), "the token is still active")
 
 			logged := m.log.String()
 			require.Equal(t, 1, strings.Count(logged, "[WARN]"))
-			for _, part := range []string{"a token was not revoked at the provider", test.says, "token_jti=" + leased.Data["token_jti"].(string), "role=myapi", "key=myapi"} {
+			for _, part := range []string{"token revocation failed; the token expires on its own", test.text, "token_jti=" + leased.Data["token_jti"].(string), "role=myapi", "key=myapi"} {
 				require.Contains(t, logged, part)
 			}
 			requireClean(t, logged)
@@ -275,7 +275,7 @@ func TestATokenThatIsNotRevokedIsALineInTheLog(t *testing.T) {
 	}
 }
 
-func TestAProviderThatIsDownIsNotAskedForEachLease(t *testing.T) {
+func TestRevoke_UnreachableProviderPausesRequests(t *testing.T) {
 	t.Parallel()
 	m, p := newRevokingMount(t)
 	m.write("keys/second", map[string]any{"type": "ed25519", "client_id": "second", "issuer": p.issuer()})
@@ -283,34 +283,34 @@ func TestAProviderThatIsDownIsNotAskedForEachLease(t *testing.T) {
 	p.register(m, "second", "second")
 	first, second := m.read("creds/myapi"), m.read("creds/second")
 	p.answerWith(revocationPath, http.StatusServiceUnavailable, jsonType, `{}`)
-	asked := func() int { return len(p.requests(revocationPath)) }
+	sent := func() int { return len(p.requests(revocationPath)) }
 
 	for range 5 {
 		m.revoke(first)
 	}
-	require.Equal(t, 1, asked())
-	require.Equal(t, 4, strings.Count(m.log.String(), "not tried, as the provider was not reached less than 10s ago"))
+	require.Equal(t, 1, sent())
+	require.Equal(t, 4, strings.Count(m.log.String(), "skipped: the provider was unreachable less than 10s ago"))
 	m.revoke(second)
-	require.Equal(t, 1, asked(), "it is the same provider")
+	require.Equal(t, 1, sent(), "it is the same provider")
 	elsewhere := newProvider(t, idp.Options{})
 	m.write("keys/third", map[string]any{"type": "ed25519", "client_id": "third", "issuer": elsewhere.issuer()})
 	m.write("roles/third", map[string]any{"key": "third", "revoke_tokens": true})
 	elsewhere.register(m, "third", "third")
 	third := m.read("creds/third")
 	m.revoke(third)
-	require.False(t, elsewhere.active(third.Data["access_token"].(string)), "another provider is well")
+	require.False(t, elsewhere.active(third.Data["access_token"].(string)), "another provider is reachable")
 	m.clock.advance(revocationPause)
 	m.revoke(first)
-	require.Equal(t, 2, asked(), "tried again")
+	require.Equal(t, 2, sent(), "tried again")
 
 	m.clock.advance(revocationPause)
 	p.interceptWith(nil)
 	m.revoke(first)
 	m.revoke(first)
-	require.Equal(t, 4, asked(), "it is back")
+	require.Equal(t, 4, sent(), "the provider is back")
 }
 
-func TestARefusedRevocationHoldsUpNoOther(t *testing.T) {
+func TestRevoke_RejectionPausesNothing(t *testing.T) {
 	t.Parallel()
 	m, p := newRevokingMount(t)
 	leased := m.read("creds/myapi")
@@ -321,7 +321,7 @@ func TestARefusedRevocationHoldsUpNoOther(t *testing.T) {
 	require.Len(t, p.requests(revocationPath), 3)
 }
 
-func TestTheEndOfALeaseDoesNotWaitForAProviderThatIsSilent(t *testing.T) {
+func TestRevoke_DoesNotWaitForSilentProvider(t *testing.T) {
 	t.Parallel()
 	m, p := newRevokingMount(t)
 	m.write("config", map[string]any{"request_timeout": 45})
@@ -331,12 +331,12 @@ func TestTheEndOfALeaseDoesNotWaitForAProviderThatIsSilent(t *testing.T) {
 	m.revoke(leased)
 	require.Less(t, time.Since(begun), revocationTimeout+eventually)
 	m.revoke(leased)
-	require.Len(t, p.requests(revocationPath), 1, "the next is not tried")
+	require.Len(t, p.requests(revocationPath), 1, "the next one is skipped")
 	require.Equal(t, 2, strings.Count(m.log.String(), "[WARN]"))
 	requireClean(t, m.log.String())
 }
 
-func TestARevocationHasAFewSeconds(t *testing.T) {
+func TestRevoke_TimesOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r, begun := newRevocations(time.Now), time.Now()
@@ -349,7 +349,7 @@ func TestARevocationHasAFewSeconds(t *testing.T) {
 	})
 }
 
-func TestSixteenRevocationsGoOnAtATime(t *testing.T) {
+func TestRevoke_SixteenRunConcurrently(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r, key := newRevocations(time.Now), keyNamedK(t)
@@ -371,7 +371,7 @@ func TestSixteenRevocationsGoOnAtATime(t *testing.T) {
 		synctest.Wait()
 		require.EqualValues(t, 16, begun.Load())
 		time.Sleep(4 * time.Second)
-		release <- struct{}{} // one ends, and one of those who wait begins
+		release <- struct{}{} // one ends, and one that waits begins
 		synctest.Wait()
 		require.EqualValues(t, 17, begun.Load())
 		time.Sleep(time.Second)
@@ -381,17 +381,17 @@ func TestSixteenRevocationsGoOnAtATime(t *testing.T) {
 		failed := 0
 		for _, err := range errs {
 			if err != nil {
-				require.EqualError(t, err, "too many revocations wait: no answer within 5s")
+				require.EqualError(t, err, "too many revocations in progress: no answer within 5s")
 				failed++
 			}
 		}
 		require.Equal(t, 40-17, failed)
 		require.EqualValues(t, 17, begun.Load())
-		require.NoError(t, r.do(t.Context(), key, func(context.Context) error { return nil }), "every place is free again")
+		require.NoError(t, r.do(t.Context(), key, func(context.Context) error { return nil }), "every slot is free again")
 	})
 }
 
-func TestWhichFailuresOfARevocationPauseTheNext(t *testing.T) {
+func TestRevoke_OnlyUnreachableProviderPauses(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		err    error
@@ -400,7 +400,7 @@ func TestWhichFailuresOfARevocationPauseTheNext(t *testing.T) {
 		"none":        {nil, false},
 		"unavailable": {&tokenendpoint.Error{Reason: tokenendpoint.NetworkFailure}, true},
 		"timed out":   {fmt.Errorf("wrapped: %w", &tokenendpoint.Error{Reason: tokenendpoint.Timeout}), true},
-		"refused":     {&tokenendpoint.Error{Reason: tokenendpoint.UnknownKey}, false},
+		"rejected":    {&tokenendpoint.Error{Reason: tokenendpoint.UnknownKey}, false},
 		"blocked":     {&tokenendpoint.Error{Reason: tokenendpoint.HostNotListed}, false},
 		"malformed":   {&tokenendpoint.Error{Reason: tokenendpoint.InvalidAnswer}, false},
 		"canceled":    {&tokenendpoint.Error{Reason: tokenendpoint.Canceled}, false},
@@ -424,7 +424,7 @@ func TestWhichFailuresOfARevocationPauseTheNext(t *testing.T) {
 					require.Equal(t, 2, calls)
 					return
 				}
-				require.EqualError(t, err, "not tried, as the provider was not reached less than 10s ago")
+				require.EqualError(t, err, "skipped: the provider was unreachable less than 10s ago")
 				require.Equal(t, 1, calls)
 				time.Sleep(time.Nanosecond)
 				require.Equal(t, test.err, try())

@@ -67,7 +67,7 @@ func (r *tokenRequest) try(ctx context.Context, version *keyring.Version) (*exch
 }
 
 // revoke has the provider revoke a token (RFC 7009). It returns false where the provider has no
-// revocation endpoint. It needs no role.
+// revocation endpoint.
 func (r *tokenRequest) revoke(ctx context.Context, version *keyring.Version, token string) (bool, error) {
 	return r.exchanger.Revoke(ctx, r.config.client, r.key, version, token)
 }
