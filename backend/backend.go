@@ -1,5 +1,6 @@
-// Package backend is a Vault secrets engine for OAuth 2.0 client credentials with a signed JWT (RFC 6749 §4.4, RFC 7523):
-// keys are made in Vault and never leave it, and a read of creds/<role> returns a fresh access token.
+// Package backend is a Vault secrets engine for OAuth 2.0 client credentials with a signed JWT
+// (RFC 6749 §4.4, RFC 7523): keys are generated in Vault and never leave it, and a read of
+// creds/<role> returns a fresh access token.
 package backend
 
 import (
@@ -19,12 +20,12 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokencache"
 )
 
-// operationPrefix begins every OpenAPI operation id.
+// operationPrefix starts every OpenAPI operation ID.
 const operationPrefix = "bcgov-jwt"
 
-// Build says what this binary was built from; the build stamps it.
+// Build identifies the source of this binary. It is set at build time.
 type Build struct {
-	Version string // semantic version with a leading v, as Vault's plugin catalog takes it
+	Version string // semantic, with a leading v, as Vault's plugin catalog requires
 	Commit  string
 }
 
@@ -35,28 +36,26 @@ type backend struct {
 	now       func() time.Time
 	exchanger *exchange.Exchanger
 
-	// What hot reads need, so that they touch no storage.
-	config entryCache[configuration]
-	keys   entryCache[keyring.Key]
-	roles  entryCache[role]
-	// wrappingKey is read where keys are imported.
+	// Cached, so that warm reads touch no storage.
+	config      entryCache[configuration]
+	keys        entryCache[keyring.Key]
+	roles       entryCache[role]
 	wrappingKey entryCache[keyring.WrappingKey]
-	// tokens are those of the roles with shared delivery.
-	tokens *tokencache.Cache[tokenInputs]
-	// revocations bounds what the ends of leases ask of the provider.
-	revocations *revocations
-	// schedule knows which keys have background work to do, and when.
-	schedule schedule
 
-	// Writers take, in this order: configLock, or the lock of a role's name, then those of key names. A key's lock covers
-	// its entry and the roles that name it. No lock is held across the network.
+	tokens      *tokencache.Cache[tokenInputs] // of roles with delivery=shared
+	revocations *revocations
+	schedule    schedule // which keys have background work due, and when
+
+	// Writers take, in this order: configLock, or the lock of a role's name, then those of key
+	// names. A key's lock covers its entry and the roles that name it. No lock is held across the
+	// network.
 	configLock   sync.Mutex
 	wrappingLock sync.Mutex
 	roleLocks    []*locksutil.LockEntry
 	keyLocks     []*locksutil.LockEntry
 }
 
-// Factory returns the engine's factory, which Vault calls for each mount.
+// Factory returns the factory that Vault calls for each mount.
 func Factory(build Build) logical.Factory {
 	return func(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
 		if conf == nil {
@@ -66,7 +65,9 @@ func Factory(build Build) logical.Factory {
 	}
 }
 
-func newBackend(ctx context.Context, conf *logical.BackendConfig, build Build, now func() time.Time) (*backend, error) {
+func newBackend(
+	ctx context.Context, conf *logical.BackendConfig, build Build, now func() time.Time,
+) (*backend, error) {
 	b := &backend{
 		build:       build,
 		now:         now,
@@ -94,9 +95,9 @@ func newBackend(ctx context.Context, conf *logical.BackendConfig, build Build, n
 		Invalidate:   b.invalidate,
 		Clean:        b.clean,
 	}
-	remembering := *conf
-	remembering.System = cacheReplication(conf.System)
-	if err := b.Setup(ctx, &remembering); err != nil {
+	cachedConf := *conf
+	cachedConf.System = cacheReplication(conf.System)
+	if err := b.Setup(ctx, &cachedConf); err != nil {
 		return nil, fmt.Errorf("set up the backend: %w", err)
 	}
 	return b, nil
@@ -122,7 +123,24 @@ func (b *backend) paths() []*framework.Path {
 	}
 }
 
-// invalidate is called when another node wrote to storage.
+// operation describes an operation. Its OpenAPI ID consists of verb and suffix.
+func operation(
+	callback framework.OperationFunc, summary string, responses map[int][]framework.Response,
+	verb, suffix string,
+) *framework.PathOperation {
+	return &framework.PathOperation{
+		Callback: callback, Summary: summary, Responses: responses,
+		DisplayAttrs: &framework.DisplayAttributes{OperationVerb: verb, OperationSuffix: suffix},
+	}
+}
+
+// forwarded marks an operation that needs a node that can write.
+func forwarded(o *framework.PathOperation) *framework.PathOperation {
+	o.ForwardPerformanceStandby, o.ForwardPerformanceSecondary = true, true
+	return o
+}
+
+// invalidate drops what is cached of an entry that another node wrote.
 func (b *backend) invalidate(_ context.Context, storagePath string) {
 	if storagePath == configStoragePath {
 		b.configChanged()
@@ -147,34 +165,35 @@ func (b *backend) clean(context.Context) {
 	b.wrappingKey.clear()
 }
 
-// lock takes the locks of these names and returns what releases them. Several are taken in one fixed order.
+// lock acquires the locks of these names, in a fixed order, and returns the function that releases
+// them.
 func lock(locks []*locksutil.LockEntry, names ...string) (unlock func()) {
-	taken := locksutil.LocksForKeys(locks, names)
-	for _, l := range taken {
+	held := locksutil.LocksForKeys(locks, names)
+	for _, l := range held {
 		l.Lock()
 	}
 	return func() {
-		for _, l := range taken {
+		for _, l := range held {
 			l.Unlock()
 		}
 	}
 }
 
 const backendHelp = `
-The bcgov-jwt secrets engine gets OAuth 2.0 access tokens for APIs that are protected
+The bcgov-jwt secrets engine issues OAuth 2.0 access tokens for APIs that are protected
 by "Signed JWT with Certificate", such as those behind the BC Government API Gateway.
 
-The private key is made inside Vault and cannot be read. Its public key is registered
-with the identity provider once; from then on a read of creds/<role> signs a client
+The private key is generated inside Vault and cannot be read. You register its public key
+with the identity provider once. From then on, a read of creds/<role> signs a client
 assertion inside Vault, exchanges it at the token endpoint, and returns a fresh access
 token.
 
-    vault write -f bcgov-jwt/keys/myapi        makes a key and prints its public key
+    vault write -f bcgov-jwt/keys/myapi         creates a key; prints its public key
     vault write bcgov-jwt/keys/myapi client_id=... issuer=...
-    vault write -f bcgov-jwt/roles/myapi       a role, guarded by policy
-    vault read bcgov-jwt/check/myapi           tries each step and says what is missing
-    vault read bcgov-jwt/creds/myapi           a fresh access token
-    vault write -f bcgov-jwt/keys/myapi/rotate the key's next version, when it is time
+    vault write -f bcgov-jwt/roles/myapi        creates a role, guarded by policy
+    vault read bcgov-jwt/check/myapi            tests each step of obtaining a token
+    vault read bcgov-jwt/creds/myapi            returns a fresh access token
+    vault write -f bcgov-jwt/keys/myapi/rotate  creates the key's next version
 
-A private key that was made elsewhere can be brought in with keys/<name>/import.
+To bring in an existing private key, use keys/<name>/import.
 `

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 
 const mountPoint = "bcgov-jwt/"
 
-// clock is a test's own time.
+// clock is a test's own clock.
 type clock struct{ ahead atomic.Int64 }
 
 func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
@@ -114,14 +114,14 @@ func (s *countingStorage) Delete(ctx context.Context, path string) error {
 	return s.InmemStorage.Delete(ctx, path)
 }
 
-// intercept runs before each call from now on; nil: nothing does.
+// intercept runs before each call from now on; nil removes it.
 func (s *countingStorage) intercept(before func(v verb, path string) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.before = before
 }
 
-// failNth fails the n-th of the calls that match, counted from 1 and from now, and says whether that has happened.
+// failNth fails the n-th of the calls that match, counted from 1 and from now, and reports whether that has happened.
 func (s *countingStorage) failNth(n int, matches func(verb) bool) (failed func() bool) {
 	var seen atomic.Int64
 	s.intercept(func(v verb, _ string) error {
@@ -155,7 +155,7 @@ func (s *countingStorage) calls() int {
 	return s.counts[get] + s.counts[list] + s.counts[put] + s.counts[remove]
 }
 
-// entries is all that is stored, byte for byte.
+// entries returns everything that is stored, byte for byte.
 func (s *countingStorage) entries(tb testing.TB) map[string]string {
 	tb.Helper()
 	paths, err := logical.CollectKeys(context.Background(), s.InmemStorage)
@@ -170,7 +170,7 @@ func (s *countingStorage) entries(tb testing.TB) map[string]string {
 }
 
 // countingSystem counts the calls to Vault. The interface in it is nil, so that a call that is not listed here panics:
-// nothing else of Vault is asked.
+// nothing else of Vault is called.
 type countingSystem struct {
 	logical.SystemView
 	calls atomic.Int64
@@ -212,13 +212,13 @@ func newMount(tb testing.TB) *mount {
 	return mountOver(tb, newStorage(), &clock{})
 }
 
-// mountOver is a mount over storage that may have entries: another node, or the same after a restart.
+// mountOver returns a mount over storage that may have entries: another node, or the same one after a restart.
 func mountOver(tb testing.TB, storage *countingStorage, clock *clock) *mount {
 	tb.Helper()
 	return nodeOver(tb, storage, clock, consts.ReplicationUnknown)
 }
 
-// nodeOver is mountOver for a node with this part in replication.
+// nodeOver is mountOver for a node with this replication state.
 func nodeOver(tb testing.TB, storage *countingStorage, clock *clock, state consts.ReplicationState) *mount {
 	tb.Helper()
 	m := &mount{tb: tb, storage: storage, system: &countingSystem{state: state}, clock: clock}
@@ -256,7 +256,7 @@ func (m *mount) handle(ctx context.Context, operation logical.Operation, path st
 	return resp, err
 }
 
-// validate holds an answer against what the path declares.
+// validate checks a response against what the path declares.
 func (m *mount) validate(req *logical.Request, resp *logical.Response) {
 	m.tb.Helper()
 	t, isTest := m.tb.(*testing.T)
@@ -265,7 +265,7 @@ func (m *mount) validate(req *logical.Request, resp *logical.Response) {
 	}
 }
 
-// overJSON is what becomes of values on their way through Vault: numbers are float64.
+// overJSON converts values as their way through Vault does: numbers become float64.
 func overJSON(tb testing.TB, data map[string]any) map[string]any {
 	tb.Helper()
 	encoded, err := json.Marshal(data)
@@ -275,10 +275,10 @@ func overJSON(tb testing.TB, data map[string]any) map[string]any {
 	return decoded
 }
 
-// patience ends a request that would hang for ever: far above every limit that is tested.
+// patience ends a request that would hang: far above every limit under test.
 const patience = time.Minute
 
-// send is handle for a reader that stays.
+// send is handle for a client that stays connected.
 func (m *mount) send(operation logical.Operation, path string, data map[string]any) (*logical.Response, error) {
 	m.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -321,19 +321,19 @@ func (m *mount) list(path string) []string {
 	return names
 }
 
-// refused sends a request that ends with a 400 and has changed nothing, and returns its text.
+// refused sends a request that must return a 400 and change nothing, and returns its text.
 func (m *mount) refused(operation logical.Operation, path string, data map[string]any) string {
 	m.tb.Helper()
 	before := m.storage.entries(m.tb)
 	resp, err := m.send(operation, path, data)
 	require.NoError(m.tb, err, "%s %s %v", operation, path, data)
-	require.True(m.tb, resp.IsError(), "%s %s %v is not refused", operation, path, data)
+	require.True(m.tb, resp.IsError(), "%s %s %v does not fail", operation, path, data)
 	require.Len(m.tb, resp.Data, 1, "with any other key Vault would answer 200")
 	require.Equal(m.tb, before, m.storage.entries(m.tb), "nothing may change")
 	return resp.Error().Error()
 }
 
-// failed sends a request that ends with this status, and returns its text.
+// failed sends a request that must return this status, and returns its text.
 func (m *mount) failed(status int, operation logical.Operation, path string, data map[string]any) string {
 	m.tb.Helper()
 	resp, err := m.send(operation, path, data)
@@ -352,28 +352,28 @@ func (m *mount) failed(status int, operation logical.Operation, path string, dat
 	return err.Error()
 }
 
-// provider is the identity provider of a test, and what arrived there.
+// provider is the identity provider of a test. It records requests.
 type provider struct {
 	*httptest.Server
 	idp         *idp.Server
 	clock       *clock
 	tb          testing.TB
-	connections atomic.Int64 // that were ever made
+	connections atomic.Int64 // ever opened
 	open        atomic.Int64
 
 	mu        sync.Mutex
 	received  []received
-	intercept http.HandlerFunc // answers in the provider's place, where it is set and writes a header
+	intercept http.HandlerFunc // answers in the provider's place if it writes a header
 }
 
-// received is a request without its answer.
+// received is a recorded request.
 type received struct {
 	method string
 	path   string // behind the issuer
 	form   url.Values
 }
 
-// How long a test waits for what happens in the background, and how often it looks.
+// How long a test waits for background work, and how often it polls.
 const (
 	eventually = 10 * time.Second
 	poll       = 5 * time.Millisecond
@@ -381,7 +381,7 @@ const (
 
 const realmPath = "/realms/apigw"
 
-// providerKey signs every test's tokens: it is made once for all.
+// providerKey signs the tokens of all tests.
 var providerKey = sync.OnceValue(func() *rsa.PrivateKey {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -417,7 +417,7 @@ func newProvider(tb testing.TB, options idp.Options) *provider {
 }
 
 func (p *provider) serve(w http.ResponseWriter, r *http.Request) {
-	body, _ := io.ReadAll(r.Body) // what cannot be read is refused by the provider
+	body, _ := io.ReadAll(r.Body) // the provider rejects what cannot be read
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	form, _ := url.ParseQuery(string(body))
 	p.mu.Lock()
@@ -433,7 +433,7 @@ func (p *provider) serve(w http.ResponseWriter, r *http.Request) {
 	p.idp.ServeHTTP(w, r)
 }
 
-// trackedWriter knows whether a handler has answered.
+// trackedWriter records whether a handler has answered.
 type trackedWriter struct {
 	http.ResponseWriter
 	wrote bool
@@ -450,7 +450,7 @@ func (p *provider) interceptWith(handler http.HandlerFunc) {
 	p.intercept = handler
 }
 
-// answerWith makes a path behind the issuer answer this.
+// answerWith sets the response of a path behind the issuer.
 func (p *provider) answerWith(path string, status int, contentType, body string) {
 	p.interceptWith(func(w http.ResponseWriter, r *http.Request) {
 		if strings.TrimPrefix(r.URL.Path, realmPath) != path {
@@ -462,7 +462,7 @@ func (p *provider) answerWith(path string, status int, contentType, body string)
 	})
 }
 
-// requests are those that came to a path behind the issuer.
+// requests returns those to a path behind the issuer.
 func (p *provider) requests(path string) []received {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -515,7 +515,7 @@ func (p *provider) holdToken(n int64) (arrived <-chan struct{}, release func()) 
 	return came, release
 }
 
-// active asks the provider whether a token is good.
+// active asks the provider whether a token is valid.
 func (p *provider) active(token string) bool {
 	p.tb.Helper()
 	require.NoError(p.tb, p.idp.PutClient("apigw", keycloak.SecretClient("inspector", "secret")))
@@ -532,7 +532,7 @@ func (p *provider) active(token string) bool {
 	return answer.Active
 }
 
-// newReadyMount is a mount on which `creds/myapi` works, with its provider.
+// newReadyMount returns a mount on which `creds/myapi` works, and its provider.
 func newReadyMount(tb testing.TB) (*mount, *provider) {
 	tb.Helper()
 	m := newMount(tb)
@@ -544,26 +544,26 @@ func newReadyMount(tb testing.TB) (*mount, *provider) {
 	return m, p
 }
 
-// pass lets time go by, here and at the provider.
+// pass advances the clocks, here and at the provider.
 func pass(m *mount, p *provider, d time.Duration) {
 	m.clock.advance(d)
 	p.clock.advance(d)
 }
 
-// publicKey is that of one version, as PEM.
+// publicKey returns that of one version, as PEM.
 func (m *mount) publicKey(key string, version int) string {
 	m.tb.Helper()
 	return m.do(logical.ReadOperation, "keys/"+key, map[string]any{"version": version}).Data["public_key"].(string)
 }
 
-// version is what a read of the key "myapi" tells of one version; nil when there is none.
+// version returns what a read of the key "myapi" shows of one version; nil if it does not exist.
 func (m *mount) version(number int) map[string]any {
 	m.tb.Helper()
 	found, _ := m.read("keys/myapi").Data["versions"].(map[string]any)[strconv.Itoa(number)].(map[string]any)
 	return found
 }
 
-// states are those of the versions of the key "myapi".
+// states returns those of the versions of the key "myapi".
 func (m *mount) states() map[string]string {
 	m.tb.Helper()
 	states := map[string]string{}
@@ -573,7 +573,7 @@ func (m *mount) states() map[string]string {
 	return states
 }
 
-// signedBy reads a token and says which version of the key "myapi" signed for it.
+// signedBy reads a token and returns the version of the key "myapi" that signed for it.
 func (m *mount) signedBy() int {
 	m.tb.Helper()
 	keyID := m.read("creds/myapi").Data["key_id"]
@@ -595,7 +595,7 @@ func (m *mount) runPeriodic() {
 	require.NoError(m.tb, err)
 }
 
-// privateKeys are those in the stored entry of the key "myapi", by version, as they stand there.
+// privateKeys returns those in the stored entry of the key "myapi", by version, as encoded there.
 func (m *mount) privateKeys() map[int]string {
 	m.tb.Helper()
 	var entry struct {
@@ -613,28 +613,28 @@ func (m *mount) privateKeys() map[int]string {
 	return found
 }
 
-func TestFactoryMakesAMount(t *testing.T) {
+func TestFactory_CreatesMount(t *testing.T) {
 	t.Parallel()
-	made, err := Factory(Build{Version: "v9.8.7"})(t.Context(), &logical.BackendConfig{System: &countingSystem{}, Logger: hclog.NewNullLogger()})
+	created, err := Factory(Build{Version: "v9.8.7"})(t.Context(), &logical.BackendConfig{System: &countingSystem{}, Logger: hclog.NewNullLogger()})
 	require.NoError(t, err)
-	require.Equal(t, logical.TypeLogical, made.Type())
-	require.Equal(t, "v9.8.7", made.(logical.PluginVersioner).PluginVersion().Version)
-	require.Equal(t, []string{"key/", "wrapping-key"}, made.SpecialPaths().SealWrapStorage, "a prefix without its slash would match nothing below")
-	require.Equal(t, []string{"jwks/+"}, made.SpecialPaths().Unauthenticated)
-	made.Cleanup(t.Context())
+	require.Equal(t, logical.TypeLogical, created.Type())
+	require.Equal(t, "v9.8.7", created.(logical.PluginVersioner).PluginVersion().Version)
+	require.Equal(t, []string{"key/", "wrapping-key"}, created.SpecialPaths().SealWrapStorage, "a prefix without its slash would match nothing below")
+	require.Equal(t, []string{"jwks/+"}, created.SpecialPaths().Unauthenticated)
+	created.Cleanup(t.Context())
 
 	_, err = Factory(Build{})(t.Context(), nil)
 	require.Error(t, err)
 }
 
-func TestFactoryTouchesNothingAtCatalogRegistration(t *testing.T) {
+func TestFactory_WorksAtCatalogRegistration(t *testing.T) {
 	t.Parallel()
-	made, err := Factory(Build{Version: "v1.0.0"})(t.Context(), &logical.BackendConfig{})
+	created, err := Factory(Build{Version: "v1.0.0"})(t.Context(), &logical.BackendConfig{})
 	require.NoError(t, err)
-	made.Cleanup(t.Context())
+	created.Cleanup(t.Context())
 }
 
-func TestPrivateKeysAreStoredOnlyWhereTheSealWraps(t *testing.T) {
+func TestStorage_PrivateKeysAreSealWrapped(t *testing.T) {
 	t.Parallel()
 	m, _ := newReadyMount(t)
 	for path, value := range m.storage.entries(t) {
@@ -645,7 +645,7 @@ func TestPrivateKeysAreStoredOnlyWhereTheSealWraps(t *testing.T) {
 	}
 }
 
-// operations are all that the mount serves, with a path to call each at.
+// operations returns all that the mount serves, by a concrete path.
 func (m *mount) operations() map[string][]logical.Operation {
 	found := map[string][]logical.Operation{}
 	for _, p := range m.Paths {
@@ -661,7 +661,7 @@ func (m *mount) operations() map[string][]logical.Operation {
 	return found
 }
 
-func TestEveryPathDocumentsItself(t *testing.T) {
+func TestPaths_AreDocumented(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	ids := map[string]string{}
@@ -677,7 +677,7 @@ func TestEveryPathDocumentsItself(t *testing.T) {
 			properties := route.Operations[operation].Properties()
 			require.NotEmpty(t, properties.Summary, "%s %s", operation, concrete)
 			require.NotEmpty(t, properties.Responses, "%s %s", operation, concrete)
-			// The first read of the wrapping key makes it.
+			// The first read of the wrapping key creates it.
 			writes := isWrite(operation) || operation == logical.DeleteOperation || concrete == "wrapping_key"
 			require.Equal(t, writes, properties.ForwardPerformanceStandby, "%s %s", operation, concrete)
 			require.Equal(t, properties.ForwardPerformanceStandby, properties.ForwardPerformanceSecondary, "%s %s", operation, concrete)
@@ -691,7 +691,7 @@ func TestEveryPathDocumentsItself(t *testing.T) {
 	}
 }
 
-func TestOpenAPIOperationIDsDiffer(t *testing.T) {
+func TestPaths_OpenAPIOperationIDsDiffer(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	resp, err := m.HandleRequest(t.Context(), &logical.Request{
@@ -715,7 +715,7 @@ func TestOpenAPIOperationIDsDiffer(t *testing.T) {
 	require.Contains(t, resp.Data["help"], "bcgov-jwt/keys/myapi")
 }
 
-func TestSecretFieldsAreMarked(t *testing.T) {
+func TestPaths_SecretFieldsAreSensitive(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	for path, secret := range map[string]string{"creds/myapi": "access_token", "assertion/myapi": "client_assertion"} {
@@ -728,7 +728,7 @@ func TestSecretFieldsAreMarked(t *testing.T) {
 	require.True(t, m.Secret(accessTokenType).Fields["access_token"].DisplayAttrs.Sensitive)
 }
 
-func TestInvalidateMakesTheNextReadSeeTheOtherNodesWrite(t *testing.T) {
+func TestInvalidate_NextReadSeesOtherNodesWrite(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		path, storagePath string
@@ -746,17 +746,17 @@ func TestInvalidateMakesTheNextReadSeeTheOtherNodesWrite(t *testing.T) {
 			there := mountOver(t, here.storage, here.clock)
 			old := here.read(test.path).Data[test.field]
 			there.write(strings.Replace(test.path, "check/myapi", "config", 1), test.change)
-			require.Equal(t, old, here.read(test.path).Data[test.field], "kept in memory until told")
+			require.Equal(t, old, here.read(test.path).Data[test.field], "cached until invalidated")
 			here.InvalidateKey(t.Context(), test.storagePath+"x")
 			here.InvalidateKey(t.Context(), "other/"+test.storagePath)
-			require.Equal(t, old, here.read(test.path).Data[test.field], "another entry's news")
+			require.Equal(t, old, here.read(test.path).Data[test.field], "another entry is invalidated")
 			here.InvalidateKey(t.Context(), test.storagePath)
 			require.Equal(t, test.want, here.read(test.path).Data[test.field])
 		})
 	}
 }
 
-func TestInvalidateOfADeletedEntry(t *testing.T) {
+func TestInvalidate_OfDeletedEntry(t *testing.T) {
 	t.Parallel()
 	here, _ := newReadyMount(t)
 	there := mountOver(t, here.storage, here.clock)
@@ -766,7 +766,7 @@ func TestInvalidateOfADeletedEntry(t *testing.T) {
 	require.Contains(t, here.refused(logical.ReadOperation, "creds/myapi", nil), `unknown role "myapi"`)
 }
 
-func TestCleanLeavesNothingBehind(t *testing.T) {
+func TestClean_LeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.read("creds/myapi")
@@ -777,7 +777,7 @@ func TestCleanLeavesNothingBehind(t *testing.T) {
 	require.Eventually(t, func() bool { return p.open.Load() == 0 }, eventually, poll, "no connection")
 }
 
-func TestRequestsBesideTheServedOnesAreRefusedByTheFramework(t *testing.T) {
+func TestRequest_UnservedOnesAreRejectedByFramework(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	for _, unserved := range []string{"", "nothing", "keys/a/b", "creds/", "config/x", path.Join("check", "a", "b")} {

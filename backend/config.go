@@ -20,14 +20,14 @@ const (
 	configFormat      = 1
 )
 
-// configuration is the mount's configuration and the HTTP client that follows it.
+// configuration holds the HTTP client that follows the mount's settings.
 type configuration struct {
 	client *tokenendpoint.Client
 }
 
 func (c *configuration) close() { c.client.Close() }
 
-// configEntry is the stored form. Its format is raised when older code would misread it.
+// configEntry is the stored form. Its format increases when older code would misread it.
 type configEntry struct {
 	Format   int            `json:"format"`
 	Settings configSettings `json:"settings"`
@@ -50,29 +50,33 @@ func configFields() []field[tokenendpoint.Config] {
 	type config = tokenendpoint.Config
 	return []field[config]{
 		newField("allowed_hosts", framework.TypeCommaStringSlice,
-			"Hosts that tokens may be requested from: `host` or `*.suffix` (not the apex), each with an optional `:port` (443 without). "+
-				"Default: any host at a public address. Private and loopback addresses need their host listed.",
+			"Hosts that Vault may connect to: `host`, or `*.suffix` (not the apex), each with an "+
+				"optional `:port` (443 without). Private and loopback addresses require a listed "+
+				"host. Default: any host at a public address.",
 			func(c *config) *[]string { return &c.AllowedHosts }, anyValue),
 		newField("ca_cert", framework.TypeString,
-			"PEM certificates of the authorities to trust at the identity provider, in place of the system's.",
+			"PEM certificates of the authorities that the provider's certificate may come from. "+
+				"Replaces the system's roots. Default: the system's roots.",
 			func(c *config) *string { return &c.CACert }, anyValue),
 		newField("request_timeout", framework.TypeDurationSecond,
-			"How long one answer may take as a whole, with discovery and all attempts: 1s to 45s. Default: 10s.",
-			func(c *config) *time.Duration { return &c.RequestTimeout }, between(time.Second, 45*time.Second)),
+			"Time limit for all provider requests of one read: 1s to 45s. Default: 10s.",
+			func(c *config) *time.Duration { return &c.RequestTimeout },
+			between(time.Second, 45*time.Second)),
 		newField("max_retries", framework.TypeInt,
-			"How often a request is tried again after a connection error or the answers 429, 502, 503 and 504: 0 to 5. Default: 2.",
+			"Retries of a request after a connection error or HTTP status 429, 502, 503 or 504: "+
+				"0 to 5. Default: 2.",
 			func(c *config) *int { return &c.MaxRetries }, maxRetries),
 		newField("allow_insecure_endpoints", framework.TypeBool,
-			"For development only: allow http:// and loopback addresses.",
+			"Allow http:// and loopback endpoints. For development only. Default: false.",
 			func(c *config) *bool { return &c.AllowInsecure }, anyValue),
 		newField("proxy_url", framework.TypeString,
-			"A forward proxy (`http://proxy.example:3128`), or `environment` for HTTPS_PROXY and NO_PROXY of Vault's environment. "+
-				"Needs allowed_hosts. Default: connect directly.",
+			"Forward proxy (`http://proxy.example:3128`), or `environment` for HTTPS_PROXY and "+
+				"NO_PROXY of Vault's environment. Requires allowed_hosts. Default: no proxy.",
 			func(c *config) *string { return &c.ProxyURL }, trimmed),
 	}
 }
 
-// readConfigEntry reads the stored settings, or returns the defaults if nothing is stored.
+// readConfigEntry returns the stored settings, or the defaults if nothing is stored.
 func readConfigEntry(ctx context.Context, s logical.Storage) (tokenendpoint.Config, error) {
 	entry := configEntry{Settings: configSettings(defaultConfig())}
 	if _, err := storage.Get(ctx, s, configStoragePath, configFormat, &entry); err != nil {
@@ -81,7 +85,9 @@ func readConfigEntry(ctx context.Context, s logical.Storage) (tokenendpoint.Conf
 	return tokenendpoint.Config(entry.Settings), nil
 }
 
-func (b *backend) loadConfiguration(ctx context.Context, s logical.Storage, _ string) (*configuration, error) {
+func (b *backend) loadConfiguration(
+	ctx context.Context, s logical.Storage, _ string,
+) (*configuration, error) {
 	settings, err := readConfigEntry(ctx, s)
 	if err != nil {
 		return nil, err
@@ -105,17 +111,20 @@ func (b *backend) validateConfig(ctx context.Context, settings tokenendpoint.Con
 	return nil
 }
 
-// configChanged forgets what this node holds of the configuration, whether or not the write of it succeeded.
+// configChanged drops what this node caches of the configuration, also after a failed write.
 func (b *backend) configChanged() {
 	b.config.drop(configStoragePath)
 	b.tokens.DropIf(func(tokenInputs) bool { return true })
 }
 
-func (b *backend) newClient(ctx context.Context, settings tokenendpoint.Config) (*tokenendpoint.Client, error) {
-	return tokenendpoint.New(settings, tokenendpoint.Options{UserAgent: b.userAgent(ctx), Now: b.now})
+func (b *backend) newClient(
+	ctx context.Context, settings tokenendpoint.Config,
+) (*tokenendpoint.Client, error) {
+	options := tokenendpoint.Options{UserAgent: b.userAgent(ctx), Now: b.now}
+	return tokenendpoint.New(settings, options)
 }
 
-// userAgent names the plugin, and the Vault that runs it where that is known.
+// userAgent names the plugin and, if known, the Vault that runs it.
 func (b *backend) userAgent(ctx context.Context) string {
 	plugin := "vault-plugin-bcgov-jwt/" + strings.TrimPrefix(b.build.Version, "v")
 	environment, err := b.System().PluginEnv(ctx)

@@ -16,38 +16,29 @@ import (
 
 func (b *backend) pathConfig() *framework.Path {
 	settings := configFields()
-	answers := okResponse("The configuration.", responseFields(settings, nil))
+	responses := okResponse("The configuration.", responseFields(settings, nil))
 	return &framework.Path{
 		Pattern:      "config",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		Fields:       fieldSchemas(settings, nil),
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Callback: b.readConfig, Summary: "Read the mount's configuration.", Responses: answers,
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "configuration"},
-			},
-			logical.UpdateOperation: &framework.PathOperation{
-				Callback: b.writeConfig, Summary: "Configure the mount.", Responses: answers,
-				ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "configure"},
-			},
-			logical.PatchOperation: &framework.PathOperation{
-				Callback: b.writeConfig, Summary: "Change parts of the mount's configuration.", Responses: answers,
-				ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "patch", OperationSuffix: "configuration"},
-			},
-			logical.DeleteOperation: &framework.PathOperation{
-				Callback: b.deleteConfig, Summary: "Restore the default configuration.", Responses: noContentResponse(),
-				ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "delete", OperationSuffix: "configuration"},
-			},
+			logical.ReadOperation: operation(b.readConfig,
+				"Read the mount's configuration.", responses, "read", "configuration"),
+			logical.UpdateOperation: forwarded(operation(b.writeConfig,
+				"Configure the mount.", responses, "configure", "")),
+			logical.PatchOperation: forwarded(operation(b.writeConfig,
+				"Patch the mount's configuration.", responses, "patch", "configuration")),
+			logical.DeleteOperation: forwarded(operation(b.deleteConfig,
+				"Restore the defaults.", noContentResponse(), "delete", "configuration")),
 		},
-		HelpSynopsis:    "Which hosts may be reached, and how. The mount works without it.",
+		HelpSynopsis:    "Network settings of the mount. Optional.",
 		HelpDescription: strings.TrimSpace(configHelp),
 	}
 }
 
-func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+func (b *backend) readConfig(
+	ctx context.Context, req *logical.Request, _ *framework.FieldData,
+) (*logical.Response, error) {
 	settings, err := readConfigEntry(ctx, req.Storage)
 	if err != nil {
 		return nil, err
@@ -55,7 +46,9 @@ func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *frame
 	return configResponse(settings), nil
 }
 
-func (b *backend) writeConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+func (b *backend) writeConfig(
+	ctx context.Context, req *logical.Request, _ *framework.FieldData,
+) (*logical.Response, error) {
 	b.configLock.Lock()
 	defer b.configLock.Unlock()
 	settings, err := readConfigEntry(ctx, req.Storage)
@@ -71,14 +64,17 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, _ *fram
 	}
 	if !reflect.DeepEqual(before, settings) {
 		defer b.configChanged()
-		if err := storage.Put(ctx, req.Storage, configStoragePath, configEntry{Format: configFormat, Settings: configSettings(settings)}); err != nil {
+		entry := configEntry{Format: configFormat, Settings: configSettings(settings)}
+		if err := storage.Put(ctx, req.Storage, configStoragePath, entry); err != nil {
 			return nil, err
 		}
 	}
 	return configResponse(settings), nil
 }
 
-func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+func (b *backend) deleteConfig(
+	ctx context.Context, req *logical.Request, _ *framework.FieldData,
+) (*logical.Response, error) {
 	b.configLock.Lock()
 	defer b.configLock.Unlock()
 	_, err := readConfigEntry(ctx, req.Storage)
@@ -95,19 +91,20 @@ func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, _ *fra
 func configResponse(settings tokenendpoint.Config) *logical.Response {
 	resp := &logical.Response{Data: toResponse(configFields(), &settings)}
 	if settings.AllowInsecure {
-		resp.AddWarning("allow_insecure_endpoints is on: http:// and loopback endpoints are accepted, so that assertions and tokens may cross the network in clear. For development only.")
+		resp.AddWarning("allow_insecure_endpoints is on: assertions and tokens may cross the " +
+			"network unencrypted. For development only.")
 	}
 	return resp
 }
 
 const configHelp = `
-All settings have defaults, and deleting the configuration restores them. On a write an
-absent field keeps its value and an empty one restores its default.
+All settings have defaults; deleting the configuration restores them. On a write, an
+absent field keeps its value and an empty field restores its default.
 
-By default tokens are requested from any host at a public address. Name the hosts of
-your identity provider in allowed_hosts to allow no other:
+By default, Vault may connect to any host at a public address. To allow only the hosts of
+your identity provider, list them:
 
     vault write bcgov-jwt/config allowed_hosts=loginproxy.gov.bc.ca,*.loginproxy.gov.bc.ca
 
-Link-local, multicast, reserved and cloud metadata addresses are refused always.
+Link-local, multicast, reserved and cloud metadata addresses are never allowed.
 `

@@ -21,7 +21,7 @@ func configDefaults() map[string]any {
 	}
 }
 
-// newCACert is a PEM certificate with what people paste round it.
+// newCACert returns a PEM certificate.
 func newCACert(t *testing.T) string {
 	t.Helper()
 	return newMount(t).write("keys/ca", map[string]any{"type": "ecdsa-p256"}).Data["certificate"].(string)
@@ -35,27 +35,27 @@ func everyConfigSetting(t *testing.T) map[string]any {
 	}
 }
 
-func TestTheMountWorksWithoutConfiguration(t *testing.T) {
+func TestConfig_IsOptional(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
-	answer := m.read("config")
-	require.Equal(t, configDefaults(), answer.Data)
-	require.Empty(t, answer.Warnings)
+	resp := m.read("config")
+	require.Equal(t, configDefaults(), resp.Data)
+	require.Empty(t, resp.Warnings)
 	require.Zero(t, m.storage.writes())
 }
 
-func TestEveryConfigSettingIsEchoedAsWritten(t *testing.T) {
+func TestConfig_EverySettingIsReturnedAsWritten(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	written := everyConfigSetting(t)
 	require.Len(t, written, len(configFields()), "the test names every setting")
-	answer := m.write("config", written)
-	require.Equal(t, overJSON(t, written), overJSON(t, answer.Data))
-	require.Equal(t, answer, m.read("config"), "a write answers with the same body as a read")
-	require.Equal(t, answer, mountOver(t, m.storage, m.clock).read("config"))
+	resp := m.write("config", written)
+	require.Equal(t, overJSON(t, written), overJSON(t, resp.Data))
+	require.Equal(t, resp, m.read("config"), "a write returns the same body as a read")
+	require.Equal(t, resp, mountOver(t, m.storage, m.clock).read("config"))
 }
 
-func TestConfigWrittenBackAsReadIsEqualAndStoresNothing(t *testing.T) {
+func TestConfig_WrittenBackAsReadStoresNothing(t *testing.T) {
 	t.Parallel()
 	for name, written := range map[string]map[string]any{
 		"defaults":      {},
@@ -74,12 +74,12 @@ func TestConfigWrittenBackAsReadIsEqualAndStoresNothing(t *testing.T) {
 			}
 			require.Equal(t, read, m.read("config").Data)
 			require.Equal(t, writes, m.storage.writes(), "what changes nothing writes nothing")
-			require.Same(t, kept, m.config.values[configStoragePath], "nor makes a new HTTP client")
+			require.Same(t, kept, m.config.values[configStoragePath], "nor creates a new HTTP client")
 		})
 	}
 }
 
-func TestAnAbsentConfigFieldKeepsItsValueAndAnEmptyOneRestoresItsDefault(t *testing.T) {
+func TestConfig_AbsentFieldIsKeptEmptyOneIsReset(t *testing.T) {
 	t.Parallel()
 	for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
 		for _, empty := range []any{"", nil} {
@@ -97,7 +97,7 @@ func TestAnAbsentConfigFieldKeepsItsValueAndAnEmptyOneRestoresItsDefault(t *test
 	}
 }
 
-func TestDeleteRestoresTheDefaultConfiguration(t *testing.T) {
+func TestConfig_DeleteRestoresDefaults(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("config", everyConfigSetting(t))
@@ -107,7 +107,7 @@ func TestDeleteRestoresTheDefaultConfiguration(t *testing.T) {
 	m.delete("config")
 }
 
-func TestBadConfigSettingsAreRefusedByName(t *testing.T) {
+func TestConfig_BadSettingErrorNamesField(t *testing.T) {
 	t.Parallel()
 	certificate := newCACert(t)
 	for field, values := range map[string][]any{
@@ -144,7 +144,7 @@ func TestBadConfigSettingsAreRefusedByName(t *testing.T) {
 	}
 }
 
-func TestConfigBoundsAreInclusive(t *testing.T) {
+func TestConfig_BoundsAreInclusive(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	for field, values := range map[string][]any{
@@ -159,7 +159,7 @@ func TestConfigBoundsAreInclusive(t *testing.T) {
 	require.Equal(t, 5, m.read("config").Data["max_retries"])
 }
 
-func TestAProxyNeedsAllowedHosts(t *testing.T) {
+func TestConfig_ProxyRequiresAllowedHosts(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	require.Contains(t, m.refused(logical.UpdateOperation, "config", map[string]any{"proxy_url": "http://proxy.example:3128"}), "proxy_url: needs allowed_hosts")
@@ -169,7 +169,7 @@ func TestAProxyNeedsAllowedHosts(t *testing.T) {
 	require.Contains(t, m.refused(logical.UpdateOperation, "config", map[string]any{"allowed_hosts": ""}), "proxy_url: needs allowed_hosts")
 }
 
-func TestThroughAProxyTargetsAreNames(t *testing.T) {
+func TestConfig_ProxyTargetsAreNames(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("config", map[string]any{"proxy_url": "http://proxy.example:3128", "allowed_hosts": "idp.example,10.0.0.1,8.8.8.8"})
@@ -179,7 +179,7 @@ func TestThroughAProxyTargetsAreNames(t *testing.T) {
 	}
 }
 
-func TestInsecureEndpointsAreWarnedOf(t *testing.T) {
+func TestConfig_InsecureEndpointsWarn(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	for _, resp := range []*logical.Response{
@@ -191,7 +191,7 @@ func TestInsecureEndpointsAreWarnedOf(t *testing.T) {
 	require.Empty(t, m.write("config", map[string]any{"allow_insecure_endpoints": false}).Warnings)
 }
 
-func TestAChangedConfigurationHoldsFromTheNextReadOn(t *testing.T) {
+func TestConfig_ChangeAppliesToNextRead(t *testing.T) {
 	t.Parallel()
 	m, _ := newReadyMount(t)
 	m.read("creds/myapi")
@@ -207,7 +207,7 @@ func TestAChangedConfigurationHoldsFromTheNextReadOn(t *testing.T) {
 	m.refused(logical.ReadOperation, "creds/myapi", nil)
 }
 
-func TestTheOldHTTPClientIsClosedWithItsConnections(t *testing.T) {
+func TestConfig_OldHTTPClientIsClosed(t *testing.T) {
 	t.Parallel()
 	for name, drop := range map[string]func(*mount){
 		"write":      func(m *mount) { m.write("config", map[string]any{"max_retries": 3}) },
@@ -231,7 +231,7 @@ func TestTheOldHTTPClientIsClosedWithItsConnections(t *testing.T) {
 	}
 }
 
-func TestAFaultAtAnyWriteLeavesTheConfigurationWhole(t *testing.T) {
+func TestConfig_FaultAtAnyWriteLeavesItIntact(t *testing.T) {
 	t.Parallel()
 	prepare := func(m *mount) { m.write("config", map[string]any{"max_retries": 1}) }
 	for name, test := range map[string]faultTest{
@@ -247,7 +247,7 @@ func TestAFaultAtAnyWriteLeavesTheConfigurationWhole(t *testing.T) {
 	}
 }
 
-func TestTheProviderSeesWhoAsks(t *testing.T) {
+func TestConfig_UserAgentNamesPluginAndVault(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	agents := make(chan string, 8)
@@ -258,7 +258,7 @@ func TestTheProviderSeesWhoAsks(t *testing.T) {
 	require.Contains(t, agent, "Vault/1.21.0")
 }
 
-func TestDurationsAreWrittenShort(t *testing.T) {
+func TestFormat_DurationsAreShort(t *testing.T) {
 	t.Parallel()
 	for text, seconds := range map[string]time.Duration{"45s": 45, "1m": 60, "1m30s": 90, "1h": 3600, "1h1m": 3660, "1h0m1s": 3601, "10m": 600, "10h": 36000, "0s": 0} {
 		require.Equal(t, text, compact(seconds*time.Second))
