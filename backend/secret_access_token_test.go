@@ -231,7 +231,10 @@ func TestRevoke_FailureIsLogged(t *testing.T) {
 		"provider answers 503": {func(_ *mount, p *provider, _ *logical.Response) {
 			p.answerWith(revocationPath, http.StatusServiceUnavailable, jsonType, `{}`)
 		}, "HTTP 503"},
-		"provider gone": {func(_ *mount, p *provider, _ *logical.Response) { p.Close() }, "connection "},
+		"provider gone": {func(m *mount, p *provider, _ *logical.Response) {
+			p.Close()
+			m.config.values[configStoragePath].client.Close() // and its kept connection, which may not have noticed yet
+		}, "connection refused"},
 		"host no longer allowed": {func(m *mount, _ *provider, _ *logical.Response) {
 			m.write("config", map[string]any{"allowed_hosts": "idp.example"})
 		}, "allowed_hosts"},
