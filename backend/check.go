@@ -13,12 +13,10 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
-// check tests each step of obtaining a token. Each adds a line, and the first that fails ends it.
+// check tests each step of obtaining a token. Each adds a line; the first that fails is the last.
 type check struct {
-	*tokenRequest        // its key is nil before checkKey
-	endpoint      string // the token endpoint, once known
-
-	lines []string
+	*tokenRequest // its key is nil before checkKey
+	lines         []string
 }
 
 // stepFailure ends a check.
@@ -36,7 +34,7 @@ func (c *check) passed(step, format string, args ...any) {
 	c.line(step, "ok", fmt.Sprintf(format, args...))
 }
 
-// failed turns a provider's error into the end of the check; any other error stays what it is.
+// failedStep turns a provider's error into a stepFailure. Other errors pass unchanged.
 func (c *check) failedStep(step string, err error) error {
 	failure, ok := errors.AsType[*tokenendpoint.Error](err)
 	if !ok {
@@ -48,9 +46,10 @@ func (c *check) failedStep(step string, err error) error {
 	}
 }
 
-func (c *check) walk(ctx context.Context) error {
+func (c *check) run(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		c.checkRole, c.checkKey, c.checkRegistration, c.checkConnection, c.checkDiscovery, c.checkToken, c.checkIssuer,
+		c.checkRole, c.checkKey, c.checkRegistration, c.checkConnection, c.checkDiscovery,
+		c.checkToken, c.checkIssuer,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -62,9 +61,9 @@ func (c *check) walk(ctx context.Context) error {
 func (c *check) checkRole(context.Context) error {
 	scopes := "no scopes"
 	if len(c.role.Scopes) > 0 {
-		scopes = "the scopes " + strings.Join(c.role.Scopes, " ")
+		scopes = "scopes " + strings.Join(c.role.Scopes, " ")
 	}
-	c.passed("role", "%q asks for %s with the key %q", c.name, scopes, c.role.Key)
+	c.passed("role", "%q requests %s with key %q", c.name, scopes, c.role.Key)
 	return nil
 }
 
@@ -73,21 +72,24 @@ func (c *check) checkKey(ctx context.Context) error {
 	if _, ok := errors.AsType[userError](err); ok {
 		return &stepFailure{
 			step: "key", text: err.Error(),
-			hint: fmt.Sprintf("Give the role a key: vault write %sroles/%s key=…", c.req.MountPoint, c.name),
+			hint: fmt.Sprintf("Set the role's key: vault write %sroles/%s key=…",
+				c.req.MountPoint, c.name),
 		}
 	}
 	if err != nil {
 		return err
 	}
 	c.key = key
-	active := key.Active(c.now())
 	if key.Settings().Disabled {
 		return &stepFailure{
 			step: "key", text: fmt.Sprintf("key %q is disabled", key.Name()),
-			hint: fmt.Sprintf("Enable it: vault write %skeys/%s disabled=false", c.req.MountPoint, key.Name()),
+			hint: fmt.Sprintf("Enable it: vault write %skeys/%s disabled=false",
+				c.req.MountPoint, key.Name()),
 		}
 	}
-	c.passed("key", "%q is %s, version %d is active, kid %s, signs %s", key.Name(), key.Type(), active.Number(), active.KeyID(), key.Settings().Algorithm)
+	active := key.Active(c.now())
+	c.passed("key", "%q is %s, version %d is active, kid %s, algorithm %s",
+		key.Name(), key.Type(), active.Number(), active.KeyID(), key.Settings().Algorithm)
 	return nil
 }
 
@@ -102,7 +104,7 @@ func (c *check) checkRegistration(context.Context) error {
 	return nil
 }
 
-// firstURL is where the way leads first: the token endpoint where the key has one, otherwise the issuer, for discovery.
+// firstURL returns the URL that is contacted first: token_endpoint, or the issuer for discovery.
 func (c *check) firstURL() string {
 	if endpoint := c.key.Settings().TokenEndpoint; endpoint != "" {
 		return endpoint
@@ -134,17 +136,17 @@ func (c *check) checkConnection(ctx context.Context) error {
 		how = connection.TLSVersion + ", " + how
 	}
 	if connection.Proxy != "" {
-		how += ", through the proxy " + connection.Proxy
+		how += ", through proxy " + connection.Proxy
 	}
 	c.passed("connect", "to %s (%s)", connection.Address, how)
 	c.checkClock(connection)
 	return nil
 }
 
-// clockTolerance is what Keycloak forgives an assertion from the future; one from the past has up to 60 s.
+// clockTolerance is how early Keycloak accepts an assertion; one from the past has up to 60 s.
 const clockTolerance = 15 * time.Second
 
-// checkClock only tells: whether a difference matters is the provider's to say, at the token request.
+// checkClock never fails: whether a difference matters, the provider decides at the token request.
 func (c *check) checkClock(connection tokenendpoint.Connection) {
 	ahead, known := connection.ClockDifference()
 	ahead = ahead.Round(time.Second)
@@ -152,19 +154,20 @@ func (c *check) checkClock(connection tokenendpoint.Connection) {
 	case !known:
 		c.line("clock", "-", "the provider sends no Date header to compare with")
 	case ahead.Abs() <= time.Second:
-		c.passed("clock", "the provider's is the same, to a second")
+		c.passed("clock", "the clocks agree to within 1s")
 	case ahead.Abs() <= clockTolerance:
-		c.passed("clock", "the provider's is %s", direction(ahead))
+		c.passed("clock", "%s", clockOffset(ahead))
 	default:
-		c.line("clock", "WARN", fmt.Sprintf("the provider's is %s: synchronise this server's clock", direction(ahead)))
+		c.line("clock", "WARN", clockOffset(ahead)+"; synchronize this Vault node's clock")
 	}
 }
 
-func direction(ahead time.Duration) string {
+func clockOffset(ahead time.Duration) string {
+	direction := "ahead"
 	if ahead < 0 {
-		return compact(-ahead) + " behind"
+		direction = "behind"
 	}
-	return compact(ahead) + " ahead"
+	return fmt.Sprintf("the provider's clock is %s %s", compact(ahead.Abs()), direction)
 }
 
 func (c *check) checkDiscovery(ctx context.Context) error {
@@ -172,73 +175,71 @@ func (c *check) checkDiscovery(ctx context.Context) error {
 	if err != nil {
 		return c.failedStep("discovery", err)
 	}
-	c.endpoint = endpoint
-	if c.key.Settings().TokenEndpoint != "" {
-		return nil // checkIssuer looks at the document once the token is there, as tokens do not need it
+	if c.key.Settings().TokenEndpoint == "" { // otherwise tokens do not need it: see checkIssuer
+		c.passed("discovery", "the issuer matches, the token endpoint is %s", endpoint)
 	}
-	c.passed("discovery", "the issuer is right, the token endpoint is %s", endpoint)
 	return nil
 }
 
-// checkToken tries every live version, newest first, so that a person sees what a rotation has come to. A read of creds
-// needs one of them.
+// checkToken tries every live version, newest first, to show how far a rotation has come. A read of
+// creds needs only one to be accepted.
 func (c *check) checkToken(ctx context.Context) error {
 	now := c.now()
-	var accepted []*attempt
-	defer func() { c.discardTokens(ctx, accepted) }()
-	var refusal *attempt // of the version that is to sign
+	var accepted []*versionResult
+	defer func() { c.revokeTokens(ctx, accepted) }()
+	var rejected *versionResult // the active version
 	for _, version := range c.key.Live(now) {
-		tried := &attempt{version: version, state: c.key.State(version, now)}
-		tried.token, tried.err = c.try(ctx, version)
+		r := &versionResult{version: version, state: c.key.State(version, now)}
+		r.token, r.err = c.try(ctx, version)
 		switch {
-		case tried.err == nil:
-			accepted = append(accepted, tried)
-			c.passed(tried.step(), "%s, and accepted by the provider%s", tried.state, c.consequence(tried))
-		case tried.state != keyring.Active:
-			c.line(tried.step(), "-", tried.refusal())
-		case !exchange.KeyRefused(tried.err):
-			return c.failedStep("token", tried.err)
+		case r.err == nil:
+			accepted = append(accepted, r)
+			c.passed(r.step(), "%s, and accepted by the provider%s", r.state, c.activation(r))
+		case r.state != keyring.Active:
+			c.line(r.step(), "-", r.rejection())
+		case !exchange.KeyRefused(r.err):
+			return c.failedStep("token", r.err)
 		default:
-			refusal = tried
+			rejected = r
 		}
 	}
 	if len(accepted) == 0 {
-		return c.failedStep(refusal.step(), refusal.err)
+		return c.failedStep(rejected.step(), rejected.err)
 	}
-	if refusal != nil {
-		c.line(refusal.step(), "WARN", refusal.refusal())
+	if rejected != nil {
+		c.line(rejected.step(), "WARN", rejected.rejection())
 	}
 	c.describeToken(accepted[0].token)
 	return nil
 }
 
-// attempt is what came of a token request with one version.
-type attempt struct {
+// versionResult is the outcome of a token request with one version.
+type versionResult struct {
 	version *keyring.Version
 	state   keyring.State
 	token   *exchange.Token
 	err     error
 }
 
-func (a *attempt) step() string { return fmt.Sprintf("version %d", a.version.Number()) }
+func (r *versionResult) step() string { return fmt.Sprintf("version %d", r.version.Number()) }
 
-func (a *attempt) refusal() string {
-	return fmt.Sprintf("%s, and not accepted: %s", a.state, exchange.Description(a.err))
+func (r *versionResult) rejection() string {
+	return fmt.Sprintf("%s, and not accepted: %s", r.state, exchange.Description(r.err))
 }
 
-// consequence is what becomes of a staged version that the provider accepts.
-func (c *check) consequence(a *attempt) string {
+// activation tells when a staged version that the provider accepts becomes active.
+func (c *check) activation(r *versionResult) string {
 	switch {
-	case a.state != keyring.Staged:
+	case r.state != keyring.Staged:
 		return ""
 	case c.key.Settings().Registration == keyring.ByJWKS:
-		return "; it signs from " + timestamp(a.version.ActivationTime()) + " on"
+		return "; it signs from " + timestamp(r.version.ActivationTime())
 	default:
-		return "; it becomes the active one when the active one is refused"
+		return "; it becomes active once the active version is rejected"
 	}
 }
 
-// checkIssuer looks at the discovery document of a key that names its token endpoint, and only warns.
+// checkIssuer reads the discovery document of a key with a token_endpoint, and only warns.
 func (c *check) checkIssuer(ctx context.Context) error {
 	settings := c.key.Settings()
 	if settings.TokenEndpoint == "" {
@@ -247,16 +248,17 @@ func (c *check) checkIssuer(ctx context.Context) error {
 	metadata, err := c.config.client.Discover(ctx, settings.Issuer)
 	switch {
 	case err != nil:
-		c.line("discovery", "WARN", "tokens do not need it, as the key names its token_endpoint; but: "+err.Error())
+		c.line("discovery", "WARN", "not needed with token_endpoint set, but: "+err.Error())
 	case metadata.TokenEndpoint != settings.TokenEndpoint:
-		c.line("discovery", "WARN", "the issuer is right, but its document names another token endpoint: "+metadata.TokenEndpoint)
+		c.line("discovery", "WARN", "the issuer matches, but it has another token endpoint: "+
+			metadata.TokenEndpoint)
 	default:
-		c.passed("discovery", "the issuer is right, and its document names the same token endpoint")
+		c.passed("discovery", "the issuer and the token endpoint match")
 	}
 	return nil
 }
 
-// describeToken reports the token as its reader will have it, and what does not fit together in it.
+// describeToken reports the token as its reader obtains it, and inconsistencies in it.
 func (c *check) describeToken(token *exchange.Token) {
 	form := "opaque"
 	if token.IsJWT {
@@ -268,38 +270,40 @@ func (c *check) describeToken(token *exchange.Token) {
 	}
 	used := "leased for"
 	if c.role.Delivery != leasedDelivery {
-		used = string(c.role.Delivery) + ", to be replaced after"
+		used = string(c.role.Delivery) + ", used for"
 	}
-	c.passed("token", "%s, good for %s, %s %s (%s before its end), %s", form, compact(token.Lifetime), used, compact(c.role.usableLifetime(token.Lifetime)),
-		compact(c.role.margin(token.Lifetime)), scope)
-	if !c.role.keepsMargin(token.Lifetime) {
+	life := token.Lifetime
+	c.passed("token", "%s, valid for %s, %s %s (%s margin), %s", form, compact(life), used,
+		compact(c.role.usableLifetime(life)), compact(c.role.margin(life)), scope)
+	if !c.role.keepsMargin(life) {
 		c.line("margin", "WARN", marginTooLong(c.req.MountPoint, c.name, c.role, token))
 	}
-	ends := token.RequestedAt.Add(token.Lifetime)
-	if apart := ends.Sub(token.Expiry).Round(time.Second); !token.Expiry.IsZero() && apart.Abs() > clockTolerance {
-		c.line("expiry", "WARN", fmt.Sprintf("the token's own exp is %s, but by expires_in it ends at %s: the provider's clock differs, or expires_in is wrong",
-			timestamp(token.Expiry), timestamp(ends)))
+	expiry := token.RequestedAt.Add(life)
+	difference := expiry.Sub(token.Expiry).Round(time.Second)
+	if !token.Expiry.IsZero() && difference.Abs() > clockTolerance {
+		c.line("expiry", "WARN", fmt.Sprintf("the token's own exp is %s, but expires_in says %s: "+
+			"the provider's clock differs, or expires_in is wrong",
+			timestamp(token.Expiry), timestamp(expiry)))
 	}
 	if len(token.MissingScopes) > 0 {
 		c.line("scope", "WARN", missingScopes(c.req.MountPoint, c.name, token))
 	}
 }
 
-// discardTokens revokes the check's tokens where that can be done. Nobody has them, and they end by themselves.
-func (c *check) discardTokens(ctx context.Context, accepted []*attempt) {
+// revokeTokens revokes the test tokens, best effort: nobody holds them, and they expire anyway.
+func (c *check) revokeTokens(ctx context.Context, accepted []*versionResult) {
 	if len(accepted) == 0 {
 		return
 	}
-	for _, tried := range accepted {
-		revoked, err := c.revoke(ctx, tried.version, tried.token.AccessToken)
-		switch {
-		case err != nil:
-			c.line("revocation", "-", "what the check got was not revoked and ends by itself: "+err.Error())
-			return
-		case !revoked:
-			c.line("revocation", "-", "the provider names no revocation endpoint; what the check got ends by itself")
+	for _, r := range accepted {
+		revoked, err := c.revoke(ctx, r.version, r.token.AccessToken)
+		if err == nil && !revoked {
+			err = errNoRevocation
+		}
+		if err != nil {
+			c.line("revocation", "-", "test token not revoked; it expires on its own: "+err.Error())
 			return
 		}
 	}
-	c.passed("revocation", "what the check got was revoked")
+	c.passed("revocation", "test token revoked")
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// newAssertionMount is a ready mount whose role hands out assertions.
+// newAssertionMount returns a ready mount whose role issues assertions.
 func newAssertionMount(tb testing.TB) (*mount, *provider) {
 	tb.Helper()
 	m, p := newReadyMount(tb)
@@ -25,7 +25,7 @@ func newAssertionMount(tb testing.TB) (*mount, *provider) {
 	return m, p
 }
 
-// signedClaims are those of an assertion of the key "myapi", whose signature is checked with the version's public key.
+// signedClaims returns the claims of an assertion of the key "myapi", after verifying its signature with the version's public key.
 func (m *mount) signedClaims(t *testing.T, assertion string, version int) (header jose.Header, claims map[string]any) {
 	t.Helper()
 	block, _ := pem.Decode([]byte(m.publicKey("myapi", version)))
@@ -39,7 +39,7 @@ func (m *mount) signedClaims(t *testing.T, assertion string, version int) (heade
 	return signed.Signatures[0].Header, claims
 }
 
-func TestAnAssertionHasAllThatATokenRequestNeeds(t *testing.T) {
+func TestAssertion_HasAllThatTokenRequestNeeds(t *testing.T) {
 	t.Parallel()
 	m, p := newAssertionMount(t)
 	resp := m.read("assertion/myapi")
@@ -68,28 +68,28 @@ func TestAnAssertionHasAllThatATokenRequestNeeds(t *testing.T) {
 	require.Nil(t, resp.Secret, "no lease")
 	require.Empty(t, resp.Warnings)
 	require.NotEqual(t, data["jti"], m.read("assertion/myapi").Data["jti"], "a new one each time")
-	require.Empty(t, p.requests(tokenPath), "Vault asks for no token")
+	require.Empty(t, p.requests(tokenPath), "Vault requests no token")
 	require.NotContains(t, m.log.String(), "eyJ")
 }
 
-// exchange sends an assertion as a caller of its own does.
-func (p *provider) exchange(answer map[string]any) *httptest.ResponseRecorder {
+// exchange sends an assertion as its caller does.
+func (p *provider) exchange(data map[string]any) *httptest.ResponseRecorder {
 	form := url.Values{"grant_type": {"client_credentials"}}
 	for _, name := range []string{"client_id", "client_assertion", "client_assertion_type"} {
-		form.Set(name, answer[name].(string))
+		form.Set(name, data[name].(string))
 	}
-	r := httptest.NewRequest(http.MethodPost, answer["token_endpoint"].(string), strings.NewReader(form.Encode()))
+	r := httptest.NewRequest(http.MethodPost, data["token_endpoint"].(string), strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	w := httptest.NewRecorder()
 	p.idp.ServeHTTP(w, r)
 	return w
 }
 
-func TestAnAssertionIsGoodForOneToken(t *testing.T) {
+func TestAssertion_IsValidForOneToken(t *testing.T) {
 	t.Parallel()
 	m, p := newAssertionMount(t)
-	answer := m.read("assertion/myapi").Data
-	w := p.exchange(answer)
+	data := m.read("assertion/myapi").Data
+	w := p.exchange(data)
 	require.Equal(t, http.StatusOK, w.Code)
 	var token struct {
 		AccessToken string `json:"access_token"`
@@ -97,12 +97,12 @@ func TestAnAssertionIsGoodForOneToken(t *testing.T) {
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &token))
 	require.True(t, p.active(token.AccessToken))
 
-	w = p.exchange(answer)
+	w = p.exchange(data)
 	require.Equal(t, http.StatusBadRequest, w.Code)
 	require.Contains(t, w.Body.String(), "Token reuse detected")
 }
 
-func TestAnAssertionLivesAsLongAsTheKeySaysAndFiveMinutesAtMost(t *testing.T) {
+func TestAssertion_TTLIsTheKeysUpToFiveMinutes(t *testing.T) {
 	t.Parallel()
 	m, _ := newAssertionMount(t)
 	for set, life := range map[string]int64{"30s": 30, "5m": 300, "301s": 300, "1h": 300} {
@@ -114,7 +114,7 @@ func TestAnAssertionLivesAsLongAsTheKeySaysAndFiveMinutesAtMost(t *testing.T) {
 	}
 }
 
-func TestAnAssertionFollowsTheKey(t *testing.T) {
+func TestAssertion_FollowsKeySettings(t *testing.T) {
 	t.Parallel()
 	m, p := newAssertionMount(t)
 	m.write("keys/myapi", map[string]any{"send_key_id": false, "audience": "https://other.example", "token_endpoint": p.issuer() + "/elsewhere"})
@@ -133,8 +133,8 @@ func TestAnAssertionFollowsTheKey(t *testing.T) {
 	require.Equal(t, m.version(2)["key_id"], data["key_id"])
 }
 
-// TestAnAssertionIsSignedByTheVersionThatWorks has a node that knows what it cannot store.
-func TestAnAssertionIsSignedByTheVersionThatWorks(t *testing.T) {
+// TestAssertion_IsSignedByVersionThatWorks covers a node that cannot store what it learned.
+func TestAssertion_IsSignedByVersionThatWorks(t *testing.T) {
 	t.Parallel()
 	m, p := newAssertionMount(t)
 	m.read("creds/myapi")
@@ -146,65 +146,65 @@ func TestAnAssertionIsSignedByTheVersionThatWorks(t *testing.T) {
 	m.signedClaims(t, m.read("assertion/myapi").Data["client_assertion"].(string), 2)
 }
 
-func TestAnAssertionIsRefused(t *testing.T) {
+func TestAssertion_Errors(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		harm   func(*mount, *provider)
 		status int
-		says   []string
+		texts  []string
 	}{
 		"not allowed": {
 			harm:   func(m *mount, _ *provider) { m.write("roles/myapi", map[string]any{"allow_assertion": ""}) },
-			status: 400, says: []string{`role "myapi" hands out no assertions; to allow it: vault write bcgov-jwt/roles/myapi allow_assertion=true`},
+			status: 400, texts: []string{`role "myapi" issues no assertions; to allow it: vault write bcgov-jwt/roles/myapi allow_assertion=true`},
 		},
 		"unknown role": {
 			harm:   func(m *mount, _ *provider) { m.delete("roles/myapi") },
-			status: 400, says: []string{`unknown role "myapi"`, "vault list bcgov-jwt/roles"},
+			status: 400, texts: []string{`unknown role "myapi"`, "vault list bcgov-jwt/roles"},
 		},
 		"key disabled": {
 			harm:   func(m *mount, _ *provider) { m.write("keys/myapi", map[string]any{"disabled": true}) },
-			status: 400, says: []string{`key "myapi" is disabled`, "vault write bcgov-jwt/keys/myapi disabled=false"},
+			status: 400, texts: []string{`key "myapi" is disabled`, "vault write bcgov-jwt/keys/myapi disabled=false"},
 		},
-		"key remade": {
+		"key replaced": {
 			harm:   func(m *mount, _ *provider) { m.remakeKey("myapi") },
-			status: 400, says: []string{`earlier key "myapi"`, "vault write bcgov-jwt/roles/myapi key=myapi"},
+			status: 400, texts: []string{`earlier key "myapi"`, "vault write bcgov-jwt/roles/myapi key=myapi"},
 		},
 		"key not registered": {
 			harm: func(m *mount, _ *provider) {
 				m.write("keys/new", map[string]any{"type": "ed25519"})
 				m.write("roles/myapi", map[string]any{"key": "new"})
 			},
-			status: 400, says: []string{`key "new" has no client_id and no issuer yet`, "vault write bcgov-jwt/keys/new client_id=… issuer=…"},
+			status: 400, texts: []string{`key "new" has no client_id and no issuer yet`, "vault write bcgov-jwt/keys/new client_id=… issuer=…"},
 		},
 		"discovery fails": {
 			harm: func(_ *mount, p *provider) {
 				p.answerWith(discoveryPath, http.StatusServiceUnavailable, jsonType, `{}`)
 			},
-			status: 502, says: []string{"OpenID discovery at", "HTTP 503", "Read again in a minute"},
+			status: 502, texts: []string{"OpenID discovery at", "HTTP 503", "Read again in a minute"},
 		},
 		"discovery is another issuer's": {
 			harm:   func(m *mount, p *provider) { m.write("keys/myapi", map[string]any{"issuer": p.issuer() + "/"}) },
-			status: 400, says: []string{"discovery document is another issuer's"},
+			status: 400, texts: []string{"discovery document is another issuer's"},
 		},
 		"no discovery document in time": {
 			harm: func(m *mount, p *provider) {
 				m.write("config", map[string]any{"request_timeout": 1})
 				p.interceptWith(silent(discoveryPath))
 			},
-			status: 504, says: []string{"no complete answer within request_timeout (1s)"},
+			status: 504, texts: []string{"no complete answer within request_timeout (1s)"},
 		},
 		"endpoint no longer allowed": {
 			harm: func(m *mount, p *provider) {
 				m.write("keys/myapi", map[string]any{"token_endpoint": p.issuer() + tokenPath})
 				m.write("config", map[string]any{"allowed_hosts": "idp.example"})
 			},
-			status: 400, says: []string{`token_endpoint of key "myapi" `, "allowed_hosts"},
+			status: 400, texts: []string{`token_endpoint of key "myapi" `, "allowed_hosts"},
 		},
 		"discovered endpoint not allowed": {
 			harm: func(_ *mount, p *provider) {
 				p.answerWith(discoveryPath, http.StatusOK, jsonType, fmt.Sprintf(`{"issuer":%q,"token_endpoint":"http://169.254.169.254/token"}`, p.issuer()))
 			},
-			status: 400, says: []string{"never allowed"},
+			status: 400, texts: []string{"never allowed"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -212,7 +212,7 @@ func TestAnAssertionIsRefused(t *testing.T) {
 			m, p := newAssertionMount(t)
 			test.harm(m, p)
 			text := m.failed(test.status, logical.ReadOperation, "assertion/myapi", nil)
-			for _, part := range test.says {
+			for _, part := range test.texts {
 				require.Contains(t, text, part)
 			}
 			requireClean(t, text)
@@ -222,7 +222,7 @@ func TestAnAssertionIsRefused(t *testing.T) {
 	}
 }
 
-func TestEveryDeliveryMayHandOutAssertions(t *testing.T) {
+func TestAssertion_IsIssuedWithEveryDelivery(t *testing.T) {
 	t.Parallel()
 	m, _ := newAssertionMount(t)
 	for _, delivery := range deliveries() {

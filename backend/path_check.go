@@ -11,32 +11,25 @@ import (
 )
 
 func (b *backend) pathCheck() *framework.Path {
-	return &framework.Path{
-		Pattern:      "check/(?P<role>[^/]+)",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Fields: map[string]*framework.FieldSchema{
-			"role": {Type: framework.TypeString, Description: "The role's name.", Required: true},
-		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Callback: b.readCheck, Summary: "Try each step of a token's way and report.",
-				Responses: okResponse("The report.", responseSchemas([]responseField{
-					{name: "ok", kind: framework.TypeBool, description: "Whether a token was obtained."},
-					{name: "report", kind: framework.TypeString, description: "One line for each step."},
-					{name: "failed_step", kind: framework.TypeString, description: "The step that failed; empty if none did."},
-					{name: "error", kind: framework.TypeString, description: "What went wrong."},
-					{name: "hint", kind: framework.TypeString, description: "What it most likely means, and what to do next."},
-				})),
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "check", OperationSuffix: "role"},
-			},
-		},
-		HelpSynopsis:    "Try each step of a token's way and report.",
-		HelpDescription: strings.TrimSpace(checkHelp),
+	return roleReadPath("check", checkHelp, operation(b.readCheck,
+		"Test each step of obtaining a token and report the results.",
+		okResponse("The report.", responseSchemas(checkFields())), "check", "role"))
+}
+
+func checkFields() []responseField {
+	return []responseField{
+		{name: "ok", kind: framework.TypeBool, description: "Whether a token was obtained."},
+		stringField("report", "One line per step."),
+		stringField("failed_step", "The step that failed; empty if none did."),
+		stringField("error", "What went wrong; empty if nothing did."),
+		stringField("hint", "What the error most likely means, and what to do next."),
 	}
 }
 
-func (b *backend) readCheck(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	name, role, err := b.roleIn(ctx, req, data)
+func (b *backend) readCheck(
+	ctx context.Context, req *logical.Request, data *framework.FieldData,
+) (*logical.Response, error) {
+	name, role, err := b.requestedRole(ctx, req, data)
 	if err != nil {
 		return nil, err
 	}
@@ -46,8 +39,9 @@ func (b *backend) readCheck(ctx context.Context, req *logical.Request, data *fra
 	}
 	ctx, cancel := config.client.WithTimeout(ctx)
 	defer cancel()
-	c := &check{tokenRequest: &tokenRequest{backend: b, req: req, name: name, role: role, config: config}}
-	err = c.walk(ctx)
+	r := &tokenRequest{backend: b, req: req, name: name, role: role, config: config}
+	c := &check{tokenRequest: r}
+	err = c.run(ctx)
 	var failure *stepFailure
 	if err != nil && !errors.As(err, &failure) {
 		return nil, err
@@ -58,7 +52,7 @@ func (b *backend) readCheck(ctx context.Context, req *logical.Request, data *fra
 func (c *check) response(failure *stepFailure) *logical.Response {
 	data := map[string]any{
 		"ok": failure == nil, "failed_step": "", "error": "",
-		"hint": fmt.Sprintf("All is well. Get a token: vault read %screds/%s", c.req.MountPoint, c.name),
+		"hint": fmt.Sprintf("To obtain a token: vault read %screds/%s", c.req.MountPoint, c.name),
 	}
 	if failure != nil {
 		c.line(failure.step, "FAILED", failure.text)
@@ -70,13 +64,13 @@ func (c *check) response(failure *stepFailure) *logical.Response {
 }
 
 const checkHelp = `
-Walks the way of a token and reports each step in a line: the role, its key, whether the
-registration is complete, whether the host is allowed, connection and TLS, the clock,
-discovery, whether the provider accepts the key, and the token itself. The token is
-thrown away, and revoked where that can be done. Nothing is stored.
+Tests each step and reports it in one line: the role, its key, the registration, whether
+the host is allowed, connection and TLS, the clock, discovery, whether the provider
+accepts the key, and the token. The token is discarded and, where the provider allows,
+revoked. Nothing is stored.
 
-The answer is always a report: ok says whether a token was obtained, and otherwise
-failed_step, error and hint say what is wrong and what to do next.
+The response is always a report: ok tells whether a token was obtained. If not,
+failed_step, error and hint tell what is wrong and what to do.
 
     vault read -field=report bcgov-jwt/check/myapi
 `

@@ -13,7 +13,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-// stepsOf are the first column of a report.
+// stepsOf returns the first column of a report.
 func stepsOf(report string) []string {
 	var steps []string
 	for line := range strings.Lines(report) {
@@ -22,7 +22,7 @@ func stepsOf(report string) []string {
 	return steps
 }
 
-func TestACheckOfAGoodRoleReportsEachStep(t *testing.T) {
+func TestCheck_ReportsEachStep(t *testing.T) {
 	t.Parallel()
 	m, _ := newReadyMount(t)
 	data := m.read("check/myapi").Data
@@ -33,15 +33,15 @@ func TestACheckOfAGoodRoleReportsEachStep(t *testing.T) {
 	report := data["report"].(string)
 	require.Equal(t, []string{"role", "key", "registration", "host", "connect", "clock", "discovery", "version 1", "token", "revocation"}, stepsOf(report))
 	for _, part := range []string{
-		`"myapi" asks for no scopes with the key "myapi"`, "is ed25519, version 1 is active", m.read("keys/myapi").Data["key_id"].(string), "EdDSA",
-		`client "my-client"`, "is allowed", "HTTP/1.1", "accepted by the provider", "a JWT, good for 5m, leased for 4m (1m before its end), no scope", "was revoked",
+		`"myapi" requests no scopes with key "myapi"`, "is ed25519, version 1 is active", m.read("keys/myapi").Data["key_id"].(string), "algorithm EdDSA",
+		`client "my-client"`, "is allowed", "HTTP/1.1", "accepted by the provider", "a JWT, valid for 5m, leased for 4m (1m margin), no scope", "revocation   ok     test token revoked",
 	} {
 		require.Contains(t, report, part)
 	}
 	requireClean(t, report)
 }
 
-func TestACheckStoresNothingAndRevokesItsToken(t *testing.T) {
+func TestCheck_StoresNothingAndRevokesItsToken(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	held := m.read("creds/myapi").Data["access_token"].(string)
@@ -57,14 +57,14 @@ func TestACheckStoresNothingAndRevokesItsToken(t *testing.T) {
 	require.True(t, p.active(held), "another reader's")
 	for _, value := range overJSON(t, m.read("check/myapi").Data) {
 		text, _ := value.(string)
-		require.NotContains(t, text, "eyJhbGci", "the token is in no answer")
+		require.NotContains(t, text, "eyJhbGci", "no response contains the token")
 	}
 }
 
-func TestAFailedRevocationDoesNotFailTheCheck(t *testing.T) {
+func TestCheck_FailedRevocationIsNoFailure(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(*provider){
-		"refused": func(p *provider) { p.answerWith(revocationPath, http.StatusForbidden, "text/html", "<h1>no</h1>") },
+		"rejected": func(p *provider) { p.answerWith(revocationPath, http.StatusForbidden, "text/html", "<h1>no</h1>") },
 		"not offered": func(p *provider) {
 			p.answerWith(discoveryPath, http.StatusOK, jsonType, `{"issuer":"`+p.issuer()+`","token_endpoint":"`+p.issuer()+tokenPath+`"}`)
 		},
@@ -75,13 +75,13 @@ func TestAFailedRevocationDoesNotFailTheCheck(t *testing.T) {
 			fail(p)
 			data := m.read("check/myapi").Data
 			require.Equal(t, true, data["ok"])
-			require.Contains(t, data["report"], "ends by itself")
+			require.Contains(t, data["report"], "test token not revoked; it expires on its own: ")
 			requireClean(t, data["report"].(string))
 		})
 	}
 }
 
-func TestEachStepOfACheckCanFail(t *testing.T) {
+func TestCheck_EachStepCanFail(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		fail        func(m *mount, p *provider)
@@ -92,11 +92,11 @@ func TestEachStepOfACheckCanFail(t *testing.T) {
 			fail: func(m *mount, _ *provider) { m.write("keys/myapi", map[string]any{"disabled": true}) },
 			step: "key", error: `key "myapi" is disabled`, hint: "vault write bcgov-jwt/keys/myapi disabled=false",
 		},
-		"key made anew": {
+		"key replaced": {
 			fail: func(m *mount, _ *provider) { m.remakeKey("myapi") },
 			step: "key", error: "earlier key", hint: "vault write bcgov-jwt/roles/myapi key=",
 		},
-		"key gone": {
+		"key deleted": {
 			fail: func(m *mount, _ *provider) {
 				require.NoError(m.tb, m.storage.Delete(m.tb.Context(), "key/myapi"))
 				m.InvalidateKey(m.tb.Context(), "key/myapi")
@@ -132,7 +132,7 @@ func TestEachStepOfACheckCanFail(t *testing.T) {
 			fail: func(m *mount, p *provider) { m.write("keys/myapi", map[string]any{"issuer": p.issuer() + "/"}) },
 			step: "discovery", error: "another issuer's", hint: "vault write bcgov-jwt/keys/myapi issuer=",
 		},
-		"discovery refused": {
+		"discovery fails": {
 			fail: func(_ *mount, p *provider) {
 				p.answerWith(discoveryPath, http.StatusServiceUnavailable, jsonType, "{}")
 			},
@@ -183,7 +183,7 @@ func TestEachStepOfACheckCanFail(t *testing.T) {
 	}
 }
 
-func TestACheckTellsHowFarTheClocksAreApart(t *testing.T) {
+func TestCheck_ReportsClockDifference(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		noDate bool
@@ -191,10 +191,10 @@ func TestACheckTellsHowFarTheClocksAreApart(t *testing.T) {
 		line   string
 	}{
 		"no Date":   {noDate: true, line: "no Date header"},
-		"the same":  {line: "ok     the provider's is the same"},
-		"ahead":     {ahead: 10 * time.Second, line: "ok     the provider's is "},
+		"the same":  {line: "ok     the clocks agree to within 1s"},
+		"ahead":     {ahead: 10 * time.Second, line: "ok     the provider's clock is "},
 		"behind":    {ahead: -10 * time.Second, line: "s behind"},
-		"far ahead": {ahead: 30 * time.Second, line: "WARN   the provider's is "},
+		"far ahead": {ahead: 30 * time.Second, line: "WARN   the provider's clock is "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -211,39 +211,39 @@ func TestACheckTellsHowFarTheClocksAreApart(t *testing.T) {
 					require.Contains(t, line, test.line)
 				}
 			}
-			require.Equal(t, true, data["ok"], "whether it matters is the provider's to say")
+			require.Equal(t, true, data["ok"], "the provider decides whether it matters")
 			require.Contains(t, stepsOf(data["report"].(string)), "clock")
 		})
 	}
 }
 
-func TestACheckOfASetTokenEndpointOnlyWarnsOfTheIssuer(t *testing.T) {
+func TestCheck_DiscoveryOnlyWarnsWithTokenEndpoint(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("keys/myapi", map[string]any{"token_endpoint": p.issuer() + tokenPath, "revocation_endpoint": p.issuer() + revocationPath})
 	data := m.read("check/myapi").Data
 	require.Equal(t, true, data["ok"])
-	require.Contains(t, data["report"], "discovery    ok     the issuer is right, and its document names the same token endpoint")
+	require.Contains(t, data["report"], "discovery    ok     the issuer and the token endpoint match")
 
 	p.answerWith(discoveryPath, http.StatusNotFound, "application/json", `{"error":"Realm does not exist"}`)
-	m.write("config", map[string]any{"max_retries": 1}) // another client, which has no document yet
+	m.write("config", map[string]any{"max_retries": 1}) // another client, without a cached document
 	data = m.read("check/myapi").Data
 	require.Equal(t, true, data["ok"], "a token needs no discovery")
-	require.Contains(t, data["report"], "discovery    WARN   tokens do not need it")
+	require.Contains(t, data["report"], "discovery    WARN   not needed with token_endpoint set, but: ")
 }
 
-func TestACheckSeesATokenWhoseOwnExpiryIsAnother(t *testing.T) {
+func TestCheck_ReportsDifferentExpiry(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	payload := base64.RawURLEncoding.EncodeToString([]byte(`{"exp":1700000000}`))
 	p.answerWith(tokenPath, http.StatusOK, "application/json",
 		`{"access_token":"eyJhbGciOiJub25lIn0.`+payload+`.x","token_type":"Bearer","expires_in":300}`)
 	report := m.read("check/myapi").Data["report"]
-	require.Contains(t, report, "token        ok     a JWT, good for 5m", "also without a jti")
+	require.Contains(t, report, "token        ok     a JWT, valid for 5m", "also without a jti")
 	require.Contains(t, report, "expiry       WARN   the token's own exp is 2023-11-14T22:13:20Z")
 }
 
-func TestAClockThatWasSetBackDoesNotStopTheFirstVersion(t *testing.T) {
+func TestCreds_ClockSetBackKeepsFirstVersionActive(t *testing.T) {
 	t.Parallel()
 	m, _ := newReadyMount(t)
 	m.clock.advance(-10 * time.Second)
@@ -251,7 +251,7 @@ func TestAClockThatWasSetBackDoesNotStopTheFirstVersion(t *testing.T) {
 	require.Equal(t, 1, m.read("keys/myapi").Data["active_version"])
 }
 
-func TestACheckShowsScopesThatWereNotGranted(t *testing.T) {
+func TestCheck_ReportsMissingScopes(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("roles/myapi", map[string]any{"scopes": "read,write"})
@@ -259,5 +259,5 @@ func TestACheckShowsScopesThatWereNotGranted(t *testing.T) {
 	data := m.read("check/myapi").Data
 	require.Equal(t, true, data["ok"])
 	require.Contains(t, data["report"], "did not grant write")
-	require.Contains(t, data["report"], "opaque, good for 1m, leased for 48s (12s before its end), scope read")
+	require.Contains(t, data["report"], "opaque, valid for 1m, leased for 48s (12s margin), scope read")
 }

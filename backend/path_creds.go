@@ -9,26 +9,30 @@ import (
 )
 
 func (b *backend) pathCreds() *framework.Path {
+	responses := okResponse("The token; with delivery=leased under a lease that cannot be renewed.",
+		responseSchemas(tokenFields()))
+	return roleReadPath("creds", credsHelp, operation(b.readCreds,
+		"Obtain an access token for a role.", responses, "generate", "credentials"))
+}
+
+// roleReadPath returns the path of a read that names a role.
+func roleReadPath(prefix, help string, read *framework.PathOperation) *framework.Path {
 	return &framework.Path{
-		Pattern:      "creds/(?P<role>[^/]+)",
+		Pattern:      prefix + "/(?P<role>[^/]+)",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Fields: map[string]*framework.FieldSchema{
-			"role": {Type: framework.TypeString, Description: "The role's name.", Required: true},
-		},
+		Fields:       map[string]*framework.FieldSchema{"role": roleNameField()},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Callback: b.readCreds, Summary: "Get an access token.",
-				Responses:    okResponse("The token; with delivery=leased under a lease that cannot be renewed.", responseSchemas(tokenFields())),
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "generate", OperationSuffix: "credentials"},
-			},
+			logical.ReadOperation: read,
 		},
-		HelpSynopsis:    "Get an access token for a role.",
-		HelpDescription: strings.TrimSpace(credsHelp),
+		HelpSynopsis:    read.Summary,
+		HelpDescription: strings.TrimSpace(help),
 	}
 }
 
-func (b *backend) readCreds(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	name, role, err := b.roleIn(ctx, req, data)
+func (b *backend) readCreds(
+	ctx context.Context, req *logical.Request, data *framework.FieldData,
+) (*logical.Response, error) {
+	name, role, err := b.requestedRole(ctx, req, data)
 	if err != nil {
 		return nil, err
 	}
@@ -36,32 +40,32 @@ func (b *backend) readCreds(ctx context.Context, req *logical.Request, data *fra
 	if err != nil {
 		return nil, err
 	}
-	if r.role.Delivery == sharedDelivery {
+	if role.Delivery == sharedDelivery {
 		return r.sharedResponse(ctx)
 	}
 	token, err := r.fetch(ctx)
 	if err != nil {
 		return nil, r.failed(err)
 	}
-	if r.role.Delivery == unleasedDelivery {
-		resp := &logical.Response{Data: unleasedData(r.role, token, b.now())}
+	if role.Delivery == unleasedDelivery {
+		resp := &logical.Response{Data: unleasedData(role, token, b.now())}
 		return r.withWarnings(resp, token), nil
 	}
 	return r.withWarnings(r.leasedResponse(token), token), nil
 }
 
 const credsHelp = `
-A token is got by signing a new assertion inside Vault and exchanging it at the
-provider's token endpoint. The role's delivery says how readers get it:
+A read signs an assertion inside Vault and exchanges it at the provider's token endpoint.
+The role's delivery decides what a read returns:
 
-    leased    a fresh token for each read, under a lease that ends before the token
-              does, so that readers that follow it, such as Vault Agent, always hold a
-              valid one. It cannot be renewed: read again.
-    unleased  a fresh token for each read; ttl says when to read again.
-    shared    one token for all readers on this node, replaced ahead of time; ttl says
-              when to read again.
+    leased    a fresh token, under a lease that ends before the token expires, so that
+              readers that follow the lease, such as Vault Agent, always hold a valid
+              token. The lease cannot be renewed: read again.
+    unleased  a fresh token; ttl tells when to read again.
+    shared    one token for all readers on this node, refreshed early; ttl tells when to
+              read again.
 
-    curl -H "Authorization: Bearer $(vault read -field=access_token bcgov-jwt/creds/myapi)" https://...
+    curl -H "Authorization: Bearer $(vault read -field=access_token bcgov-jwt/creds/myapi)" $URL
 
-When it fails, check/<role> tries each step and says what to do.
+If a read fails, check/<role> tests each step and reports what to do.
 `

@@ -18,7 +18,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-func TestATokenIsFlatAndLeased(t *testing.T) {
+func TestCreds_TokenIsFlatAndLeased(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	p.register(m, "myapi", "my-client", func(c *keycloak.Client) { c.DefaultClientScopes = []string{"email", "profile"} })
@@ -53,7 +53,7 @@ func TestATokenIsFlatAndLeased(t *testing.T) {
 	require.NotEqual(t, token, m.read("creds/myapi").Data["access_token"], "a fresh one each time")
 }
 
-func TestTheLeaseEndsBeforeTheToken(t *testing.T) {
+func TestCreds_LeaseEndsBeforeToken(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	for life, ttl := range map[int]time.Duration{
@@ -66,7 +66,7 @@ func TestTheLeaseEndsBeforeTheToken(t *testing.T) {
 	}
 }
 
-func TestALifeOfMoreThanADayCountsAsADay(t *testing.T) {
+func TestCreds_LifetimeIsLimitedToADay(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	p.answerWith(tokenPath, http.StatusOK, "application/json", `{"access_token":"opaque","token_type":"bearer","expires_in":"99999999999"}`)
@@ -78,7 +78,7 @@ func TestALifeOfMoreThanADayCountsAsADay(t *testing.T) {
 	require.Empty(t, resp.Data["scope"])
 }
 
-func TestScopesAndParametersAreAskedFor(t *testing.T) {
+func TestCreds_RequestsScopesAndParameters(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	p.register(m, "myapi", "my-client", func(c *keycloak.Client) { c.OptionalClientScopes = []string{"read", "write"} })
@@ -93,7 +93,7 @@ func TestScopesAndParametersAreAskedFor(t *testing.T) {
 	require.Equal(t, []string{"client_credentials"}, form["grant_type"])
 }
 
-func TestAScopeThatWasNotGrantedIsAWarning(t *testing.T) {
+func TestCreds_MissingScopeIsAWarning(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("roles/myapi", map[string]any{"scopes": "read,write,admin"})
@@ -105,7 +105,7 @@ func TestAScopeThatWasNotGrantedIsAWarning(t *testing.T) {
 	require.NotContains(t, resp.Warnings[0], "write,")
 }
 
-func TestAKeyThatCannotSignSaysHowToMendIt(t *testing.T) {
+func TestCreds_UnusableKeyErrorShowsFix(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("keys/myapi", map[string]any{"type": "ed25519"})
@@ -122,23 +122,23 @@ func TestAKeyThatCannotSignSaysHowToMendIt(t *testing.T) {
 	require.Contains(t, text, "vault write bcgov-jwt/keys/myapi disabled=false")
 }
 
-func TestADisabledKeySignsNothingFromTheNextReadOn(t *testing.T) {
+func TestCreds_DisabledKeySignsNothing(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.read("creds/myapi")
 	m.write("keys/myapi", map[string]any{"disabled": true})
-	asked := len(p.requests(tokenPath))
+	sent := len(p.requests(tokenPath))
 	m.refused(logical.ReadOperation, "creds/myapi", nil)
-	require.Len(t, p.requests(tokenPath), asked)
+	require.Len(t, p.requests(tokenPath), sent)
 	m.write("keys/myapi", map[string]any{"disabled": false})
 	m.read("creds/myapi")
 }
 
-// credsFailure is a way for the provider to fail, and what a read of creds then says.
+// credsFailure is a failure of the provider, and the error of a read of creds.
 type credsFailure struct {
 	fail   func(m *mount, p *provider)
 	status int
-	says   []string
+	texts  []string
 }
 
 func answered(status int, contentType, body string) func(*mount, *provider) {
@@ -147,7 +147,7 @@ func answered(status int, contentType, body string) func(*mount, *provider) {
 
 const jsonType = "application/json"
 
-// credsFailures has what the user or the API's owner must mend (400), what the provider must (502), and time (504).
+// credsFailures lists what the user or the API's owner must fix (400), what the provider must fix (502), and timeouts (504).
 func credsFailures() map[string]credsFailure {
 	return map[string]credsFailure{
 		"another key registered": {
@@ -155,100 +155,100 @@ func credsFailures() map[string]credsFailure {
 				m.write("keys/other", map[string]any{"type": "ed25519"})
 				p.register(m, "other", "my-client")
 			},
-			status: 400, says: []string{"HTTP 400 invalid_client", "Unable to load public key", "not registered yet", "vault read -field=public_key bcgov-jwt/keys/myapi"},
+			status: 400, texts: []string{"HTTP 400 invalid_client", "Unable to load public key", "not registered yet", "vault read -field=public_key bcgov-jwt/keys/myapi"},
 		},
 		"client not approved": {
 			fail: func(m *mount, p *provider) {
 				p.register(m, "myapi", "my-client", func(c *keycloak.Client) { c.Enabled = false })
 			},
-			status: 400, says: []string{"HTTP 401", "Access not approved yet?", "vault read bcgov-jwt/keys/myapi"},
+			status: 400, texts: []string{"HTTP 401", "Access not approved yet?", "vault read bcgov-jwt/keys/myapi"},
 		},
 		"no service account": {
 			fail: func(m *mount, p *provider) {
 				p.register(m, "myapi", "my-client", func(c *keycloak.Client) { c.ServiceAccountsEnabled = false })
 			},
-			status: 400, says: []string{"HTTP 401 unauthorized_client", "service account"},
+			status: 400, texts: []string{"HTTP 401 unauthorized_client", "service account"},
 		},
 		"another algorithm pinned": {
 			fail: func(m *mount, p *provider) {
 				p.register(m, "myapi", "my-client", func(c *keycloak.Client) { c.Attributes[keycloak.AttributeAlgorithm] = "RS512" })
 			},
-			status: 400, says: []string{"Invalid signature algorithm", "vault write bcgov-jwt/keys/myapi algorithm="},
+			status: 400, texts: []string{"Invalid signature algorithm", "vault write bcgov-jwt/keys/myapi algorithm="},
 		},
 		"wrong audience": {
 			fail: func(m *mount, _ *provider) {
 				m.write("keys/myapi", map[string]any{"audience": "https://other.example"})
 			},
-			status: 400, says: []string{"Invalid token audience", "vault write bcgov-jwt/keys/myapi issuer="},
+			status: 400, texts: []string{"Invalid token audience", "vault write bcgov-jwt/keys/myapi issuer="},
 		},
 		"clock behind": {
 			fail:   func(m *mount, p *provider) { p.clock.advance(time.Hour) },
-			status: 400, says: []string{"Token is not active", "Synchronize the clock"},
+			status: 400, texts: []string{"Token is not active", "Synchronize the clock"},
 		},
 		"unknown scope": {
 			fail:   func(m *mount, _ *provider) { m.write("roles/myapi", map[string]any{"scopes": "nope"}) },
-			status: 400, says: []string{"HTTP 400 invalid_scope", "Invalid scopes: nope", "vault read bcgov-jwt/roles/myapi"},
+			status: 400, texts: []string{"HTTP 400 invalid_scope", "Invalid scopes: nope", "vault read bcgov-jwt/roles/myapi"},
 		},
 		"wrong realm": {
 			fail:   func(m *mount, p *provider) { m.write("keys/myapi", map[string]any{"issuer": p.URL + "/realms/none"}) },
-			status: 400, says: []string{"OpenID discovery", "HTTP 404", "vault read bcgov-jwt/keys/myapi"},
+			status: 400, texts: []string{"OpenID discovery", "HTTP 404", "vault read bcgov-jwt/keys/myapi"},
 		},
 		"another issuer's discovery document": {
 			fail:   func(m *mount, p *provider) { m.write("keys/myapi", map[string]any{"issuer": p.issuer() + "/"}) },
-			status: 400, says: []string{"discovery document is another issuer's", "vault write bcgov-jwt/keys/myapi issuer="},
+			status: 400, texts: []string{"discovery document is another issuer's", "vault write bcgov-jwt/keys/myapi issuer="},
 		},
-		"discovery names a refused address": {
+		"discovery names a forbidden address": {
 			fail: func(_ *mount, p *provider) {
 				p.answerWith(discoveryPath, http.StatusOK, jsonType, `{"issuer":"`+p.issuer()+`","token_endpoint":"http://169.254.169.254/token"}`)
 			},
-			status: 400, says: []string{"`token_endpoint` in the discovery document", "never allowed"},
+			status: 400, texts: []string{"`token_endpoint` in the discovery document", "never allowed"},
 		},
 		"host no longer allowed": {
 			fail:   func(m *mount, _ *provider) { m.write("config", map[string]any{"allowed_hosts": "idp.example"}) },
-			status: 400, says: []string{"allowed_hosts", "vault write bcgov-jwt/config allowed_hosts="},
+			status: 400, texts: []string{"allowed_hosts", "vault write bcgov-jwt/config allowed_hosts="},
 		},
-		"error in a 200":  {fail: answered(200, jsonType, `{"error":"invalid_target"}`), status: 400, says: []string{"invalid_target", "vault read bcgov-jwt/roles/myapi"}},
-		"403 page":        {fail: answered(403, "text/html", `<h1>no</h1>`), status: 400, says: []string{"HTTP 403", "text/html"}},
-		"429":             {fail: answered(429, jsonType, `{}`), status: 502, says: []string{"HTTP 429", "limits the request rate"}},
-		"408":             {fail: answered(408, jsonType, `{}`), status: 502, says: []string{"HTTP 408"}},
-		"500":             {fail: answered(500, jsonType, `{"error":"unknown_error"}`), status: 502, says: []string{"HTTP 500 unknown_error", "Read again in a minute"}},
-		"503":             {fail: answered(503, "text/html", `<h1>down</h1>`), status: 502, says: []string{"HTTP 503"}},
-		"redirect":        {fail: answered(307, "text/plain", ``), status: 502, says: []string{"redirects are not followed", "vault read bcgov-jwt/keys/myapi"}},
-		"web page":        {fail: answered(200, "text/html", `<h1>hello</h1>`), status: 502, says: []string{"not JSON", "vault read bcgov-jwt/check/myapi"}},
-		"no token":        {fail: answered(200, jsonType, `{"token_type":"Bearer","expires_in":60}`), status: 502, says: []string{"`access_token` is missing"}},
-		"empty token":     {fail: answered(200, jsonType, `{"access_token":"","token_type":"Bearer","expires_in":60}`), status: 502, says: []string{"`access_token`"}},
-		"DPoP token":      {fail: answered(200, jsonType, `{"access_token":"a","token_type":"DPoP","expires_in":60}`), status: 502, says: []string{"DPoP"}},
-		"zero life":       {fail: answered(200, jsonType, `{"access_token":"a","token_type":"Bearer","expires_in":0}`), status: 502, says: []string{"`expires_in`"}},
-		"fractional life": {fail: answered(200, jsonType, `{"access_token":"a","token_type":"Bearer","expires_in":1.5}`), status: 502, says: []string{"`expires_in`"}},
-		"unknown life":    {fail: answered(200, jsonType, `{"access_token":"a","token_type":"Bearer"}`), status: 502, says: []string{"`expires_in` is missing"}},
+		"error in a 200":  {fail: answered(200, jsonType, `{"error":"invalid_target"}`), status: 400, texts: []string{"invalid_target", "vault read bcgov-jwt/roles/myapi"}},
+		"403 page":        {fail: answered(403, "text/html", `<h1>no</h1>`), status: 400, texts: []string{"HTTP 403", "text/html"}},
+		"429":             {fail: answered(429, jsonType, `{}`), status: 502, texts: []string{"HTTP 429", "limits the request rate"}},
+		"408":             {fail: answered(408, jsonType, `{}`), status: 502, texts: []string{"HTTP 408"}},
+		"500":             {fail: answered(500, jsonType, `{"error":"unknown_error"}`), status: 502, texts: []string{"HTTP 500 unknown_error", "Read again in a minute"}},
+		"503":             {fail: answered(503, "text/html", `<h1>down</h1>`), status: 502, texts: []string{"HTTP 503"}},
+		"redirect":        {fail: answered(307, "text/plain", ``), status: 502, texts: []string{"redirects are not followed", "vault read bcgov-jwt/keys/myapi"}},
+		"web page":        {fail: answered(200, "text/html", `<h1>hello</h1>`), status: 502, texts: []string{"not JSON", "vault read bcgov-jwt/check/myapi"}},
+		"no token":        {fail: answered(200, jsonType, `{"token_type":"Bearer","expires_in":60}`), status: 502, texts: []string{"`access_token` is missing"}},
+		"empty token":     {fail: answered(200, jsonType, `{"access_token":"","token_type":"Bearer","expires_in":60}`), status: 502, texts: []string{"`access_token`"}},
+		"DPoP token":      {fail: answered(200, jsonType, `{"access_token":"a","token_type":"DPoP","expires_in":60}`), status: 502, texts: []string{"DPoP"}},
+		"zero life":       {fail: answered(200, jsonType, `{"access_token":"a","token_type":"Bearer","expires_in":0}`), status: 502, texts: []string{"`expires_in`"}},
+		"fractional life": {fail: answered(200, jsonType, `{"access_token":"a","token_type":"Bearer","expires_in":1.5}`), status: 502, texts: []string{"`expires_in`"}},
+		"unknown life":    {fail: answered(200, jsonType, `{"access_token":"a","token_type":"Bearer"}`), status: 502, texts: []string{"`expires_in` is missing"}},
 		"nobody listens": {
 			fail:   func(_ *mount, p *provider) { p.Close() },
-			status: 502, says: []string{"connection refused", "vault read bcgov-jwt/config", "vault read bcgov-jwt/check/myapi"},
+			status: 502, texts: []string{"connection refused", "vault read bcgov-jwt/config", "vault read bcgov-jwt/check/myapi"},
 		},
 		"cut connection": {
 			fail: func(_ *mount, p *provider) {
 				p.interceptWith(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 			},
-			status: 502, says: []string{"closed before an answer"},
+			status: 502, texts: []string{"closed before an answer"},
 		},
 		"no token in time": {
 			fail: func(m *mount, p *provider) {
 				m.write("config", map[string]any{"request_timeout": 1})
 				p.interceptWith(silent(tokenPath))
 			},
-			status: 504, says: []string{"token request at", "no complete answer within request_timeout (1s)", "bcgov-jwt/"},
+			status: 504, texts: []string{"token request at", "no complete answer within request_timeout (1s)", "bcgov-jwt/"},
 		},
 		"no discovery document in time": {
 			fail: func(m *mount, p *provider) {
 				m.write("config", map[string]any{"request_timeout": 1})
 				p.interceptWith(silent(discoveryPath))
 			},
-			status: 504, says: []string{"OpenID discovery at", "no complete answer within request_timeout (1s)"},
+			status: 504, texts: []string{"OpenID discovery at", "no complete answer within request_timeout (1s)"},
 		},
 	}
 }
 
-// silent takes requests and never answers.
+// silent accepts requests and never answers.
 func silent(path string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if strings.TrimPrefix(r.URL.Path, realmPath) == path {
@@ -258,7 +258,7 @@ func silent(path string) http.HandlerFunc {
 	}
 }
 
-func TestAFailureSaysWhatItMeansAndWhatToDo(t *testing.T) {
+func TestCreds_FailureExplainsMeaningAndRemedy(t *testing.T) {
 	t.Parallel()
 	for name, test := range credsFailures() {
 		for _, delivery := range []delivery{leasedDelivery, sharedDelivery} {
@@ -270,7 +270,7 @@ func TestAFailureSaysWhatItMeansAndWhatToDo(t *testing.T) {
 				begun := time.Now()
 				text := m.failed(test.status, logical.ReadOperation, "creds/myapi", nil)
 				require.Less(t, time.Since(begun), eventually)
-				for _, part := range test.says {
+				for _, part := range test.texts {
 					require.Contains(t, text, part)
 				}
 				requireClean(t, text)
@@ -281,7 +281,7 @@ func TestAFailureSaysWhatItMeansAndWhatToDo(t *testing.T) {
 	}
 }
 
-// requireClean asserts that a text has no placeholder left in it, and no part of a JWT or of a body.
+// requireClean asserts that a text contains no placeholder and no part of a JWT or of a body.
 func requireClean(t *testing.T, text string) {
 	t.Helper()
 	for _, forbidden := range []string{"{mount}", "{key}", "{role}", "{clock}", "%!", "eyJ", "<h1>"} {
@@ -289,7 +289,7 @@ func requireClean(t *testing.T, text string) {
 	}
 }
 
-func TestReadingCredsAgainAfterAFailureSucceeds(t *testing.T) {
+func TestCreds_ReadAfterFailureSucceeds(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	p.answerWith(tokenPath, http.StatusServiceUnavailable, jsonType, `{}`)
@@ -298,7 +298,7 @@ func TestReadingCredsAgainAfterAFailureSucceeds(t *testing.T) {
 	m.read("creds/myapi")
 }
 
-func TestAReaderThatGoesAwayEndsItsRead(t *testing.T) {
+func TestCreds_CanceledRequestEnds(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{tokenPath, discoveryPath} {
 		t.Run(path, func(t *testing.T) {
@@ -327,7 +327,7 @@ func TestAReaderThatGoesAwayEndsItsRead(t *testing.T) {
 	}
 }
 
-func TestAWarmReadAsksVaultForNothing(t *testing.T) {
+func TestCreds_WarmReadMakesNoCallsToVault(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.read("creds/myapi") // stores that the key was accepted
@@ -346,15 +346,15 @@ func TestAWarmReadAsksVaultForNothing(t *testing.T) {
 		m.read("creds/myapi")
 		calls := m.system.calls.Load()
 		m.read("creds/myapi")
-		asked := m.system.calls.Load() - calls
-		if time.Since(begun) < replicationCacheTTL && asked == 0 {
+		made := m.system.calls.Load() - calls
+		if time.Since(begun) < replicationCacheTTL && made == 0 {
 			return
 		}
 	}
-	t.Fatal("each read asks Vault")
+	t.Fatal("each read calls Vault")
 }
 
-func TestAFreshAssertionForEachAttempt(t *testing.T) {
+func TestCreds_EachAttemptHasFreshAssertion(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("config", map[string]any{"max_retries": 1})
@@ -370,7 +370,7 @@ func TestAFreshAssertionForEachAttempt(t *testing.T) {
 	require.NotEqual(t, sent[0].form["client_assertion"], sent[1].form["client_assertion"])
 }
 
-func TestEveryKeyTypeGetsATokenWithEveryAlgorithm(t *testing.T) {
+func TestCreds_EveryKeyTypeAndAlgorithmWorks(t *testing.T) {
 	t.Parallel()
 	for _, keyType := range []string{"rsa-2048", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "ed25519"} {
 		t.Run(keyType, func(t *testing.T) {
@@ -394,7 +394,7 @@ func TestEveryKeyTypeGetsATokenWithEveryAlgorithm(t *testing.T) {
 	}
 }
 
-func TestNothingSecretIsLogged(t *testing.T) {
+func TestCreds_NoSecretIsLogged(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	token := m.read("creds/myapi").Data["access_token"].(string)
@@ -412,7 +412,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	}
 }
 
-func TestAnAnswerHasTheFieldsOfItsDelivery(t *testing.T) {
+func TestCreds_FieldsDependOnDelivery(t *testing.T) {
 	t.Parallel()
 	texts := []string{"access_token", "token_type", "scope", "issued_at", "expires_at", "key_id", "token_jti"}
 	for delivery, of := range map[delivery]struct{ texts, numbers []string }{
@@ -443,7 +443,7 @@ func TestAnAnswerHasTheFieldsOfItsDelivery(t *testing.T) {
 	}
 }
 
-func TestATokenWithoutALeaseSaysWhenToReadAgain(t *testing.T) {
+func TestCreds_TTLWithoutLease(t *testing.T) {
 	t.Parallel()
 	for _, delivery := range []delivery{unleasedDelivery, sharedDelivery} {
 		t.Run(string(delivery), func(t *testing.T) {
@@ -467,7 +467,7 @@ func TestATokenWithoutALeaseSaysWhenToReadAgain(t *testing.T) {
 	}
 }
 
-func TestAnUnleasedTokenIsFreshForEachRead(t *testing.T) {
+func TestCreds_UnleasedTokenIsFresh(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("roles/myapi", map[string]any{"delivery": "unleased"})
@@ -477,7 +477,7 @@ func TestAnUnleasedTokenIsFreshForEachRead(t *testing.T) {
 	require.Equal(t, 0, m.read("info").Data["shared_tokens"])
 }
 
-func TestTheMarginIsTheRoles(t *testing.T) {
+func TestCreds_MarginIsTheRoles(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		margin any
@@ -514,7 +514,7 @@ func TestTheMarginIsTheRoles(t *testing.T) {
 	}
 }
 
-func TestADeliveredTokenWarnsOfScopesThatWereNotGranted(t *testing.T) {
+func TestCreds_MissingScopeWarnsWithEveryDelivery(t *testing.T) {
 	t.Parallel()
 	for _, delivery := range deliveries() {
 		m, p := newReadyMount(t)
@@ -526,7 +526,7 @@ func TestADeliveredTokenWarnsOfScopesThatWereNotGranted(t *testing.T) {
 	}
 }
 
-// newSharedMount is a ready mount whose role is shared.
+// newSharedMount returns a ready mount whose role is shared.
 func newSharedMount(tb testing.TB) (*mount, *provider) {
 	tb.Helper()
 	m, p := newReadyMount(tb)
@@ -534,13 +534,13 @@ func newSharedMount(tb testing.TB) (*mount, *provider) {
 	return m, p
 }
 
-// tokenID tells tokens apart without showing them.
+// tokenID identifies a token without showing it.
 func (m *mount) tokenID() string {
 	m.tb.Helper()
 	return m.read("creds/myapi").Data["token_jti"].(string)
 }
 
-func TestASharedTokenIsOneForAllReaders(t *testing.T) {
+func TestCreds_SharedTokenIsOneForAllReaders(t *testing.T) {
 	t.Parallel()
 	const together, after = 100, 100
 	m, p := newSharedMount(t)
@@ -566,7 +566,7 @@ func TestASharedTokenIsOneForAllReaders(t *testing.T) {
 	require.Equal(t, int64(1), m.read("info").Data["exchanges"])
 }
 
-func TestRolesShareNoToken(t *testing.T) {
+func TestCreds_RolesShareNoToken(t *testing.T) {
 	t.Parallel()
 	m, p := newSharedMount(t)
 	m.write("roles/second", map[string]any{"key": "myapi", "delivery": "shared"})
@@ -575,7 +575,7 @@ func TestRolesShareNoToken(t *testing.T) {
 	require.Equal(t, 2, m.read("info").Data["shared_tokens"])
 }
 
-func TestMountsShareNoToken(t *testing.T) {
+func TestCreds_NodesShareNoToken(t *testing.T) {
 	t.Parallel()
 	here, p := newSharedMount(t)
 	there := mountOver(t, here.storage, here.clock)
@@ -583,21 +583,21 @@ func TestMountsShareNoToken(t *testing.T) {
 	require.Len(t, p.requests(tokenPath), 2)
 }
 
-func TestAWarmSharedReadAsksNobody(t *testing.T) {
+func TestCreds_WarmSharedReadMakesNoCalls(t *testing.T) {
 	t.Parallel()
 	m, p := newSharedMount(t)
 	m.read("creds/myapi") // stores that the key was accepted
 	m.read("creds/myapi") // reads it back
-	calls, asked := m.storage.calls(), m.system.calls.Load()
+	storageCalls, systemCalls := m.storage.calls(), m.system.calls.Load()
 	for range 100 {
 		m.read("creds/myapi")
 	}
-	require.Equal(t, calls, m.storage.calls(), "storage")
-	require.Equal(t, asked, m.system.calls.Load(), "Vault")
+	require.Equal(t, storageCalls, m.storage.calls(), "storage")
+	require.Equal(t, systemCalls, m.system.calls.Load(), "Vault")
 	require.Len(t, p.requests(tokenPath), 1)
 }
 
-func TestASharedTokenIsReplacedAheadOfTime(t *testing.T) {
+func TestCreds_SharedTokenIsRefreshedEarly(t *testing.T) {
 	t.Parallel()
 	m, p := newSharedMount(t)
 	old := m.tokenID()
@@ -611,14 +611,14 @@ func TestASharedTokenIsReplacedAheadOfTime(t *testing.T) {
 	require.GreaterOrEqual(t, m.read("creds/myapi").Data["ttl"], int64(200))
 }
 
-// TestASharedTokenRestsOnWhatItWasAskedForWith has every change after which readers must not get the old one.
-func TestASharedTokenRestsOnWhatItWasAskedForWith(t *testing.T) {
+// TestCreds_SharedTokenIsDroppedWhenInputsChange lists every change after which readers must not obtain the old token.
+func TestCreds_SharedTokenIsDroppedWhenInputsChange(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*mount, *provider){
 		"role written":            func(m *mount, _ *provider) { m.write("roles/myapi", map[string]any{"refresh_margin": 30}) },
 		"role patched":            func(m *mount, _ *provider) { m.patch("roles/myapi", map[string]any{"parameters": "resource=x"}) },
 		"role written by another": func(m *mount, _ *provider) { m.InvalidateKey(m.tb.Context(), "role/myapi") },
-		"role made anew": func(m *mount, _ *provider) {
+		"role created again": func(m *mount, _ *provider) {
 			m.delete("roles/myapi")
 			m.write("roles/myapi", map[string]any{"delivery": "shared"})
 		},
@@ -650,12 +650,12 @@ func TestASharedTokenRestsOnWhatItWasAskedForWith(t *testing.T) {
 				require.NotEqual(t, second, m.read("creds/second").Data["token_jti"], "every role's")
 				return
 			}
-			require.Equal(t, second, m.read("creds/second").Data["token_jti"], "the other role is as it was")
+			require.Equal(t, second, m.read("creds/second").Data["token_jti"], "the other role's token is kept")
 		})
 	}
 }
 
-func TestAReadThatAWriteOvertookSharesItsTokenWithNobodyAfterIt(t *testing.T) {
+func TestCreds_SharedTokenOvertakenByWriteIsNotReused(t *testing.T) {
 	t.Parallel()
 	for path, change := range map[string]map[string]any{
 		"roles/myapi": {"refresh_margin": 30}, "keys/myapi": {"assertion_ttl": 50}, "config": {"max_retries": 1},
@@ -676,17 +676,17 @@ func TestAReadThatAWriteOvertookSharesItsTokenWithNobodyAfterIt(t *testing.T) {
 	}
 }
 
-func TestASharedTokenStaysWhenNothingThatItRestsOnChanges(t *testing.T) {
+func TestCreds_SharedTokenIsKeptWhileInputsStay(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*mount, *provider){
 		"first acceptance stored": func(m *mount, _ *provider) { require.NotEmpty(m.tb, m.version(1)["accepted_time"]) },
 		"version staged":          func(m *mount, _ *provider) { m.write("keys/myapi/rotate", nil) },
-		"written as it is": func(m *mount, _ *provider) {
+		"written unchanged": func(m *mount, _ *provider) {
 			m.write("roles/myapi", m.read("roles/myapi").Data)
 			m.write("keys/myapi", map[string]any{"client_id": "my-client"})
 			m.write("config", map[string]any{"max_retries": 0})
 		},
-		"refused write": func(m *mount, _ *provider) {
+		"rejected write": func(m *mount, _ *provider) {
 			m.refused(logical.UpdateOperation, "roles/myapi", map[string]any{"delivery": "x"})
 			m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"assertion_ttl": 1})
 		},
@@ -696,7 +696,7 @@ func TestASharedTokenStaysWhenNothingThatItRestsOnChanges(t *testing.T) {
 			m.delete("roles/second")
 			m.delete("keys/second")
 		},
-		"another entry's news": func(m *mount, _ *provider) {
+		"other entries invalidated": func(m *mount, _ *provider) {
 			for _, path := range []string{"role/my", "role/myapi2", "key/my", "configuration", "key-role/myapi/myapi", "wrapping-key"} {
 				m.InvalidateKey(m.tb.Context(), path)
 			}
@@ -717,30 +717,30 @@ func TestASharedTokenStaysWhenNothingThatItRestsOnChanges(t *testing.T) {
 	}
 }
 
-func TestWhatAnExchangeLearnsOfAKeyLeavesItsSharedToken(t *testing.T) {
+func TestCreds_SharedTokenSurvivesVersionSwitch(t *testing.T) {
 	t.Parallel()
 	m, p := newSharedMount(t)
 	m.write("roles/second", map[string]any{"key": "myapi"})
 	old := m.tokenID()
 	m.write("keys/myapi/rotate", nil)
 	p.registerVersion(m, 2)
-	m.read("creds/second") // the provider refuses version 1 and accepts version 2
+	m.read("creds/second") // the provider rejects version 1 and accepts version 2
 	require.Equal(t, 2, m.read("keys/myapi").Data["active_version"])
-	require.Equal(t, old, m.tokenID(), "a token that was given stays good")
+	require.Equal(t, old, m.tokenID(), "an issued token stays valid")
 	m.write("roles/myapi", map[string]any{"refresh_margin": 30})
 	require.Equal(t, m.version(2)["key_id"], m.read("creds/myapi").Data["key_id"])
 }
 
-func TestASharedTokenIsRefusedAtOnceWhereAFreshOneWouldBe(t *testing.T) {
+func TestCreds_SharedTokenFailsWhereFreshOneWould(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		harm func(*mount)
-		says string
+		text string
 	}{
 		"key disabled":          {func(m *mount) { m.write("keys/myapi", map[string]any{"disabled": true}) }, `key "myapi" is disabled`},
-		"role gone":             {func(m *mount) { m.delete("roles/myapi") }, `unknown role "myapi"`},
-		"key remade":            {func(m *mount) { m.remakeKey("myapi") }, `earlier key "myapi"`},
-		"host refused":          {func(m *mount) { m.write("config", map[string]any{"allowed_hosts": "idp.example"}) }, "allowed_hosts"},
+		"role deleted":          {func(m *mount) { m.delete("roles/myapi") }, `unknown role "myapi"`},
+		"key replaced":          {func(m *mount) { m.remakeKey("myapi") }, `earlier key "myapi"`},
+		"host not allowed":      {func(m *mount) { m.write("config", map[string]any{"allowed_hosts": "idp.example"}) }, "allowed_hosts"},
 		"no longer this client": {func(m *mount) { m.write("keys/myapi", map[string]any{"client_id": "other"}) }, "HTTP 401"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -748,24 +748,24 @@ func TestASharedTokenIsRefusedAtOnceWhereAFreshOneWouldBe(t *testing.T) {
 			m, _ := newSharedMount(t)
 			m.read("creds/myapi")
 			test.harm(m)
-			require.Contains(t, m.refused(logical.ReadOperation, "creds/myapi", nil), test.says)
+			require.Contains(t, m.refused(logical.ReadOperation, "creds/myapi", nil), test.text)
 		})
 	}
 }
 
-func TestADisabledKeysTokenIsNotSharedOnceItIsEnabled(t *testing.T) {
+func TestCreds_SharedTokenEndsWithDisabledKey(t *testing.T) {
 	t.Parallel()
 	m, p := newSharedMount(t)
 	old := m.tokenID()
 	m.write("keys/myapi", map[string]any{"disabled": true})
-	asked := len(p.requests(tokenPath))
+	sent := len(p.requests(tokenPath))
 	m.refused(logical.ReadOperation, "creds/myapi", nil)
-	require.Len(t, p.requests(tokenPath), asked)
+	require.Len(t, p.requests(tokenPath), sent)
 	m.write("keys/myapi", map[string]any{"disabled": false})
 	require.NotEqual(t, old, m.tokenID())
 }
 
-func TestARoleThatIsNoLongerSharedGivesFreshTokens(t *testing.T) {
+func TestCreds_RoleNoLongerSharedReturnsFreshTokens(t *testing.T) {
 	t.Parallel()
 	m, _ := newSharedMount(t)
 	old := m.tokenID()
@@ -774,7 +774,7 @@ func TestARoleThatIsNoLongerSharedGivesFreshTokens(t *testing.T) {
 	require.Equal(t, 0, m.read("info").Data["shared_tokens"])
 }
 
-func TestASharedTokenLastsThroughAnOutage(t *testing.T) {
+func TestCreds_SharedTokenOutlivesOutage(t *testing.T) {
 	t.Parallel()
 	m, p := newSharedMount(t)
 	first := m.read("creds/myapi").Data
@@ -786,7 +786,7 @@ func TestASharedTokenLastsThroughAnOutage(t *testing.T) {
 	require.True(t, strings.HasPrefix(resp.Warnings[0], "The token could not be refreshed yet; it is valid until expires_at: token request at "), resp.Warnings[0])
 	require.Contains(t, resp.Warnings[0], "HTTP 503")
 	requireClean(t, strings.ReplaceAll(resp.Warnings[0], "hunter2eyJ", ""))
-	require.Equal(t, int64(10), resp.Data["ttl"], "soon, but not at once")
+	require.Equal(t, int64(10), resp.Data["ttl"], "soon, but not immediately")
 	for _, name := range []string{"token_jti", "issued_at", "expires_at", "last_vault_rotation", "rotation_period"} {
 		require.Equal(t, first[name], resp.Data[name], name)
 	}
@@ -804,7 +804,7 @@ func TestASharedTokenLastsThroughAnOutage(t *testing.T) {
 	requireClean(t, m.log.String())
 }
 
-func TestAReaderOfASharedTokenThatGoesAwayLeavesItToTheOthers(t *testing.T) {
+func TestCreds_SharedTokenSurvivesCanceledRequest(t *testing.T) {
 	t.Parallel()
 	m, p := newSharedMount(t)
 	arrived, release := p.holdToken(1)
@@ -823,7 +823,7 @@ func TestAReaderOfASharedTokenThatGoesAwayLeavesItToTheOthers(t *testing.T) {
 	require.Len(t, p.requests(tokenPath), 1)
 }
 
-func TestCleanEndsTheFetchOfASharedToken(t *testing.T) {
+func TestCreds_CleanEndsSharedFetch(t *testing.T) {
 	t.Parallel()
 	m, p := newSharedMount(t)
 	m.write("config", map[string]any{"request_timeout": 45})
@@ -848,7 +848,7 @@ func TestCleanEndsTheFetchOfASharedToken(t *testing.T) {
 	require.Len(t, p.requests(tokenPath), 1)
 }
 
-func TestAPanicInTheBackgroundEndsTheFetchAndNotTheProcess(t *testing.T) {
+func TestCreds_PanicInBackgroundEndsOnlyTheFetch(t *testing.T) {
 	t.Parallel()
 	m, p := newSharedMount(t)
 	m.read("check/myapi") // role, key and configuration are in memory
@@ -864,5 +864,5 @@ func TestAPanicInTheBackgroundEndsTheFetchAndNotTheProcess(t *testing.T) {
 	m.storage.intercept(nil)
 	pass(m, p, 2*time.Second) // no pause
 	m.read("creds/myapi")
-	m.write("keys/myapi", map[string]any{"assertion_ttl": 60}) // no lock is held for ever
+	m.write("keys/myapi", map[string]any{"assertion_ttl": 60}) // no lock stays held
 }

@@ -19,32 +19,45 @@ func (b *backend) pathInfo() *framework.Path {
 		Pattern:      "info",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Callback: b.readInfo, Summary: "Read what this plugin is and what it has done.",
-				Responses: okResponse("The plugin and this node's counts.", responseSchemas([]responseField{
-					{name: "version", kind: framework.TypeString, description: "The plugin's version."},
-					{name: "commit", kind: framework.TypeString, description: "The commit it was built from."},
-					{name: "go_version", kind: framework.TypeString, description: "The Go version it was built with."},
-					{name: "sdk_version", kind: framework.TypeString, description: "The version of Vault's SDK in it."},
-					{name: "key_types", kind: framework.TypeStringSlice, description: "The key types it makes."},
-					{name: "algorithms", kind: framework.TypeStringSlice, description: "The JWS algorithms it signs with."},
-					{name: "keys", kind: framework.TypeInt, description: "Keys in this mount."},
-					{name: "roles", kind: framework.TypeInt, description: "Roles in this mount."},
-					{name: "shared_tokens", kind: framework.TypeInt, description: "Tokens that this node holds for the roles with delivery=shared."},
-					{name: "exchanges", kind: framework.TypeInt64, description: "Token requests of this mount on this node since the plugin started."},
-					{name: "failures", kind: framework.TypeInt64, description: "How many of them failed."},
-					{name: "last_failure_time", kind: framework.TypeString, description: "When the last one failed (RFC 3339); empty if none did."},
-					{name: "last_failure_kind", kind: framework.TypeString, description: "refused, blocked, unavailable, malformed, timed out or internal."},
-				})),
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "read", OperationSuffix: "info"},
-			},
+			logical.ReadOperation: operation(b.readInfo,
+				"Read the plugin's version and this node's counters.",
+				okResponse("Version and counters.", responseSchemas(infoFields())), "read", "info"),
 		},
-		HelpSynopsis:    "What this plugin is, and what it has done on this node.",
-		HelpDescription: "Versions, key types, algorithms, and the counts of this node: keys and roles of the mount, shared tokens, and token requests and their failures since the plugin started.",
+		HelpSynopsis: "Plugin version and this node's counters.",
+		HelpDescription: "Versions, key types, algorithms, the mount's keys and roles, and " +
+			"this node's counters since the plugin started.",
 	}
 }
 
-func (b *backend) readInfo(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+func infoFields() []responseField {
+	return []responseField{
+		stringField("version", "The plugin's version."),
+		stringField("commit", "Source commit of the build."),
+		stringField("go_version", "Go version of the build."),
+		stringField("sdk_version", "Vault SDK version of the build."),
+		{name: "key_types", kind: framework.TypeStringSlice, description: "Supported key types."},
+		{name: "algorithms", kind: framework.TypeStringSlice, description: "Supported algorithms."},
+		{name: "keys", kind: framework.TypeInt, description: "Keys in the mount."},
+		{name: "roles", kind: framework.TypeInt, description: "Roles in the mount."},
+		{
+			name: "shared_tokens", kind: framework.TypeInt,
+			description: "Tokens that this node holds for roles with delivery=shared.",
+		},
+		{
+			name: "exchanges", kind: framework.TypeInt64,
+			description: "Token requests of this mount and node since the plugin started.",
+		},
+		{name: "failures", kind: framework.TypeInt64, description: "How many exchanges failed."},
+		stringField("last_failure_time",
+			"When a token request last failed (RFC 3339); empty if none did."),
+		stringField("last_failure_kind",
+			"Kind of failure: rejected, blocked, unavailable, malformed, timed out or internal."),
+	}
+}
+
+func (b *backend) readInfo(
+	ctx context.Context, req *logical.Request, _ *framework.FieldData,
+) (*logical.Response, error) {
 	keys, err := keyring.List(ctx, req.Storage)
 	if err != nil {
 		return nil, err

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestInfoSaysWhatThePluginIs(t *testing.T) {
+func TestInfo_DescribesPlugin(t *testing.T) {
 	t.Parallel()
 	data := newMount(t).read("info").Data
 	require.Equal(t, "v1.2.3", data["version"])
@@ -23,7 +23,7 @@ func TestInfoSaysWhatThePluginIs(t *testing.T) {
 	require.Empty(t, data["last_failure_time"])
 }
 
-func TestInfoCounts(t *testing.T) {
+func TestInfo_Counts(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("keys/second", map[string]any{"type": "ed25519"})
@@ -42,7 +42,7 @@ func TestInfoCounts(t *testing.T) {
 	require.WithinDuration(t, m.clock.now(), failed, 30*time.Second)
 }
 
-func TestEachMountCountsItsOwn(t *testing.T) {
+func TestInfo_CountsPerMount(t *testing.T) {
 	t.Parallel()
 	first, _ := newReadyMount(t)
 	second := newMount(t)
@@ -50,12 +50,12 @@ func TestEachMountCountsItsOwn(t *testing.T) {
 	require.Equal(t, int64(0), second.read("info").Data["exchanges"])
 }
 
-func TestAModuleThatIsNotInTheBinaryHasNoVersion(t *testing.T) {
+func TestInfo_UnknownModuleHasNoVersion(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "unknown", moduleVersion("example.com/none"))
 }
 
-func TestInfoCountsTheSharedTokensThatAreHeld(t *testing.T) {
+func TestInfo_CountsSharedTokens(t *testing.T) {
 	t.Parallel()
 	m, p := newSharedMount(t)
 	held := func() any { return m.read("info").Data["shared_tokens"] }

@@ -16,55 +16,48 @@ func (b *backend) pathRolesList() *framework.Path {
 		Pattern:      "roles/?$",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: &framework.PathOperation{
-				Callback: b.listRoles, Summary: "List the roles.", Responses: listResponse(),
-				DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: "roles"},
-			},
+			logical.ListOperation: operation(b.listRoles,
+				"List the roles.", listResponse(), "", "roles"),
 		},
 		HelpSynopsis:    "List the roles.",
-		HelpDescription: "Lists the names of all roles of this mount.",
+		HelpDescription: "Lists the names of the mount's roles.",
 	}
 }
 
 func (b *backend) pathRoles() *framework.Path {
 	settings := roleFields()
-	answers := okResponse("The role.", responseFields(settings, nil))
-	write := &framework.PathOperation{
-		Callback: b.writeRole, Summary: "Create or change a role.", Responses: answers,
-		ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-		DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: "role"},
-	}
+	responses := okResponse("The role.", responseFields(settings, nil))
+	write := forwarded(operation(b.writeRole, "Create or update a role.", responses, "", "role"))
 	return &framework.Path{
 		Pattern:        "roles/(?P<name>[^/]+)",
 		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		ExistenceCheck: b.roleExists,
 		Fields: fieldSchemas(settings, map[string]*framework.FieldSchema{
-			"name": {Type: framework.TypeString, Description: "The role's name.", Required: true},
+			"name": roleNameField(),
 		}),
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.CreateOperation: write,
 			logical.UpdateOperation: write,
-			logical.PatchOperation: &framework.PathOperation{
-				Callback: b.writeRole, Summary: "Change parts of a role.", Responses: answers,
-				ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "patch", OperationSuffix: "role"},
-			},
-			logical.ReadOperation: &framework.PathOperation{
-				Callback: b.readRole, Summary: "Read a role.", Responses: answers,
-				DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: "role"},
-			},
-			logical.DeleteOperation: &framework.PathOperation{
-				Callback: b.deleteRole, Summary: "Delete a role.", Responses: noContentResponse(),
-				ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: "role"},
-			},
+			logical.PatchOperation: forwarded(operation(b.writeRole,
+				"Patch a role.", responses, "patch", "role")),
+			logical.ReadOperation: operation(b.readRole, "Read a role.", responses, "", "role"),
+			logical.DeleteOperation: forwarded(operation(b.deleteRole,
+				"Delete a role.", noContentResponse(), "", "role")),
 		},
-		HelpSynopsis:    "What to ask the provider for, and with which key.",
+		HelpSynopsis:    "Manage roles: what to request, with which key.",
 		HelpDescription: strings.TrimSpace(rolesHelp),
 	}
 }
 
-func (b *backend) listRoles(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+func roleNameField() *framework.FieldSchema {
+	return &framework.FieldSchema{
+		Type: framework.TypeString, Description: "Name of the role.", Required: true,
+	}
+}
+
+func (b *backend) listRoles(
+	ctx context.Context, req *logical.Request, _ *framework.FieldData,
+) (*logical.Response, error) {
 	names, err := req.Storage.List(ctx, roleStoragePrefix)
 	if err != nil {
 		return nil, fmt.Errorf("list the roles: %w", err)
@@ -72,16 +65,20 @@ func (b *backend) listRoles(ctx context.Context, req *logical.Request, _ *framew
 	return logical.ListResponse(names), nil
 }
 
-func (b *backend) roleExists(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {
+func (b *backend) roleExists(
+	ctx context.Context, req *logical.Request, data *framework.FieldData,
+) (bool, error) {
 	name, err := nameIn(data, "name")
 	if err != nil {
-		return false, nil // the write itself says what is wrong with the name
+		return false, nil // the write itself reports it
 	}
 	found, err := b.roles.get(ctx, req.Storage, name)
 	return found != nil, err
 }
 
-func (b *backend) readRole(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+func (b *backend) readRole(
+	ctx context.Context, req *logical.Request, data *framework.FieldData,
+) (*logical.Response, error) {
 	name, err := nameIn(data, "name")
 	if err != nil {
 		return nil, err
@@ -93,7 +90,9 @@ func (b *backend) readRole(ctx context.Context, req *logical.Request, data *fram
 	return b.roleResponse(ctx, req, name, found)
 }
 
-func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+func (b *backend) writeRole(
+	ctx context.Context, req *logical.Request, data *framework.FieldData,
+) (*logical.Response, error) {
 	name, err := nameIn(data, "name")
 	if err != nil {
 		return nil, err
@@ -104,7 +103,8 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 		return nil, err
 	}
 	if before == nil && req.Operation == logical.PatchOperation {
-		return nil, logical.CodedError(http.StatusNotFound, fmt.Sprintf("there is no role %q to patch", name))
+		text := fmt.Sprintf("role %q does not exist", name)
+		return nil, logical.CodedError(http.StatusNotFound, text)
 	}
 	defaults := role{Format: roleFormat, Key: name, Delivery: leasedDelivery}
 	after := defaults
@@ -115,7 +115,8 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 		return nil, err
 	}
 	if after.RevokeTokens && after.Delivery != leasedDelivery {
-		return nil, userErrorf("revoke_tokens: works with delivery=leased only, as the end of a lease is what revokes; this role would be %s", after.Delivery)
+		return nil, userErrorf("revoke_tokens: requires delivery=leased, not %s, as the end of a "+
+			"lease revokes the token", after.Delivery)
 	}
 	if err := b.storeRole(ctx, req, name, before, &after); err != nil {
 		return nil, err
@@ -123,7 +124,9 @@ func (b *backend) writeRole(ctx context.Context, req *logical.Request, data *fra
 	return b.roleResponse(ctx, req, name, &after)
 }
 
-func (b *backend) deleteRole(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
+func (b *backend) deleteRole(
+	ctx context.Context, req *logical.Request, data *framework.FieldData,
+) (*logical.Response, error) {
 	name, err := nameIn(data, "name")
 	if err != nil {
 		return nil, err
@@ -143,8 +146,10 @@ func (b *backend) deleteRole(ctx context.Context, req *logical.Request, data *fr
 	return nil, nil
 }
 
-// roleAnswer is the role as written, with a warning where it cannot work.
-func (b *backend) roleResponse(ctx context.Context, req *logical.Request, name string, r *role) (*logical.Response, error) {
+// roleResponse returns the role's settings, with a warning if its key is gone.
+func (b *backend) roleResponse(
+	ctx context.Context, req *logical.Request, name string, r *role,
+) (*logical.Response, error) {
 	resp := &logical.Response{Data: toResponse(roleFields(), r)}
 	_, err := b.keyOfRole(ctx, req, name, r)
 	if _, ok := errors.AsType[userError](err); ok {
@@ -155,14 +160,14 @@ func (b *backend) roleResponse(ctx context.Context, req *logical.Request, name s
 }
 
 const rolesHelp = `
-A role names a key and what to ask the provider for with it. Who may read the role's
-tokens is decided by a policy on creds/<role>:
+A role names a key and what to request with it. A policy on creds/<role> decides who may
+read the role's tokens:
 
     path "bcgov-jwt/creds/myapi" { capabilities = ["read"] }
 
-One role per set of scopes is the narrowing that is safe: creds takes no parameters.
-How readers get tokens is the role's delivery: leased (people, CI jobs, Vault Agent),
-unleased (Vault tokens with num_uses=1) or shared (many readers of one token).
+Create one role per set of scopes: creds has no parameters, so policies control scopes.
+The role's delivery is leased (people, CI jobs, Vault Agent), unleased (Vault tokens with
+num_uses=1) or shared (many readers of one token).
 
 The client's registration (client_id, issuer, endpoints) belongs to the key.
 `

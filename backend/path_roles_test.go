@@ -15,7 +15,7 @@ import (
 
 func roleSettingNames() []string { return namesOf(roleFields()) }
 
-// newRoleMount has the keys a, b and myapi.
+// newRoleMount returns a mount with the keys a, b and myapi.
 func newRoleMount(t *testing.T) *mount {
 	t.Helper()
 	m := newMount(t)
@@ -30,7 +30,7 @@ func (m *mount) rolesOfKey(key string) []string {
 	return m.read("keys/" + key).Data["roles"].([]string)
 }
 
-func TestARoleHasDefaults(t *testing.T) {
+func TestRole_HasDefaults(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	answer := m.write("roles/myapi", nil)
@@ -39,11 +39,11 @@ func TestARoleHasDefaults(t *testing.T) {
 		"delivery": "leased", "refresh_margin": int64(0), "revoke_tokens": false, "allow_assertion": false,
 	}, answer.Data)
 	require.Empty(t, answer.Warnings)
-	require.Equal(t, answer, m.read("roles/myapi"), "a write answers with the same body as a read")
+	require.Equal(t, answer, m.read("roles/myapi"), "a write returns the same body as a read")
 	require.Equal(t, []string{"myapi"}, m.rolesOfKey("myapi"))
 }
 
-func TestEveryRoleSettingIsEchoedInTheOrderWritten(t *testing.T) {
+func TestRole_EverySettingIsReturnedAsWritten(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	written := map[string]any{
@@ -63,7 +63,7 @@ func TestEveryRoleSettingIsEchoedInTheOrderWritten(t *testing.T) {
 	require.Equal(t, overJSON(t, written), only(t, restarted.read("roles/r"), roleSettingNames()...))
 }
 
-func TestRoleWrittenBackAsReadIsEqualAndStoresNothing(t *testing.T) {
+func TestRole_WrittenBackAsReadStoresNothing(t *testing.T) {
 	t.Parallel()
 	for name, written := range map[string]map[string]any{
 		"defaults": {"key": "a"},
@@ -89,7 +89,7 @@ func TestRoleWrittenBackAsReadIsEqualAndStoresNothing(t *testing.T) {
 	}
 }
 
-func TestAnAbsentFieldOfARoleKeepsItsValueAndAnEmptyOneRestoresItsDefault(t *testing.T) {
+func TestRole_AbsentFieldIsKeptEmptyOneIsReset(t *testing.T) {
 	t.Parallel()
 	for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
 		for _, empty := range []any{"", " ", nil, []string{}} {
@@ -111,7 +111,7 @@ func TestAnAbsentFieldOfARoleKeepsItsValueAndAnEmptyOneRestoresItsDefault(t *tes
 	}
 }
 
-func TestScopesMayBeGivenAsOneText(t *testing.T) {
+func TestRole_ScopesMayBeOneString(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	for _, given := range []any{"x,y", " x , y ", []string{"x", "y"}, []string{" x", "y "}} {
@@ -119,18 +119,18 @@ func TestScopesMayBeGivenAsOneText(t *testing.T) {
 	}
 }
 
-func TestAnAbsentRole(t *testing.T) {
+func TestRole_Absent(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	require.Nil(t, m.read("roles/none"), "nil is a 404")
 	m.delete("roles/none")
-	require.Contains(t, m.failed(http.StatusNotFound, logical.PatchOperation, "roles/none", map[string]any{"key": "a"}), `no role "none"`)
+	require.Contains(t, m.failed(http.StatusNotFound, logical.PatchOperation, "roles/none", map[string]any{"key": "a"}), `role "none" does not exist`)
 	for _, path := range []string{"creds/none", "assertion/none", "check/none"} {
-		require.Equal(t, `unknown role "none"; to see which there are: vault list bcgov-jwt/roles`, m.refused(logical.ReadOperation, path, nil))
+		require.Equal(t, `unknown role "none"; to list roles: vault list bcgov-jwt/roles`, m.refused(logical.ReadOperation, path, nil))
 	}
 }
 
-func TestRolesAreListed(t *testing.T) {
+func TestRole_List(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	for _, name := range []string{"z", "y"} {
@@ -140,19 +140,19 @@ func TestRolesAreListed(t *testing.T) {
 	require.Equal(t, []string{"y", "z"}, m.rolesOfKey("a"))
 }
 
-func TestARoleNeedsAnExistingKey(t *testing.T) {
+func TestRole_RequiresExistingKey(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	text := m.refused(logical.UpdateOperation, "roles/none", nil)
-	require.Equal(t, `key: there is no key "none"; make it with: vault write -f bcgov-jwt/keys/none`, text)
+	require.Equal(t, `key "none" does not exist; create it with: vault write -f bcgov-jwt/keys/none`, text)
 	m.write("roles/r", map[string]any{"key": "a"})
 	for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
-		require.Contains(t, m.refused(operation, "roles/r", map[string]any{"key": "none"}), `key: there is no key "none"`)
+		require.Contains(t, m.refused(operation, "roles/r", map[string]any{"key": "none"}), `key "none" does not exist`)
 	}
 	require.Equal(t, "a", m.read("roles/r").Data["key"])
 }
 
-func TestARoleMovesBetweenKeys(t *testing.T) {
+func TestRole_MovesBetweenKeys(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	m.write("roles/r", map[string]any{"key": "a"})
@@ -171,7 +171,7 @@ func TestARoleMovesBetweenKeys(t *testing.T) {
 	}
 }
 
-func TestBadRoleSettingsAreRefusedByName(t *testing.T) {
+func TestRole_BadSettingErrorNamesField(t *testing.T) {
 	t.Parallel()
 	for field, values := range map[string][]any{
 		"key":            {"-a", "..", "a/b", "é"},
@@ -195,14 +195,14 @@ func TestBadRoleSettingsAreRefusedByName(t *testing.T) {
 	}
 }
 
-// reserved is the list of form parameters that belong to the grant, to client authentication or to another grant.
+// reserved lists the form parameters that belong to the grant, to client authentication or to another grant.
 const reserved = `grant_type client_id client_secret client_assertion client_assertion_type scope scopes assertion code code_verifier redirect_uri refresh_token
 	username password device_code auth_req_id subject_token subject_token_type actor_token actor_token_type requested_token_type requested_subject
 	requested_issuer subject_issuer requested_token_use request request_uri claims nonce state response_type response_mode login_hint token
 	token_type_hint dpop_jkt code_challenge code_challenge_method ticket rpt permission claim_token claim_token_format submit_request
 	client_session_state client_session_host`
 
-func TestReservedParametersAreRefusedInAnyLetterCase(t *testing.T) {
+func TestRole_ReservedParametersAreRejectedInAnyCase(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	for name := range strings.FieldsSeq(reserved) {
@@ -216,20 +216,20 @@ func TestReservedParametersAreRefusedInAnyLetterCase(t *testing.T) {
 	}
 }
 
-func TestFieldsOfTheKeyAreRefusedOnARoleWithTheCommand(t *testing.T) {
+func TestRole_KeyFieldErrorShowsCommand(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	m.write("roles/myapi", nil)
 	for _, field := range namesOf(keyFields()) {
 		for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
 			text := m.refused(operation, "roles/myapi", map[string]any{field: "x"})
-			require.True(t, strings.HasPrefix(text, field+": belongs to the key"), text)
+			require.True(t, strings.HasPrefix(text, field+": belongs to the key;"), text)
 			require.Contains(t, text, "vault write bcgov-jwt/keys/myapi "+field+"=")
 		}
 	}
 }
 
-// remakeKey deletes the key and makes it anew behind the roles' back, as nobody can through the API.
+// remakeKey replaces the key by a new one of that name, which the API does not allow while roles use it.
 func (m *mount) remakeKey(name string) {
 	m.tb.Helper()
 	spare := newMount(m.tb)
@@ -240,7 +240,7 @@ func (m *mount) remakeKey(name string) {
 	m.InvalidateKey(m.tb.Context(), "key/"+name)
 }
 
-func TestARoleDoesNotPassToALaterKeyOfTheSameName(t *testing.T) {
+func TestRole_IsNotBoundToLaterKeyOfSameName(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	m.write("roles/r", map[string]any{"key": "a"})
@@ -256,12 +256,12 @@ func TestARoleDoesNotPassToALaterKeyOfTheSameName(t *testing.T) {
 	require.Equal(t, "key", check["failed_step"])
 	require.Contains(t, check["error"], command)
 
-	require.Contains(t, strings.Join(m.write("roles/r", map[string]any{"scopes": "x"}).Warnings, "\n"), command, "another change does not bind it")
+	require.Contains(t, strings.Join(m.write("roles/r", map[string]any{"scopes": "x"}).Warnings, "\n"), command, "another change does not rebind it")
 	require.Empty(t, m.write("roles/r", map[string]any{"key": "a"}).Warnings, "this does")
 	require.Contains(t, m.refused(logical.ReadOperation, "creds/r", nil), "client_id")
 }
 
-func TestARoleWhoseKeyIsGoneSaysSo(t *testing.T) {
+func TestRole_WarnsOfDeletedKey(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	m.write("roles/r", map[string]any{"key": "a"})
@@ -275,7 +275,7 @@ func TestARoleWhoseKeyIsGoneSaysSo(t *testing.T) {
 	m.delete("roles/r")
 }
 
-func TestTheRolesEntryDecidesWhereItsIndexDiffers(t *testing.T) {
+func TestRole_EntryWinsOverIndex(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	m.write("roles/r", map[string]any{"key": "b"})
@@ -286,7 +286,7 @@ func TestTheRolesEntryDecidesWhereItsIndexDiffers(t *testing.T) {
 	m.delete("keys/a")
 }
 
-func TestAFaultAtAnyWriteLeavesTheRoleWhole(t *testing.T) {
+func TestRole_FaultAtAnyWriteLeavesItIntact(t *testing.T) {
 	t.Parallel()
 	keys := func(m *mount) {
 		for _, name := range []string{"a", "b"} {
@@ -311,7 +311,7 @@ func TestAFaultAtAnyWriteLeavesTheRoleWhole(t *testing.T) {
 	}
 }
 
-func TestAfterAFaultTheIndexNeverHidesARole(t *testing.T) {
+func TestRole_IndexNeverHidesRoleAfterFault(t *testing.T) {
 	t.Parallel()
 	for n := 1; n <= 3; n++ {
 		m := newRoleMount(t)
@@ -325,7 +325,7 @@ func TestAfterAFaultTheIndexNeverHidesARole(t *testing.T) {
 	}
 }
 
-func TestARolesKeyIsNeverDeletedUnderIt(t *testing.T) {
+func TestRole_KeyIsNeverDeletedConcurrently(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	m.write("roles/r", map[string]any{"key": "myapi"})
@@ -333,11 +333,11 @@ func TestARolesKeyIsNeverDeletedUnderIt(t *testing.T) {
 	for range 100 {
 		var wg sync.WaitGroup
 		for _, key := range []string{"a", "b"} {
-			wg.Go(func() { // refused where the key is gone
+			wg.Go(func() { // rejected if the key is deleted
 				_, err := m.send(logical.UpdateOperation, "roles/r", map[string]any{"key": key})
 				noServerError(t, err)
 			})
-			wg.Go(func() { // refused where the role is on it
+			wg.Go(func() { // rejected if the role uses it
 				_, err := m.send(logical.DeleteOperation, "keys/"+key, nil)
 				noServerError(t, err)
 			})
@@ -352,7 +352,7 @@ func TestARolesKeyIsNeverDeletedUnderIt(t *testing.T) {
 	}
 }
 
-func TestAKeyIsNotDeletedWhileARoleIsBoundToIt(t *testing.T) {
+func TestRole_KeyDeletionWaitsForBinding(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	deleted := make(chan error, 1)
@@ -371,7 +371,7 @@ func TestAKeyIsNotDeletedWhileARoleIsBoundToIt(t *testing.T) {
 	require.NotNil(t, m.read("keys/a"), "the deletion waited, and found the role")
 }
 
-func TestARoleIsNotBoundToAKeyThatIsBeingDeleted(t *testing.T) {
+func TestRole_BindingWaitsForKeyDeletion(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	bound := make(chan *logical.Response, 1)
@@ -386,7 +386,7 @@ func TestARoleIsNotBoundToAKeyThatIsBeingDeleted(t *testing.T) {
 		return nil
 	})
 	m.delete("keys/a")
-	require.ErrorContains(t, (<-bound).Error(), `there is no key "a"`)
+	require.ErrorContains(t, (<-bound).Error(), `key "a" does not exist`)
 	require.Nil(t, m.read("roles/r"))
 }
 
@@ -397,7 +397,7 @@ func noServerError(t *testing.T, err error) {
 	}
 }
 
-func TestARoleIsStoredWithItsFormat(t *testing.T) {
+func TestRole_IsStoredWithItsFormat(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	m.write("roles/r", map[string]any{"key": "a"})
@@ -407,19 +407,19 @@ func TestARoleIsStoredWithItsFormat(t *testing.T) {
 	require.NotEmpty(t, stored["key_id"])
 }
 
-// FuzzParameters holds that what a role takes as parameters reaches the form as written, and never a parameter of the
-// grant or of the client's authentication.
+// FuzzParameters checks that accepted parameters reach the form as written, and that none belongs to the grant or to client
+// authentication.
 func FuzzParameters(f *testing.F) {
 	for _, seed := range []string{"resource=https://api.example", "CLIENT_ID=x", "a==b", "=", "noequals", " scope=x", "audience=a\x00b", "ſcope=x"} {
 		f.Add(seed, "x=y")
 	}
 	f.Fuzz(func(t *testing.T, first, second string) {
-		taken, err := formParameters([]string{first, second})
+		accepted, err := formParameters([]string{first, second})
 		if err != nil {
 			require.NotContains(t, err.Error(), "\n")
 			return
 		}
-		form := (&role{Parameters: taken}).form()
+		form := (&role{Parameters: accepted}).form()
 		for name, values := range form {
 			require.NotContains(t, reservedParameters(), strings.ToLower(name))
 			for _, value := range values {
@@ -429,7 +429,7 @@ func FuzzParameters(f *testing.F) {
 	})
 }
 
-func TestTheDeliveryOfARole(t *testing.T) {
+func TestRole_Delivery(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	for given, stored := range map[any]string{"leased": "leased", "unleased": "unleased", " shared ": "shared", "": "leased", nil: "leased"} {
@@ -443,30 +443,30 @@ func TestTheDeliveryOfARole(t *testing.T) {
 	require.NotContains(t, m.refused(logical.UpdateOperation, "roles/myapi", map[string]any{"delivery": "hunter2hunter2hunter2"}), "hunter2", "it may be a secret")
 }
 
-func TestOnlyALeaseRevokesTokens(t *testing.T) {
+func TestRole_RevokeTokensRequiresLease(t *testing.T) {
 	t.Parallel()
 	for _, delivery := range []delivery{unleasedDelivery, sharedDelivery} {
 		t.Run(string(delivery), func(t *testing.T) {
 			t.Parallel()
 			m := newRoleMount(t)
-			const says = "revoke_tokens: works with delivery=leased only"
-			require.Contains(t, m.refused(logical.UpdateOperation, "roles/myapi", map[string]any{"revoke_tokens": true, "delivery": delivery}), says)
+			const text = "revoke_tokens: requires delivery=leased, not "
+			require.Contains(t, m.refused(logical.UpdateOperation, "roles/myapi", map[string]any{"revoke_tokens": true, "delivery": delivery}), text)
 			require.Nil(t, m.read("roles/myapi"))
 
 			m.write("roles/myapi", map[string]any{"revoke_tokens": true})
 			for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
-				require.Contains(t, m.refused(operation, "roles/myapi", map[string]any{"delivery": delivery}), says)
+				require.Contains(t, m.refused(operation, "roles/myapi", map[string]any{"delivery": delivery}), text)
 				require.Equal(t, "leased", m.read("roles/myapi").Data["delivery"], "the old entry stays")
 				require.Equal(t, true, m.read("roles/myapi").Data["revoke_tokens"])
 			}
 			m.write("roles/myapi", map[string]any{"delivery": delivery, "revoke_tokens": false})
-			require.Contains(t, m.refused(logical.PatchOperation, "roles/myapi", map[string]any{"revoke_tokens": true}), says)
+			require.Contains(t, m.refused(logical.PatchOperation, "roles/myapi", map[string]any{"revoke_tokens": true}), text)
 			require.Equal(t, false, m.read("roles/myapi").Data["revoke_tokens"])
 		})
 	}
 }
 
-func TestARoleThatWasStoredBeforeThereWasAChoiceIsLeased(t *testing.T) {
+func TestRole_OldEntryIsLeased(t *testing.T) {
 	t.Parallel()
 	m, _ := newReadyMount(t)
 	var stored map[string]any
@@ -485,5 +485,5 @@ func TestARoleThatWasStoredBeforeThereWasAChoiceIsLeased(t *testing.T) {
 	require.NotNil(t, m.read("creds/myapi").Secret)
 	writes := m.storage.writes()
 	m.write("roles/myapi", data)
-	require.Equal(t, writes, m.storage.writes(), "it is as it would be written")
+	require.Equal(t, writes, m.storage.writes(), "it equals what a write stores")
 }

@@ -16,6 +16,10 @@ type responseField struct {
 	optional    bool // not in every response
 }
 
+func stringField(name, description string) responseField {
+	return responseField{name: name, kind: framework.TypeString, description: description}
+}
+
 // responseFields declares a response: the fields of an entry, and computed ones.
 func responseFields[T any](fields []field[T], others []responseField) map[string]*framework.FieldSchema {
 	schemas := make(map[string]*framework.FieldSchema, len(fields)+len(others))

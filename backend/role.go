@@ -22,28 +22,27 @@ const (
 	roleFormat        = 1
 )
 
-// role says what to ask the provider for with a key. Who may ask is a matter of policy on creds/<role>.
+// role holds what to request with a key. A policy on creds/<role> decides who may read its tokens.
 type role struct {
-	Format int `json:"format"`
-	// Key names the key, and KeyID tells it from a later one of the same name.
+	Format     int      `json:"format"`
 	Key        string   `json:"key"`
-	KeyID      string   `json:"key_id"`
+	KeyID      string   `json:"key_id"` // distinguishes the key from a later one of that name
 	Scopes     []string `json:"scopes"`
 	Parameters []string `json:"parameters"`
 
 	Delivery       delivery      `json:"delivery"`
-	RefreshMargin  time.Duration `json:"refresh_margin"` // 0: by rule
+	RefreshMargin  time.Duration `json:"refresh_margin"` // 0: defaultMargin
 	RevokeTokens   bool          `json:"revoke_tokens"`
 	AllowAssertion bool          `json:"allow_assertion"`
 }
 
-// delivery is how a role's readers get tokens.
+// delivery is how a role's readers obtain tokens.
 type delivery string
 
 const (
-	leasedDelivery   delivery = "leased"   // a fresh token each, under a lease
-	unleasedDelivery delivery = "unleased" // a fresh token each, without a lease
-	sharedDelivery   delivery = "shared"   // one token for all readers on this node
+	leasedDelivery   delivery = "leased"
+	unleasedDelivery delivery = "unleased"
+	sharedDelivery   delivery = "shared"
 )
 
 func deliveries() []delivery { return []delivery{leasedDelivery, unleasedDelivery, sharedDelivery} }
@@ -51,33 +50,37 @@ func deliveries() []delivery { return []delivery{leasedDelivery, unleasedDeliver
 func roleFields() []field[role] {
 	return []field[role]{
 		newField("key", framework.TypeString,
-			"The key to sign with. Default: the key of the role's own name.",
+			"Name of the key that signs. Default: the role's name.",
 			func(r *role) *string { return &r.Key }, keyName),
 		newField("scopes", framework.TypeCommaStringSlice,
-			"The scopes to ask for, as a list. Default: none, so that the provider grants the client's own.",
+			"Scopes to request. Default: none, so the provider grants the client's defaults.",
 			func(r *role) *[]string { return &r.Scopes }, scopeTokens),
 		newField("parameters", framework.TypeStringSlice,
-			"Further form parameters of the token request as `name=value`, such as resource, audience or authorization_details. "+
-				"May be given several times.",
+			"Other form parameters of the token request, as `name=value`: resource, audience, "+
+				"authorization_details or the provider's own. Repeatable. Default: none.",
 			func(r *role) *[]string { return &r.Parameters }, formParameters),
 		newField("delivery", framework.TypeString,
-			"How readers get tokens. leased: a fresh one each, under a lease. unleased: a fresh one each, without a lease, for Vault tokens that cannot hold one. "+
-				"shared: one for all readers on a node, replaced ahead of time. Default: leased.",
-			func(r *role) *string { return (*string)(&r.Delivery) }, deliveryName).allowing(texts(deliveries())...),
+			"How readers obtain tokens. `leased`: a fresh one per read, under a lease. "+
+				"`unleased`: a fresh one per read, for Vault tokens that cannot hold a lease. "+
+				"`shared`: one for all readers on a node, refreshed early. Default: leased.",
+			func(r *role) *string { return (*string)(&r.Delivery) }, deliveryName,
+		).allowing(texts(deliveries())...),
 		newField("refresh_margin", framework.TypeDurationSecond,
-			"How long before a token's end its reader should have the next one: the lease or ttl ends that much earlier. Default: 0, by rule: a fifth of the token's life, "+
-				"10 s to 60 s, at most half of it.",
+			"How long before the token expires its lease or ttl ends: less than 24h. Default: 0, "+
+				"for a fifth of the token's lifetime, from 10s to 60s, but at most half of it.",
 			func(r *role) *time.Duration { return &r.RefreshMargin }, marginWithinLife),
 		newField("revoke_tokens", framework.TypeBool,
-			"Ask the provider to revoke a token when its lease ends (RFC 7009), as well as that can be done. With delivery=leased only. Default: false.",
+			"Ask the provider to revoke the token when its lease ends (RFC 7009); best effort. "+
+				"Requires delivery=leased. Default: false.",
 			func(r *role) *bool { return &r.RevokeTokens }, anyValue[bool]),
 		newField("allow_assertion", framework.TypeBool,
-			"Open assertion/<role>, which hands out signed client assertions for callers that reach the provider when Vault does not. Default: false.",
+			"Let assertion/<role> issue signed client assertions, for callers that exchange them "+
+				"without Vault. Default: false.",
 			func(r *role) *bool { return &r.AllowAssertion }, anyValue[bool]),
 	}
 }
 
-// form returns the parameters as a form takes them.
+// form returns the parameters as form values.
 func (r *role) form() url.Values {
 	form := make(url.Values, len(r.Parameters))
 	for _, parameter := range r.Parameters {
@@ -87,14 +90,14 @@ func (r *role) form() url.Values {
 	return form
 }
 
-// defaultMargin is how long before a token's end its reader should have the next one: a fifth of its life, between 10 s and
-// 60 s so that a Vault Agent's retries fit in, but never more than half of it.
+// defaultMargin returns how long before a token expires its reader should have the next one: a
+// fifth of its lifetime, from 10 s to 60 s so that a Vault Agent's retries fit, but at most half.
 func defaultMargin(life time.Duration) time.Duration {
 	margin := min(time.Minute, max(10*time.Second, life/5), life/2)
 	return max(margin.Truncate(time.Second), time.Second)
 }
 
-// margin is the role's refresh_margin, or the rule's where that is not set or no token of this life could keep it.
+// margin returns refresh_margin, or the default where none is set or such a token cannot keep it.
 func (r *role) margin(life time.Duration) time.Duration {
 	if r.RefreshMargin == 0 || !r.keepsMargin(life) {
 		return defaultMargin(life)
@@ -102,23 +105,24 @@ func (r *role) margin(life time.Duration) time.Duration {
 	return r.RefreshMargin
 }
 
-// keepsMargin says whether a token of this life can keep the role's refresh_margin.
+// keepsMargin reports whether a token with this lifetime can keep refresh_margin.
 func (r *role) keepsMargin(life time.Duration) bool { return r.RefreshMargin < life }
 
-// period is how much of its life a token is used for: at least 1 s, as Vault takes a lease of 0 for the mount's default,
-// which is days.
+// usableLifetime returns how much of its lifetime a token is used for: at least 1 s, as Vault
+// replaces a lease of 0 with the mount's default, which is days.
 func (r *role) usableLifetime(life time.Duration) time.Duration {
 	return max(life-r.margin(life), time.Second)
 }
 
-// rest is what is left of a fresh token's period. Vault and the reader count from now, the token's life from when it was
-// asked for, which retries can put some time ago.
+// remainingTTL returns what is left of a fresh token's usable lifetime. Vault and the reader count
+// from now, the lifetime from when the token was requested; retries can lie in between.
 func (r *role) remainingTTL(token *exchange.Token, now time.Time) time.Duration {
-	return max(r.usableLifetime(token.Lifetime)-now.Sub(token.RequestedAt).Truncate(time.Second), time.Second)
+	passed := now.Sub(token.RequestedAt).Truncate(time.Second)
+	return max(r.usableLifetime(token.Lifetime)-passed, time.Second)
 }
 
 func loadRole(ctx context.Context, s logical.Storage, name string) (*role, error) {
-	stored := role{Delivery: leasedDelivery} // roles stored before there was a choice
+	stored := role{Delivery: leasedDelivery} // for entries older than the field
 	found, err := storage.Get(ctx, s, roleStoragePrefix+name, roleFormat, &stored)
 	if err != nil {
 		return nil, fmt.Errorf("role %q: %w", name, err)
@@ -129,9 +133,11 @@ func loadRole(ctx context.Context, s logical.Storage, name string) (*role, error
 	return &stored, nil
 }
 
-// storeRole binds the role to its key and writes it, under the locks of the keys that it leaves and joins. It is called
-// under the role's lock.
-func (b *backend) storeRole(ctx context.Context, req *logical.Request, name string, before, after *role) error {
+// storeRole binds the role to its key and writes it, under the locks of the keys that it leaves and
+// joins. The caller holds the role's lock.
+func (b *backend) storeRole(
+	ctx context.Context, req *logical.Request, name string, before, after *role,
+) error {
 	keys := []string{after.Key}
 	if before != nil {
 		keys = append(keys, before.Key)
@@ -144,7 +150,8 @@ func (b *backend) storeRole(ctx context.Context, req *logical.Request, name stri
 			return err
 		}
 		if key == nil {
-			return userErrorf("key: there is no key %q; make it with: vault write -f %skeys/%s", after.Key, req.MountPoint, after.Key)
+			return userErrorf("key %q does not exist; create it with: vault write -f %skeys/%s",
+				after.Key, req.MountPoint, after.Key)
 		}
 		after.KeyID = key.ID()
 	}
@@ -164,49 +171,56 @@ func (b *backend) storeRole(ctx context.Context, req *logical.Request, name stri
 	return nil
 }
 
-// roleChanged forgets what this node holds of a role, whether or not the write of it succeeded.
+// roleChanged drops what this node caches of a role, also after a failed write.
 func (b *backend) roleChanged(name string) {
 	b.roles.drop(name)
 	b.tokens.Drop(name)
 }
 
-// keyOf returns the key that a role was bound to, or a userError where that key is no more.
-func (b *backend) keyOfRole(ctx context.Context, req *logical.Request, name string, r *role) (*keyring.Key, error) {
+// keyOfRole returns the key that a role is bound to, or a userError if it was deleted.
+func (b *backend) keyOfRole(
+	ctx context.Context, req *logical.Request, name string, r *role,
+) (*keyring.Key, error) {
 	key, err := b.keys.get(ctx, req.Storage, r.Key)
 	if err != nil {
 		return nil, err
 	}
 	if key == nil {
-		return nil, userErrorf("role %q names the key %q, which does not exist", name, r.Key)
+		return nil, userErrorf("role %q uses key %q, which does not exist", name, r.Key)
 	}
 	if key.ID() != r.KeyID {
-		return nil, userErrorf("role %q was made for an earlier key %q, which was deleted; to use the present key of that name: vault write %sroles/%s key=%s",
+		return nil, userErrorf("role %q was created for an earlier key %q, which was deleted; "+
+			"to use the current one: vault write %sroles/%s key=%s",
 			name, r.Key, req.MountPoint, name, r.Key)
 	}
 	return key, nil
 }
 
-// roleIn returns the role that the request names.
-func (b *backend) roleIn(ctx context.Context, req *logical.Request, data *framework.FieldData) (string, *role, error) {
+// requestedRole returns the role that the request names. An unknown one is a userError, as the CLI
+// would show a 404 as "No value found".
+func (b *backend) requestedRole(
+	ctx context.Context, req *logical.Request, data *framework.FieldData,
+) (string, *role, error) {
 	name, err := nameIn(data, "role")
 	if err != nil {
 		return "", nil, err
 	}
 	found, err := b.roles.get(ctx, req.Storage, name)
 	if err == nil && found == nil {
-		err = userErrorf("unknown role %q; to see which there are: vault list %sroles", name, req.MountPoint) // a 404 would show as "No value found" in the CLI
+		err = userErrorf("unknown role %q; to list roles: vault list %sroles", name, req.MountPoint)
 	}
 	return name, found, err
 }
 
-// roleIndex is the storage path that says that a role names a key. It holds nothing.
+// roleIndex returns the path of the empty entry that records that a role uses a key.
 func roleIndex(key, role string) string {
 	return roleIndexPrefix(key) + role
 }
 
 func roleIndexPrefix(key string) string { return "key-role/" + key + "/" }
 
-// rolesOf lists the roles that name a key. A role's entry decides where its index differs.
+// rolesOf returns the roles that use a key. Where the index and a role's entry differ, the entry is
+// right.
 func (b *backend) rolesOf(ctx context.Context, s logical.Storage, key string) ([]string, error) {
 	indexed, err := s.List(ctx, roleIndexPrefix(key))
 	if err != nil {
@@ -239,6 +253,6 @@ func (b *backend) misplacedOnRole(ctx context.Context, req *logical.Request, nam
 	if named, ok := req.Data["key"].(string); ok && checkName(named) == nil {
 		key = named
 	}
-	return fmt.Sprintf("%s: belongs to the key, not to the role; set it with: vault write %skeys/%s %s=…",
+	return fmt.Sprintf("%s: belongs to the key; set it with: vault write %skeys/%s %s=…",
 		name, req.MountPoint, key, name)
 }
