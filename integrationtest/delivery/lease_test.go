@@ -88,7 +88,7 @@ func TestLease_EndsWhenRevocationFails(t *testing.T) {
 	}
 	require.Len(t, logged, 1)
 	for _, text := range []string{
-		"[WARN]", "a token was not revoked at the provider; it ends by itself", "role=myapi", "key=myapi",
+		"[WARN]", "token revocation failed; the token expires on its own", "role=myapi", "key=myapi",
 		"expires_at=" + creds.Data["expires_at"].(string), "token revocation at ",
 	} {
 		require.Contains(t, logged[0], text)

@@ -155,8 +155,8 @@ func badRoles() []badInput {
 		return badInput{name: name, path: "roles/myapi", body: body, want: want}
 	}
 	rows := []badInput{
-		{name: "a role for a missing key", path: "roles/new", body: fields(), want: []string{"key: ", `"new"`, "vault write -f"}},
-		role("a missing key by name", fields("key", "missing"), "key: ", `"missing"`, "vault write -f"),
+		{name: "a role for a missing key", path: "roles/new", body: fields(), want: []string{`key "new" does not exist`, "vault write -f"}},
+		role("a missing key by name", fields("key", "missing"), `key "missing" does not exist`, "vault write -f"),
 		role("a bad key name", fields("key", "a/b"), "key: "),
 		role("client_id on a role", fields("client_id", "x"), "client_id: ", "belongs to the key", "keys/myapi client_id="),
 		role("issuer on a role", fields("issuer", "x"), "issuer: ", "belongs to the key", "keys/myapi issuer="),
@@ -275,8 +275,8 @@ func badFields() []badInput {
 func badDeletions() []badInput {
 	return []badInput{
 		{
-			name: "an assertion of a role that hands out none", method: http.MethodGet, path: "assertion/myapi",
-			want: []string{"hands out no assertions", "roles/myapi allow_assertion=true"},
+			name: "an assertion of a role that issues none", method: http.MethodGet, path: "assertion/myapi",
+			want: []string{"issues no assertions", "roles/myapi allow_assertion=true"},
 		},
 		{name: "deleting a key without deletion_allowed", method: http.MethodDelete, want: []string{"deletion_allowed=true"}},
 	}
