@@ -354,15 +354,8 @@ func TestDocs_ShowWordsThatTheCodeHas(t *testing.T) {
 // literals returns the string literals of a package's production code, joined.
 func literals(t *testing.T, dir string) string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
-	require.NoError(t, err)
 	var b strings.Builder
-	for _, name := range files {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
-		require.NoError(t, err)
+	eachFile(t, dir, func(file *ast.File) {
 		ast.Inspect(file, func(node ast.Node) bool {
 			if literal, ok := node.(*ast.BasicLit); ok && literal.Kind == token.STRING {
 				text, err := strconv.Unquote(literal.Value)
@@ -371,6 +364,59 @@ func literals(t *testing.T, dir string) string {
 			}
 			return true
 		})
-	}
+	})
 	return b.String()
+}
+
+// eachFile parses the production code of a package.
+func eachFile(t *testing.T, dir string, visit func(*ast.File)) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	require.NoError(t, err)
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		require.NoError(t, err)
+		visit(file)
+	}
+}
+
+// Operators alert on these lines.
+func TestDocs_ListEveryLogMessage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join("..", "docs", "operating.md"))
+	require.NoError(t, err)
+	var listed []string
+	for _, row := range regexp.MustCompile("(?m)^\\| (?:INFO|WARN|ERROR) \\| `([^`]+)`").FindAllSubmatch(page, -1) {
+		listed = append(listed, string(row[1]))
+	}
+	var logged []string
+	for _, dir := range []string{".", "internal/exchange", "internal/tokencache"} {
+		eachFile(t, dir, func(file *ast.File) {
+			ast.Inspect(file, func(node ast.Node) bool {
+				if message, ok := logMessage(node); ok {
+					logged = append(logged, message)
+				}
+				return true
+			})
+		})
+	}
+	require.ElementsMatch(t, logged, listed)
+}
+
+// logMessage returns the message of a call such as logger.Warn("message", …).
+func logMessage(node ast.Node) (string, bool) {
+	call, isCall := node.(*ast.CallExpr)
+	if !isCall || len(call.Args) == 0 {
+		return "", false
+	}
+	method, isMethod := call.Fun.(*ast.SelectorExpr)
+	literal, isLiteral := call.Args[0].(*ast.BasicLit)
+	if !isMethod || !isLiteral || !slices.Contains([]string{"Debug", "Info", "Warn", "Error"}, method.Sel.Name) {
+		return "", false
+	}
+	text, err := strconv.Unquote(literal.Value)
+	return text, err == nil
 }
