@@ -13,14 +13,12 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 )
 
-// convert reads a request's value as kind, without the framework's lax conversions (5.7 as the integer 5, true as the
-// string "1"). It returns nil for an empty value, which restores a default. A command line can only send strings, so
-// that numbers and booleans are taken in that form too.
+// convert returns a request's value as kind, without the framework's lax conversions (5.7 to the
+// integer 5, true to the string "1"). It returns nil for an empty value, which restores a default.
+// Vault's CLI only sends strings, so numbers and booleans are accepted in that form too.
 func convert(kind framework.FieldType, raw any) (any, error) {
-	if raw == nil {
-		return nil, nil
-	}
-	if text, ok := raw.(string); ok && strings.TrimSpace(text) == "" {
+	text, isText := raw.(string)
+	if raw == nil || isText && strings.TrimSpace(text) == "" {
 		return nil, nil
 	}
 	switch kind {
@@ -33,17 +31,17 @@ func convert(kind framework.FieldType, raw any) (any, error) {
 	case framework.TypeDurationSecond:
 		return convertDuration(raw)
 	case framework.TypeCommaStringSlice:
-		if text, ok := raw.(string); ok {
+		if isText {
 			raw = strings.Split(text, ",")
 		}
 		return convertList(raw)
 	case framework.TypeStringSlice:
-		if text, ok := raw.(string); ok {
+		if isText {
 			raw = []string{text}
 		}
 		return convertList(raw)
 	}
-	return nil, fmt.Errorf("has the unknown type %s", kind)
+	return nil, fmt.Errorf("has unknown type %s", kind)
 }
 
 func convertString(raw any) (any, error) {
@@ -70,7 +68,7 @@ func convertBool(raw any) (any, error) {
 func convertInt(raw any) (any, error) {
 	number, ok := wholeNumber(raw)
 	switch _, isText := raw.(string); {
-	case !ok && isText: // not quoted: it may be a secret that was pasted into the wrong field
+	case !ok && isText: // not quoted: may be a misplaced secret
 		return nil, errors.New("must be a whole number")
 	case !ok:
 		return nil, fmt.Errorf("must be a whole number, not %s", jsonKind(raw))
@@ -81,32 +79,33 @@ func convertInt(raw any) (any, error) {
 }
 
 func convertDuration(raw any) (any, error) {
-	const right = "must be a duration in whole seconds, such as 90, 90s or 5m"
+	const want = "must be a duration in whole seconds, such as 90, 90s or 5m"
 	var duration time.Duration
 	if text, ok := raw.(string); ok {
 		var err error
-		if duration, err = parseutil.ParseDurationSecond(strings.TrimSpace(text)); err != nil || duration%time.Second != 0 {
-			return nil, errors.New(right)
+		duration, err = parseutil.ParseDurationSecond(strings.TrimSpace(text))
+		if err != nil || duration%time.Second != 0 {
+			return nil, errors.New(want)
 		}
 	} else {
 		seconds, ok := wholeNumber(raw)
 		if !ok {
-			return nil, fmt.Errorf("%s, not %s", right, jsonKind(raw))
+			return nil, fmt.Errorf("%s, not %s", want, jsonKind(raw))
 		}
 		duration = time.Duration(max(-1, min(seconds, math.MaxInt32))) * time.Second
 	}
-	if duration < 0 { // which the framework would refuse in words of its own
+	if duration < 0 { // otherwise the framework rejects it in its own words
 		return nil, errors.New("must not be negative")
 	}
 	return duration, nil
 }
 
-// wholeNumber reads a JSON number, or a string of one, that has no fraction.
+// wholeNumber converts a JSON number, or a string of one, without a fraction.
 func wholeNumber(raw any) (int64, bool) {
 	var text string
 	switch v := raw.(type) {
 	case float64:
-		// What crosses from Vault to a plugin is a float64.
+		// Vault sends numbers to plugins as float64.
 		return int64(v), v == math.Trunc(v) && math.Abs(v) < 1<<53
 	case int:
 		return int64(v), true
@@ -132,7 +131,7 @@ func convertList(raw any) (any, error) {
 		for _, item := range v {
 			text, ok := item.(string)
 			if !ok {
-				return nil, fmt.Errorf("must be a list of strings, but has %s in it", jsonKind(item))
+				return nil, fmt.Errorf("must be a list of strings, but contains %s", jsonKind(item))
 			}
 			items = append(items, text)
 		}

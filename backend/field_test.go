@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestConvertReadsWhatAClientSends(t *testing.T) {
+func TestConvert_AcceptsWhatClientsSend(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		kind framework.FieldType
@@ -18,7 +18,7 @@ func TestConvertReadsWhatAClientSends(t *testing.T) {
 		want any
 	}{
 		{framework.TypeString, "a", "a"},
-		{framework.TypeString, " a ", " a "}, // trimming is the setting's
+		{framework.TypeString, " a ", " a "}, // trimming is up to the setting
 		{framework.TypeString, "true", "true"},
 		{framework.TypeBool, true, true},
 		{framework.TypeBool, false, false},
@@ -62,7 +62,7 @@ func TestConvertReadsWhatAClientSends(t *testing.T) {
 	}
 }
 
-func TestConvertTakesEmptyForTheDefault(t *testing.T) {
+func TestConvert_EmptyValueIsNil(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []framework.FieldType{
 		framework.TypeString, framework.TypeBool, framework.TypeInt, framework.TypeDurationSecond, framework.TypeCommaStringSlice, framework.TypeStringSlice,
@@ -82,7 +82,7 @@ func TestConvertTakesEmptyForTheDefault(t *testing.T) {
 	}
 }
 
-func TestConvertRefusesWhatTheFrameworkWouldBend(t *testing.T) {
+func TestConvert_RejectsWhatTheFrameworkCoerces(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []framework.FieldType{
 		framework.TypeString, framework.TypeBool, framework.TypeInt, framework.TypeDurationSecond, framework.TypeCommaStringSlice, framework.TypeStringSlice,
@@ -101,10 +101,10 @@ func TestConvertRefusesWhatTheFrameworkWouldBend(t *testing.T) {
 	_, err := convert(framework.TypeCommaStringSlice, "a,b, ,c")
 	require.EqualError(t, err, "item 3 of the list is blank")
 	_, err = convert(framework.TypeKVPairs, "a=b")
-	require.Error(t, err, "a kind that no field has")
+	require.Error(t, err, "a type that no field has")
 }
 
-func TestConvertNamesTheWrongTypeAndNotTheValue(t *testing.T) {
+func TestConvert_ErrorNamesTheTypeAndNotTheValue(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		kind framework.FieldType
@@ -119,7 +119,7 @@ func TestConvertNamesTheWrongTypeAndNotTheValue(t *testing.T) {
 		{framework.TypeInt, "secret", "must be a whole number"},
 		{framework.TypeInt, 5.7, "must be a whole number, not the number 5.7"},
 		{framework.TypeDurationSecond, "secret", "must be a duration in whole seconds, such as 90, 90s or 5m"},
-		{framework.TypeCommaStringSlice, []any{nil}, "must be a list of strings, but has null in it"},
+		{framework.TypeCommaStringSlice, []any{nil}, "must be a list of strings, but contains null"},
 	} {
 		_, err := convert(test.kind, test.raw)
 		require.EqualError(t, err, test.want)
@@ -142,7 +142,7 @@ func sampleSettings() []field[sample] {
 	}
 }
 
-func TestApplyChangesWhatTheRequestNames(t *testing.T) {
+func TestApply_ChangesWhatTheRequestNames(t *testing.T) {
 	t.Parallel()
 	defaults := sample{Name: "default", Count: 2, Life: time.Minute}
 	entry := sample{Name: "old", Count: 1, List: []string{"a"}, Life: time.Hour}
@@ -152,7 +152,7 @@ func TestApplyChangesWhatTheRequestNames(t *testing.T) {
 	require.Equal(t, defaults, entry)
 }
 
-func TestApplyNamesTheFieldOfAnError(t *testing.T) {
+func TestApply_ErrorNamesTheField(t *testing.T) {
 	t.Parallel()
 	for field, test := range map[string]struct {
 		value any
@@ -167,17 +167,17 @@ func TestApplyNamesTheFieldOfAnError(t *testing.T) {
 	}
 }
 
-func TestEchoIsOfStableType(t *testing.T) {
+func TestResponse_TypesAreStable(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, map[string]any{"name": "", "count": 0, "list": []string{}, "life": int64(0)}, toResponse(sampleSettings(), &sample{}))
 	entry := &sample{Name: "n", Count: 3, List: []string{"b", "a"}, Life: 90 * time.Second}
 	data := toResponse(sampleSettings(), entry)
 	require.Equal(t, map[string]any{"name": "n", "count": 3, "list": []string{"b", "a"}, "life": int64(90)}, data)
 	data["list"].([]string)[0] = "changed"
-	require.Equal(t, []string{"b", "a"}, entry.List, "an answer does not share the entry's memory")
+	require.Equal(t, []string{"b", "a"}, entry.List, "a response does not share the entry's memory")
 }
 
-func TestAllowedValuesReachTheSchema(t *testing.T) {
+func TestFieldSchemas_HoldAllowedValues(t *testing.T) {
 	t.Parallel()
 	fields := fieldSchemas(keyFields(), map[string]*framework.FieldSchema{"name": {Type: framework.TypeString}})
 	require.Len(t, fields, len(keyFields())+1)
