@@ -12,9 +12,9 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-// BenchmarkCredsAgainstAProgram compares a warm read of creds with a program that signs and posts by itself, at the same
-// embedded provider. What Vault and the way to a plugin cost is in neither.
-func BenchmarkCredsAgainstAProgram(b *testing.B) {
+// BenchmarkCreds_AgainstAProgram compares a warm read of creds with a program that signs and posts on its own, at the
+// same embedded provider. The cost of Vault and of its way to the plugin is in neither.
+func BenchmarkCreds_AgainstAProgram(b *testing.B) {
 	m, p := newReadyMount(b)
 	m.write("keys/bench", map[string]any{"client_id": "bench", "issuer": p.issuer()})
 	m.write("roles/bench", nil)
@@ -33,7 +33,7 @@ func BenchmarkCredsAgainstAProgram(b *testing.B) {
 		func() error { return program.Token(b.Context()) })
 }
 
-// newProgram makes a program that is a client of the provider.
+// newProgram returns a program that is a client of the provider.
 func newProgram(b *testing.B, p *provider) *bench.Program {
 	b.Helper()
 	spki, err := x509.MarshalPKIXPublicKey(providerKey().Public())

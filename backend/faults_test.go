@@ -10,19 +10,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// lifeFault is a change of the key "myapi" that is tried with each of its storage calls failing.
+// lifeFault is a change of the key "myapi" that is run with each of its storage calls failing.
 type lifeFault struct {
 	prepare func(m *mount, p *provider)
 	act     func(m *mount) error
-	// writes is how many the change makes. A read may fail too.
+	// writes is how many writes the change performs. A read may fail too.
 	writes int
 	// before and after are the versions' states on either side of the change.
 	before, after map[string]string
-	// harmless says that a fault does not fail the action.
+	// harmless reports whether the action succeeds despite a fault.
 	harmless bool
 }
 
-// sent is a request as an action, whose error is the first of what went wrong.
+// sent returns a request as an action, which returns its first error.
 func sent(operation logical.Operation, path string, data map[string]any) func(*mount) error {
 	return func(m *mount) error {
 		resp, err := m.send(operation, path, data)
@@ -58,7 +58,7 @@ func lifeFaults() map[string]lifeFault {
 			prepare: staged, act: sent(logical.UpdateOperation, "keys/myapi/activate", forced), writes: 1,
 			before: map[string]string{"1": "active", "2": "staged"}, after: map[string]string{"1": "retired", "2": "active"},
 		},
-		"activate after a try": {
+		"activate after a test": {
 			prepare: func(m *mount, p *provider) { staged(m, p); p.registerVersion(m, 2) },
 			act:     sent(logical.UpdateOperation, "keys/myapi/activate", nil), writes: 1,
 			before: map[string]string{"1": "active", "2": "staged"}, after: map[string]string{"1": "retired", "2": "active"},
@@ -89,7 +89,7 @@ func lifeFaults() map[string]lifeFault {
 	}
 }
 
-func TestAFaultAtAnyStorageCallLeavesAKeyThatWorks(t *testing.T) {
+func TestFaults_FailedStorageCallLeavesAWorkingKey(t *testing.T) {
 	t.Parallel()
 	for name, fault := range lifeFaults() {
 		for kind, matches := range map[string]func(verb) bool{"writes": verb.writes, "reads": func(v verb) bool { return !v.writes() }} {
@@ -100,14 +100,14 @@ func TestAFaultAtAnyStorageCallLeavesAKeyThatWorks(t *testing.T) {
 					n++
 				}
 				if kind == "writes" {
-					require.Equal(t, fault.writes+1, n, "the test knows every write")
+					require.Equal(t, fault.writes+1, n, "the test covers every write")
 				}
 			})
 		}
 	}
 }
 
-// failsAt lets the n-th matching call fail, and says false where there are fewer.
+// failsAt fails the n-th matching call, and returns false if there are fewer.
 func (f lifeFault) failsAt(t *testing.T, n int, matches func(verb) bool) bool {
 	t.Helper()
 	m, p := newReadyMount(t)
@@ -129,12 +129,12 @@ func (f lifeFault) failsAt(t *testing.T, n int, matches func(verb) bool) bool {
 	}
 
 	restarted := mountOver(t, m.storage, m.clock)
-	require.Equal(t, restarted.read("keys/myapi"), m.read("keys/myapi"), "memory is as storage, call %d", n)
+	require.Equal(t, restarted.read("keys/myapi"), m.read("keys/myapi"), "memory matches storage, call %d", n)
 	require.Contains(t, []map[string]string{f.before, f.after}, m.states(), "call %d", n)
 	for _, node := range []*mount{m, restarted} {
 		node.read("creds/myapi")
 	}
-	// What is done again succeeds or says that it was done, and no number means two keys.
+	// A repeated action succeeds or reports that it was done, and no number stands for two keys.
 	if err := f.act(m); err != nil {
 		require.NotContains(t, err.Error(), errStorage.Error())
 	}
@@ -153,7 +153,7 @@ func (f lifeFault) failsAt(t *testing.T, n int, matches func(verb) bool) bool {
 	return true
 }
 
-// keyIDs are those of the versions of the key "myapi", by number.
+// keyIDs returns the key IDs of the versions of the key "myapi" by number.
 func (m *mount) keyIDs() map[string]string {
 	m.tb.Helper()
 	found := map[string]string{}
@@ -163,7 +163,7 @@ func (m *mount) keyIDs() map[string]string {
 	return found
 }
 
-// requireNothingIsLeft deletes all, and looks for what stays: an index that a fault left may, but no key.
+// requireNothingIsLeft deletes everything: an index that a fault left behind may remain, but no key.
 func (m *mount) requireNothingIsLeft(t *testing.T) {
 	t.Helper()
 	m.write("keys/myapi", map[string]any{"deletion_allowed": true})
@@ -175,7 +175,7 @@ func (m *mount) requireNothingIsLeft(t *testing.T) {
 	}
 }
 
-func TestAFaultAtAFirstAcceptanceFailsNoRead(t *testing.T) {
+func TestFaults_UnstoredAcceptanceFailsNoRead(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.storage.failNth(1, verb.writes)

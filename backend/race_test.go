@@ -14,13 +14,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestReadsHoldUnderWrites has a thousand readers at once while everything round them changes. Every read of a role that
-// stays must succeed, whatever its delivery; one of a role that comes and goes may be told so, and nothing else.
-func TestReadsHoldUnderWrites(t *testing.T) {
+// TestRace_ReadsSucceedDuringWrites runs a thousand concurrent readers while everything around them changes. Every
+// read of a role that stays must succeed, whatever its delivery; one of a role that comes and goes may only fail so.
+func TestRace_ReadsSucceedDuringWrites(t *testing.T) {
 	t.Parallel()
 	const readers, readsEach = 1000, 2
 	m, p := newReadyMount(t)
-	m.write("config", map[string]any{"request_timeout": 45}) // a thousand at once take their time
+	m.write("config", map[string]any{"request_timeout": 45}) // a thousand concurrent requests are slow
 	m.write("keys/passing", map[string]any{"type": "ed25519", "deletion_allowed": true})
 	m.write("roles/myapi", map[string]any{"allow_assertion": true})
 	for _, delivery := range []delivery{unleasedDelivery, sharedDelivery} {
@@ -35,7 +35,7 @@ func TestReadsHoldUnderWrites(t *testing.T) {
 	for name, change := range churn(m, p.issuer()) {
 		writers.Go(func() {
 			for n := 0; !done.Load(); n++ {
-				// Each round waits for some reads, so that on a slow machine the writers leave the readers their part of it.
+				// Wait for some reads, so that on a slow machine the writers leave the readers their share.
 				for goal := ended.Load() + readers*readsEach/100; ended.Load() < goal && !done.Load(); {
 					time.Sleep(time.Millisecond)
 				}
@@ -77,14 +77,14 @@ func TestReadsHoldUnderWrites(t *testing.T) {
 	for line := range strings.Lines(m.log.String()) {
 		require.False(t, strings.Contains(line, "could not be stored") && !strings.Contains(line, context.DeadlineExceeded.Error()), line)
 	}
-	// What is in memory is what is stored.
+	// Memory matches storage.
 	fresh := mountOver(t, m.storage, m.clock)
 	for _, path := range []string{"config", "keys/myapi", "keys/passing", "roles/myapi", "roles/passing", "roles/unleased", "roles/shared"} {
 		require.Equal(t, fresh.read(path), m.read(path), path)
 	}
 }
 
-// errorOf is what a failure may show of an answer, which may hold a secret.
+// errorOf returns what a failure may print of a response, which may hold a secret.
 func errorOf(resp *logical.Response) error {
 	if resp.IsError() {
 		return resp.Error()
@@ -99,7 +99,7 @@ type write struct {
 	data      map[string]any
 }
 
-// churn are the writers, by what they change; n counts their rounds.
+// churn returns the writers by what they change; n counts their iterations.
 func churn(m *mount, issuer string) map[string]func(n int) []write {
 	return map[string]func(int) []write{
 		"config": func(n int) []write {
@@ -113,7 +113,7 @@ func churn(m *mount, issuer string) map[string]func(n int) []write {
 		},
 		"role that comes and goes": func(int) []write {
 			return []write{
-				{logical.UpdateOperation, "roles/passing", nil}, // refused while its key is gone
+				{logical.UpdateOperation, "roles/passing", nil}, // rejected while its key is gone
 				{logical.DeleteOperation, "roles/passing", nil},
 			}
 		},
@@ -140,7 +140,7 @@ func churn(m *mount, issuer string) map[string]func(n int) []write {
 		},
 		"key that comes and goes": func(int) []write {
 			return []write{
-				{logical.DeleteOperation, "keys/passing", nil}, // refused while its role is there
+				{logical.DeleteOperation, "keys/passing", nil}, // rejected while its role exists
 				{logical.UpdateOperation, "keys/passing", map[string]any{"type": "ed25519", "deletion_allowed": true, "client_id": "c", "issuer": issuer}},
 			}
 		},
@@ -162,9 +162,9 @@ func toldSo(text string) bool {
 	return false
 }
 
-// TestNoReadFailsWhileKeysAreReplaced has readers all the time while the key is rotated, and replaced at the provider at
-// some moment, several times.
-func TestNoReadFailsWhileKeysAreReplaced(t *testing.T) {
+// TestRace_ReadsSucceedWhileKeysAreReplaced keeps reading while the key is rotated and, at some moment, replaced at the
+// provider, several times.
+func TestRace_ReadsSucceedWhileKeysAreReplaced(t *testing.T) {
 	t.Parallel()
 	const readers, rotations = 8, 4
 	m, p := newReadyMount(t)
@@ -183,7 +183,7 @@ func TestNoReadFailsWhileKeysAreReplaced(t *testing.T) {
 	}
 	for range rotations {
 		staged := m.write("keys/myapi/rotate", nil).Data["staged_version"].(int)
-		// A read that began before the rotation knows one version less: let it end, as a person at the portal does.
+		// A read that started before the rotation knows one version less: let it finish, as a person at the portal does.
 		for i := range readers {
 			goal := ended[i].Load() + 1
 			require.Eventually(t, func() bool { return ended[i].Load() >= goal || t.Failed() }, eventually, poll)
