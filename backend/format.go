@@ -5,11 +5,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
-// timestamp writes an instant as RFC 3339 in UTC, and none as an empty string.
+// timestamp returns an instant as RFC 3339 in UTC; empty for the zero time.
 func timestamp(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -17,7 +15,7 @@ func timestamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// compact writes a duration without its zero units: 1h, not 1h0m0s.
+// compact returns a duration without trailing zero units: 1h, not 1h0m0s.
 func compact(d time.Duration) string {
 	text := d.String()
 	if strings.HasSuffix(text, "m0s") {
@@ -36,19 +34,19 @@ func sentence(text string) string {
 	return text + "."
 }
 
-// shorten keeps a name in an error short.
+// shorten truncates a name for an error.
 func shorten(name string) string {
-	const most = 32
-	if runes := []rune(name); len(runes) > most {
-		return string(runes[:most]) + "…"
+	const limit = 32
+	if runes := []rune(name); len(runes) > limit {
+		return string(runes[:limit]) + "…"
 	}
 	return name
 }
 
-// quoted shows a bad value in an error, unless it is so long that it may be a secret in the wrong field.
+// quoted quotes an invalid value in an error, unless it is so long that it may be a secret.
 func quoted(value string) string {
-	const most = 20
-	if runes := []rune(value); len(runes) > most {
+	const limit = 20
+	if runes := []rune(value); len(runes) > limit {
 		return fmt.Sprintf("a text of %d characters", len(runes))
 	}
 	return strconv.Quote(value)
@@ -64,23 +62,11 @@ func texts[S ~string](items []S) []string {
 
 func join[S ~string](items []S) string { return strings.Join(texts(items), ", ") }
 
-func plural(count int, noun string) string {
-	if count == 1 {
-		return "the " + noun
-	}
-	return "the " + noun + "s"
-}
-
-func abbreviate(names []string, most int) string {
-	if len(names) <= most {
+// abbreviate lists the first ten names.
+func abbreviate(names []string) string {
+	const limit = 10
+	if len(names) <= limit {
 		return strings.Join(names, ", ")
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
-}
-
-func versionNumber(v *keyring.Version) int {
-	if v == nil {
-		return 0
-	}
-	return v.Number()
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:limit], ", "), len(names)-limit)
 }

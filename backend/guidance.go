@@ -13,7 +13,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/netguard"
 )
 
-// nextAfterCreation tells a newcomer the order of things at the portal: public key first, then the credentials.
+// nextAfterCreation returns the next step at the portal: register the public key, then obtain the
+// credentials.
 func nextAfterCreation(mount string, key *keyring.Key) string {
 	if registered(key) {
 		return registrationStep(mount, key) + "."
@@ -22,107 +23,119 @@ func nextAfterCreation(mount string, key *keyring.Key) string {
 }
 
 func nextAfterImport(mount, name string) string {
-	return fmt.Sprintf("Delete every other copy of this private key: whoever has one can sign as this client. Next: vault write %skeys/%s client_id=… issuer=… token_endpoint=…, "+
-		"as the portal shows them. Where the portal lets you replace the public key, rotate to one that was never outside Vault: vault write -f %skeys/%s/rotate",
-		mount, name, mount, name)
+	return fmt.Sprintf("Delete every other copy of this private key: anyone who has one can sign "+
+		"as this client. Next: vault write %[1]skeys/%[2]s client_id=… issuer=… token_endpoint=… "+
+		"with the portal's values. If the portal lets you replace the public key, rotate to one "+
+		"that was never outside Vault: vault write -f %[1]skeys/%[2]s/rotate", mount, name)
 }
 
-// nextAfterRotation tells what to do with the staged version.
+// nextAfterRotation returns what to do with the staged version.
 func nextAfterRotation(mount string, key *keyring.Key, now time.Time) string {
 	staged := key.Staged(now)
 	switch {
 	case staged == nil: // with jwks and no delay
-		return fmt.Sprintf("Version %d is published, and signs from now on.", key.Active(now).Number())
+		return fmt.Sprintf("Version %d is published and active.", key.Active(now).Number())
 	case key.Settings().Registration == keyring.ByJWKS:
-		return fmt.Sprintf("Version %d is published at %s, and signs from %s on. There is nothing to do.",
+		return fmt.Sprintf("Version %d is published at %s and becomes active at %s. No action is "+
+			"needed.",
 			staged.Number(), jwksPath(mount, key), timestamp(staged.ActivationTime()))
 	default:
-		return fmt.Sprintf("Next: replace the public key in the API Services Portal with public_key of version %d (not certificate); "+
-			"vault read -field=public_key %skeys/%s prints it alone. The next read of creds after that switches over by itself; until then version %d signs.",
+		return fmt.Sprintf("Next: replace the public key in the API Services Portal with "+
+			"public_key of version %d (not certificate), as printed by: vault read "+
+			"-field=public_key %skeys/%s. The next read of creds then switches over "+
+			"automatically; until then version %d signs.",
 			staged.Number(), mount, key.Name(), versionNumber(key.Active(now)))
 	}
 }
 
-func afterDestruction(key *keyring.Key, doomed int) string {
-	until := "its public key is replaced there too, if it was registered"
+func afterDestruction(key *keyring.Key, number int) string {
+	until := "it is replaced there, if it was registered"
 	if key.Settings().Registration == keyring.ByJWKS {
-		until = "it reads the key set again, which Keycloak does when it meets a version that it does not know"
+		until = "it fetches the key set again, as Keycloak does for an unknown kid"
 	}
-	return fmt.Sprintf("Version %d is gone here. The provider goes on accepting that key until %s.", doomed, until)
+	return fmt.Sprintf("Version %d is permanently deleted. The provider still accepts its public "+
+		"key until %s.", number, until)
 }
 
-// registering is how the provider gets to know the key.
+// registrationStep returns how to register the key with the provider.
 func registrationStep(mount string, key *keyring.Key) string {
 	if key.Settings().Registration == keyring.ByJWKS {
-		return fmt.Sprintf("Give the API Services Portal the JWKS URL: Vault's address, as the provider reaches it, and %s", jwksPath(mount, key))
+		return "Give the API Services Portal the JWKS URL: Vault's address, as the provider " +
+			"reaches it, and " + jwksPath(mount, key)
 	}
-	return fmt.Sprintf("Paste into the API Services Portal what `vault read -field=public_key %skeys/%s` prints (the public key, not the certificate, although the portal calls it one in places)", mount, key.Name())
+	return fmt.Sprintf("Paste into the API Services Portal the output of `vault read "+
+		"-field=public_key %skeys/%s` (the public key, not the certificate, although the portal "+
+		"calls it one in places)", mount, key.Name())
 }
 
 func registrationAdvice(mount string, key *keyring.Key) string {
-	return fmt.Sprintf("%s, where access to the API is requested; then write what the portal shows: vault write %skeys/%s client_id=… issuer=… token_endpoint=…",
+	return fmt.Sprintf("%s, where you request access to the API; then write the values that it "+
+		"shows: vault write %skeys/%s client_id=… issuer=… token_endpoint=…",
 		registrationStep(mount, key), mount, key.Name())
 }
 
-// unregistered says what a key's registration lacks.
+// unregistered returns what a key's registration lacks.
 func unregistered(key *keyring.Key) string {
-	var lacking []string
-	if key.Settings().ClientID == "" {
-		lacking = append(lacking, "client_id")
+	missing := "client_id and no issuer"
+	switch settings := key.Settings(); {
+	case settings.ClientID != "":
+		missing = "issuer"
+	case settings.Issuer != "":
+		missing = "client_id"
 	}
-	if key.Settings().Issuer == "" {
-		lacking = append(lacking, "issuer")
-	}
-	return fmt.Sprintf("key %q has no %s yet", key.Name(), strings.Join(lacking, " and no "))
+	return fmt.Sprintf("key %q has no %s yet", key.Name(), missing)
 }
 
-// listingAdvice returns how to allow a host, where that can be done.
-func listingAdvice(mount string, err error) string {
+// allowHostAdvice returns how to allow a rejected host; empty where that is impossible.
+func allowHostAdvice(mount string, err error) string {
 	if rejection, ok := errors.AsType[*netguard.Error](err); !ok || !rejection.Unlisted {
 		return ""
 	}
-	return fmt.Sprintf("; to list it together with those that are: vault write %sconfig allowed_hosts=…", mount)
+	return "; to add it to the list: vault write " + mount + "config allowed_hosts=…"
 }
 
-func noSuchVersion(key *keyring.Key, number int) error {
+func unknownVersion(key *keyring.Key, number int) error {
 	var numbers []string
 	for _, v := range slices.Backward(key.Versions()) {
 		numbers = append(numbers, strconv.Itoa(v.Number()))
 	}
-	return userErrorf("version: key %q has no version %d; it has %s", key.Name(), number, strings.Join(numbers, ", "))
+	return userErrorf("version: key %q has no version %d; it has %s",
+		key.Name(), number, strings.Join(numbers, ", "))
 }
 
-// keyWarnings tell what an operator should know of a key, whenever it is looked at.
+// keyWarnings returns what needs an operator's attention, in every response about the key.
 func keyWarnings(key *keyring.Key, now time.Time) []string {
 	var warnings []string
 	settings := key.Settings()
 	if settings.Registration == keyring.ByJWKS && settings.ActivationDelay < jwksMaxAge {
-		warnings = append(warnings, fmt.Sprintf("activation_delay is %s, but the provider may cache the key set for %s: it may refuse a new version at first, which is then signed for by its predecessor.",
+		warnings = append(warnings, fmt.Sprintf("activation_delay is %s, but the provider may "+
+			"cache the key set for %s: it may reject a new version at first, and its predecessor "+
+			"signs until then.",
 			compact(settings.ActivationDelay), compact(jwksMaxAge)))
 	}
 	if key.RotationWaitsForRoom(now) {
-		warnings = append(warnings, fmt.Sprintf("The key keeps %d versions, the most it can: the automatic rotation waits until one expires. A longer auto_rotate_period or a shorter retire_after makes room.", keyring.MaxVersions))
+		warnings = append(warnings, fmt.Sprintf("The key has %d versions, the maximum: automatic "+
+			"rotation waits until one expires. A longer auto_rotate_period or a shorter "+
+			"retire_after makes room.",
+			keyring.MaxVersions))
 	}
 	if key.RotationWaitsForAcceptance(now) {
-		warnings = append(warnings, "The automatic rotation is due, and waits: the provider has not accepted the newest version yet, or no token was read on a node that can write. Can the provider reach the key set? Read check/<role>, then creds/<role>.")
+		warnings = append(warnings, "Automatic rotation is due but waiting: the provider has not "+
+			"accepted the newest version yet, or no node that can write has read a token. Check "+
+			"that the provider can reach the key set: read check/<role>, then creds/<role>.")
 	}
 	return warnings
 }
 
 func missingScopes(mount, roleName string, token *exchange.Token) string {
-	return fmt.Sprintf("The provider did not grant %s. Ask the API's owner to grant it to the client, or ask for less: vault write %sroles/%s scopes=…",
+	return fmt.Sprintf("The provider did not grant %s. Ask the API's owner to grant it to the "+
+		"client, or request less: vault write %sroles/%s scopes=…",
 		strings.Join(token.MissingScopes, ", "), mount, roleName)
 }
 
 func marginTooLong(mount, roleName string, r *role, token *exchange.Token) string {
-	return fmt.Sprintf("refresh_margin is %s, and the token's whole life only %s: %s is kept instead. Set a shorter one, or none: vault write %sroles/%s refresh_margin=0",
-		compact(r.RefreshMargin), compact(token.Lifetime), compact(r.margin(token.Lifetime)), mount, roleName)
-}
-
-// jwksPath is where a key's public keys are fetched, below Vault's address; empty for a key that does not publish.
-func jwksPath(mount string, key *keyring.Key) string {
-	if key.Settings().Registration != keyring.ByJWKS {
-		return ""
-	}
-	return "/v1/" + mount + "jwks/" + key.ID()
+	return fmt.Sprintf("refresh_margin is %s, but the token's lifetime is only %s: %s is used "+
+		"instead. Set a shorter one, or none: vault write %sroles/%s refresh_margin=0",
+		compact(r.RefreshMargin), compact(token.Lifetime), compact(r.margin(token.Lifetime)),
+		mount, roleName)
 }

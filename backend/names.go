@@ -8,10 +8,10 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 )
 
-// validName is what keys and roles may be called. Paths are routed wider, so that a bad name is a clear error.
+// validName matches names of keys and roles. Path patterns accept more, for a clear error.
 var validName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
 
-// nameIn returns the name in a request's URL.
+// nameIn returns the name in a request's path.
 func nameIn(data *framework.FieldData, field string) (string, error) {
 	name, _ := data.Raw[field].(string)
 	if err := checkName(name); err != nil {
@@ -22,7 +22,8 @@ func nameIn(data *framework.FieldData, field string) (string, error) {
 
 func checkName(name string) error {
 	if !validName.MatchString(name) || strings.Contains(name, "..") {
-		return fmt.Errorf("%q must be 1 to 128 letters, digits, '_', '-' and '.', begin with a letter, digit or '_', and not contain '..'", shorten(name))
+		return fmt.Errorf("%q must be 1 to 128 letters, digits, '_', '-' or '.', start with a "+
+			"letter, digit or '_', and not contain '..'", shorten(name))
 	}
 	return nil
 }

@@ -507,7 +507,7 @@ func TestCreds_MarginIsTheRoles(t *testing.T) {
 					return
 				}
 				require.Len(t, resp.Warnings, 1)
-				require.Contains(t, resp.Warnings[0], "the token's whole life only 5m: 1m is kept instead")
+				require.Contains(t, resp.Warnings[0], "the token's lifetime is only 5m: 1m is used instead")
 				require.Contains(t, resp.Warnings[0], "vault write bcgov-jwt/roles/myapi refresh_margin=0")
 			})
 		}

@@ -18,7 +18,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-// jwks asks for a document as Vault does for a caller without a token; nil is a 404.
+// jwks requests a key set as Vault does for a caller without a token; nil is a 404.
 func (m *mount) jwks(operation logical.Operation, id string) *logical.Response {
 	m.tb.Helper()
 	resp, err := m.HandleRequest(m.tb.Context(), &logical.Request{Operation: operation, Path: "jwks/" + id, MountPoint: mountPoint, Storage: m.storage})
@@ -26,7 +26,7 @@ func (m *mount) jwks(operation logical.Operation, id string) *logical.Response {
 	return resp
 }
 
-// jwksID is the id in the path where the key "myapi" is published.
+// jwksID returns the ID in the path where the key "myapi" is published.
 func (m *mount) jwksID() string {
 	m.tb.Helper()
 	id, found := strings.CutPrefix(m.read("keys/myapi").Data["jwks_path"].(string), "/v1/bcgov-jwt/jwks/")
@@ -34,7 +34,7 @@ func (m *mount) jwksID() string {
 	return id
 }
 
-// published are the kids of a document, in its order.
+// published returns the kids of a key set in order.
 func published(t *testing.T, document []byte) []string {
 	t.Helper()
 	var set jose.JSONWebKeySet
@@ -49,7 +49,7 @@ func published(t *testing.T, document []byte) []string {
 	return kids
 }
 
-// serveJWKS serves the mount's documents as Vault does, unless intercept answers in its place.
+// serveJWKS serves the mount's key sets as Vault does, unless intercept responds instead.
 func (m *mount) serveJWKS(tb testing.TB, intercept func(http.ResponseWriter) bool) *httptest.Server {
 	tb.Helper()
 	vault := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -70,7 +70,7 @@ func (m *mount) serveJWKS(tb testing.TB, intercept func(http.ResponseWriter) boo
 	return vault
 }
 
-// newJWKSMount is a mount whose key "myapi" the provider fetches from it, with changes of the key's settings.
+// newJWKSMount returns a mount from which the provider fetches the key "myapi", with these key settings.
 func newJWKSMount(tb testing.TB, settings map[string]any) (*mount, *provider) {
 	tb.Helper()
 	m := newMount(tb)
@@ -85,7 +85,7 @@ func newJWKSMount(tb testing.TB, settings map[string]any) (*mount, *provider) {
 	return m, p
 }
 
-func TestAKeysDocumentIsRawAndPublic(t *testing.T) {
+func TestJWKS_IsRawAndPublic(t *testing.T) {
 	t.Parallel()
 	for keyType, algorithm := range map[string]string{"rsa-2048": "", "ecdsa-p256": "ES256", "ed25519": "EdDSA"} {
 		t.Run(keyType, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestAKeysDocumentIsRawAndPublic(t *testing.T) {
 	}
 }
 
-func TestADocumentHoldsTheLiveVersionsAlone(t *testing.T) {
+func TestJWKS_HoldsLiveVersionsOnly(t *testing.T) {
 	t.Parallel()
 	m, p := newJWKSMount(t, map[string]any{"activation_delay": 0, "retire_after": 120})
 	first := m.version(1)["key_id"].(string)
@@ -138,13 +138,13 @@ func TestADocumentHoldsTheLiveVersionsAlone(t *testing.T) {
 	require.Len(t, document(), 1)
 	m.write("keys/myapi", map[string]any{"activation_delay": 300})
 	m.write("keys/myapi/rotate", nil)
-	require.Len(t, document(), 2, "a staged one is published at once")
+	require.Len(t, document(), 2, "a staged one is published immediately")
 	m.write("keys/myapi/destroy", map[string]any{"version": 3})
 	require.Len(t, document(), 1)
 }
 
-// TestWhateverIsNoPublishedKeyIsTheSame404 compares bare answers: nothing is to be learned of names or settings.
-func TestWhateverIsNoPublishedKeyIsTheSame404(t *testing.T) {
+// TestJWKS_AnythingUnpublishedIsTheSame404 compares bare responses: nothing must be learned about names or settings.
+func TestJWKS_AnythingUnpublishedIsTheSame404(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	settings := map[string]any{"type": "ed25519", "registration": "jwks", "deletion_allowed": true}
@@ -176,12 +176,12 @@ func TestWhateverIsNoPublishedKeyIsTheSame404(t *testing.T) {
 	require.Nil(t, m.jwks(logical.ReadOperation, published), "made again under the name")
 	require.NotNil(t, m.jwks(logical.ReadOperation, m.jwksID()))
 
-	// An index that a failed deletion left behind.
+	// An index left behind by a failed deletion.
 	require.NoError(t, m.storage.Put(t.Context(), &logical.StorageEntry{Key: "key-id/" + published, Value: []byte(`{"name":"myapi"}`)}))
 	require.Nil(t, m.jwks(logical.ReadOperation, published), "the entry decides")
 }
 
-func TestAMalformedIDIsRefusedWithoutALookAtTheStorage(t *testing.T) {
+func TestJWKS_MalformedIDIsRejectedWithoutReadingStorage(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	calls := m.storage.calls()
@@ -191,7 +191,7 @@ func TestAMalformedIDIsRefusedWithoutALookAtTheStorage(t *testing.T) {
 	require.Equal(t, calls, m.storage.calls())
 }
 
-func TestAScheduledVersionBecomesActiveByItself(t *testing.T) {
+func TestJWKS_ScheduledVersionBecomesActiveAutomatically(t *testing.T) {
 	t.Parallel()
 	m, p := newJWKSMount(t, nil)
 	require.Equal(t, 1, m.signedBy())
@@ -199,7 +199,7 @@ func TestAScheduledVersionBecomesActiveByItself(t *testing.T) {
 	require.Equal(t, 2, answer.Data["staged_version"])
 	require.Len(t, answer.Warnings, 1)
 	require.Contains(t, answer.Warnings[0], "Version 2 is published at /v1/bcgov-jwt/jwks/")
-	require.Contains(t, answer.Warnings[0], "There is nothing to do")
+	require.Contains(t, answer.Warnings[0], "No action is needed")
 	require.Contains(t, answer.Warnings[0], m.version(2)["activation_time"])
 	require.Equal(t, "schedule", m.version(2)["activated_by"])
 	pass(m, p, 298*time.Second)
@@ -213,13 +213,13 @@ func TestAScheduledVersionBecomesActiveByItself(t *testing.T) {
 	require.NotEmpty(t, m.version(2)["accepted_time"])
 }
 
-func TestARefusalRightAfterTheSwitchIsAnsweredWithThePredecessor(t *testing.T) {
+func TestJWKS_RejectionAfterTheSwitchFallsBackToThePredecessor(t *testing.T) {
 	t.Parallel()
 	m, p := newJWKSMount(t, map[string]any{"activation_delay": 0})
 	require.Contains(t, strings.Join(m.read("keys/myapi").Warnings, "\n"), "activation_delay is 0s")
 	require.Equal(t, 1, m.signedBy())
 	answer := m.write("keys/myapi/rotate", nil)
-	require.Contains(t, strings.Join(answer.Warnings, "\n"), "Version 2 is published, and signs from now on.")
+	require.Contains(t, strings.Join(answer.Warnings, "\n"), "Version 2 is published and active.")
 	asked := len(p.requests(tokenPath))
 	require.Equal(t, 1, m.signedBy(), "the provider has just read the document, and does not read it again")
 	require.Len(t, p.requests(tokenPath), asked+2, "both in one request")
@@ -231,8 +231,8 @@ func TestARefusalRightAfterTheSwitchIsAnsweredWithThePredecessor(t *testing.T) {
 	require.NotContains(t, m.log.String(), "active version changed by provider acceptance", "no switch was stored")
 }
 
-// TestADocumentThatCannotBeReachedFailsNoRead: nothing is deleted, and the automatic rotation waits and says so.
-func TestADocumentThatCannotBeReachedFailsNoRead(t *testing.T) {
+// TestJWKS_UnreachableKeySetFailsNoRead: nothing is deleted, and automatic rotation waits with a warning.
+func TestJWKS_UnreachableKeySetFailsNoRead(t *testing.T) {
 	t.Parallel()
 	m, p := newJWKSMount(t, map[string]any{"activation_delay": 60, "retire_after": 120, "auto_rotate_period": 3600})
 	require.Equal(t, 1, m.signedBy())
@@ -246,10 +246,10 @@ func TestADocumentThatCannotBeReachedFailsNoRead(t *testing.T) {
 		require.Equal(t, 1, m.signedBy())
 	}
 	require.Equal(t, map[string]string{"1": "retired", "2": "active"}, m.states())
-	require.Contains(t, strings.Join(m.read("keys/myapi").Warnings, "\n"), "automatic rotation is due, and waits")
+	require.Contains(t, strings.Join(m.read("keys/myapi").Warnings, "\n"), "Automatic rotation is due but waiting")
 }
 
-// staleDocument serves a document that stays as it is.
+// staleDocument serves a key set that never changes.
 func staleDocument(t *testing.T, document string) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, document) }))

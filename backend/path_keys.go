@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -16,99 +15,139 @@ import (
 )
 
 func (b *backend) pathKeysList() *framework.Path {
+	const synopsis = "List the keys."
 	return &framework.Path{
 		Pattern:      "keys/?$",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: &framework.PathOperation{
-				Callback: b.listKeys, Summary: "List the keys.", Responses: listResponse(),
-				DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: "keys"},
-			},
+			logical.ListOperation: operation(b.listKeys, "", "keys", synopsis, listResponse()),
 		},
-		HelpSynopsis:    "List the keys.",
-		HelpDescription: "Lists the names of all keys of this mount.",
+		HelpSynopsis:    synopsis,
+		HelpDescription: "Lists the names of the mount's keys.",
 	}
 }
 
 func (b *backend) pathKeys() *framework.Path {
-	answers := okResponse("The key's settings and public material.", keyResponseFields())
-	write := &framework.PathOperation{
-		Callback: b.writeKey, Summary: "Create a key, or change its settings.", Responses: answers,
-		ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-		DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: "key"},
+	response := keyResponseSchema()
+	on := func(handler keyHandler, verb, summary string) *framework.PathOperation {
+		return operation(handler.callback, verb, "key", summary, response)
 	}
+	write := forwarded(on(b.writeKey, "", "Create or update a key."))
+	remove := on(b.deleteKey, "", "Delete a key.")
+	remove.Responses = noContentResponse()
 	return &framework.Path{
 		Pattern:        "keys/(?P<name>[^/]+)",
 		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		ExistenceCheck: b.keyExists,
 		Fields: fieldSchemas(keyFields(), map[string]*framework.FieldSchema{
-			"name":    {Type: framework.TypeString, Description: "The key's name.", Required: true},
-			"version": {Type: framework.TypeInt, Description: "The version to show the public material of. Default: the one to register now.", Query: true},
+			"name": keyNameField(),
+			"version": {
+				Type: framework.TypeInt, Query: true,
+				Description: "Version whose public key is returned. Default: the one to register.",
+			},
 			"type": {
-				Type:          framework.TypeString,
-				Description:   "The kind of key pair, fixed once made: " + join(keyring.Types()) + ". Default: " + string(keyring.Types()[0]) + ".",
-				AllowedValues: allowed(keyring.Types()),
+				Type: framework.TypeString, AllowedValues: allowed(keyring.Types()),
+				Description: "Type of the key pair, fixed at creation: " + join(keyring.Types()) +
+					". Default: " + string(keyring.Types()[0]) + ".",
 			},
 		}),
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.CreateOperation: write,
 			logical.UpdateOperation: write,
-			logical.PatchOperation: &framework.PathOperation{
-				Callback: b.writeKey, Summary: "Change parts of a key's settings.", Responses: answers,
-				ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "patch", OperationSuffix: "key"},
-			},
-			logical.ReadOperation: &framework.PathOperation{
-				Callback: b.readKey, Summary: "Read a key's settings and public material.", Responses: answers,
-				DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: "key"},
-			},
-			logical.DeleteOperation: &framework.PathOperation{
-				Callback: b.deleteKey, Summary: "Delete a key.", Responses: noContentResponse(),
-				ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-				DisplayAttrs: &framework.DisplayAttributes{OperationSuffix: "key"},
-			},
+			logical.PatchOperation:  forwarded(on(b.writeKey, "patch", "Update a key's settings.")),
+			logical.ReadOperation:   on(b.readKey, "", "Read a key."),
+			logical.DeleteOperation: forwarded(remove),
 		},
-		HelpSynopsis:    "A key pair and the OAuth client that it belongs to.",
+		HelpSynopsis:    "Manage a key pair and its OAuth client.",
 		HelpDescription: strings.TrimSpace(keysHelp),
 	}
 }
 
-// keyActionPath describes an action on a key: an update of keys/<name>/<action> that answers with the key.
-func keyActionPath(action string, fields map[string]*framework.FieldSchema, update *framework.PathOperation, synopsis, help string) *framework.Path {
-	update.Responses = okResponse("The key's settings and public material.", keyResponseFields())
-	update.ForwardPerformanceStandby, update.ForwardPerformanceSecondary = true, true
-	all := map[string]*framework.FieldSchema{
-		"name": {Type: framework.TypeString, Description: "The key's name.", Required: true},
+// operation describes an operation. Vault derives an empty verb from the HTTP method.
+func operation(
+	callback framework.OperationFunc, verb, suffix, summary string,
+	responses map[int][]framework.Response,
+) *framework.PathOperation {
+	return &framework.PathOperation{
+		Callback: callback, Summary: summary, Responses: responses,
+		DisplayAttrs: &framework.DisplayAttributes{OperationVerb: verb, OperationSuffix: suffix},
 	}
-	maps.Copy(all, fields)
+}
+
+// forwarded has Vault forward an operation to a node that can write.
+func forwarded(op *framework.PathOperation) *framework.PathOperation {
+	op.ForwardPerformanceStandby, op.ForwardPerformanceSecondary = true, true
+	return op
+}
+
+// keyHandler handles a request for the key of this name.
+type keyHandler func(context.Context, *logical.Request, string) (*logical.Response, error)
+
+func (h keyHandler) callback(
+	ctx context.Context, req *logical.Request, data *framework.FieldData,
+) (*logical.Response, error) {
+	name, err := nameIn(data, "name")
+	if err != nil {
+		return nil, err
+	}
+	return h(ctx, req, name)
+}
+
+// keyActionPath describes keys/<name>/<action>, whose update returns the key.
+func keyActionPath(
+	action, suffix, synopsis, help string,
+	handler keyHandler, fields map[string]*framework.FieldSchema,
+) *framework.Path {
+	fields["name"] = keyNameField()
 	return &framework.Path{
-		Pattern:         "keys/(?P<name>[^/]+)/" + action,
-		DisplayAttrs:    &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Fields:          all,
-		Operations:      map[logical.Operation]framework.OperationHandler{logical.UpdateOperation: update},
+		Pattern:      "keys/(?P<name>[^/]+)/" + action,
+		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Fields:       fields,
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: forwarded(
+				operation(handler.callback, action, suffix, synopsis, keyResponseSchema())),
+		},
 		HelpSynopsis:    synopsis,
 		HelpDescription: strings.TrimSpace(help),
 	}
 }
 
-func keyResponseFields() map[string]*framework.FieldSchema {
-	return responseFields(keyFields(), []responseField{
-		{name: "type", kind: framework.TypeString, description: "The kind of key pair."},
-		{name: "public_key", kind: framework.TypeString, description: "The public key to register: paste this into the API Services Portal, which calls it a certificate in places."},
-		{name: "certificate", kind: framework.TypeString, description: "A self-signed certificate of the same key, for providers that want one. Not for the portal: Keycloak refuses it."},
-		{name: "certificate_sha256", kind: framework.TypeString, description: "The certificate's SHA-256 fingerprint in hex."},
-		{name: "key_id", kind: framework.TypeString, description: "The kid: base64url SHA-256 of the public key (SubjectPublicKeyInfo)."},
-		{name: "public_key_version", kind: framework.TypeInt, description: "The version that public_key, certificate and key_id are of."},
-		{name: "active_version", kind: framework.TypeInt, description: "The version that signs."},
-		{name: "staged_version", kind: framework.TypeInt, description: "The version that is to become active; 0 if there is none."},
-		{name: "versions", kind: framework.TypeMap, description: "All versions by number."},
-		{name: "roles", kind: framework.TypeStringSlice, description: "The roles that name this key."},
-		{name: "jwks", kind: framework.TypeString, description: "The JSON Web Key Set of all live versions, for hosting elsewhere."},
-		{name: "jwks_path", kind: framework.TypeString, description: "With registration=jwks: where the provider fetches the key set, below Vault's address. Needs no Vault token."},
-	})
+func keyNameField() *framework.FieldSchema {
+	return &framework.FieldSchema{
+		Type: framework.TypeString, Description: "Name of the key.", Required: true,
+	}
 }
 
-func (b *backend) listKeys(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+func keyResponseSchema() map[int][]framework.Response {
+	text := func(name, description string) responseField {
+		return responseField{name: name, kind: framework.TypeString, description: description}
+	}
+	number := func(name, description string) responseField {
+		return responseField{name: name, kind: framework.TypeInt, description: description}
+	}
+	return okResponse("The key and its public material.", responseFields(keyFields(),
+		[]responseField{
+			text("type", "Type of the key pair."),
+			text("public_key", "Public key to register, as PEM: paste this into the API Services "+
+				"Portal, which calls it a certificate in places."),
+			text("certificate", "Self-signed certificate of public_key, for providers that need "+
+				"one. Not for the portal: Keycloak rejects it."),
+			text("certificate_sha256", "SHA-256 fingerprint of the certificate, in hex."),
+			text("key_id", "The kid: base64url SHA-256 of the public key (SubjectPublicKeyInfo)."),
+			number("public_key_version", "Version of public_key, certificate and key_id."),
+			number("active_version", "Version that signs."),
+			number("staged_version", "Version that becomes active next; 0 if there is none."),
+			{name: "versions", kind: framework.TypeMap, description: "All versions by number."},
+			{name: "roles", kind: framework.TypeStringSlice, description: "Roles of the key."},
+			text("jwks", "JSON Web Key Set of all live versions, to host elsewhere."),
+			text("jwks_path", "With registration=jwks: where the provider fetches the key set, "+
+				"below Vault's address and without a Vault token."),
+		}))
+}
+
+func (b *backend) listKeys(
+	ctx context.Context, req *logical.Request, _ *framework.FieldData,
+) (*logical.Response, error) {
 	names, err := keyring.List(ctx, req.Storage)
 	if err != nil {
 		return nil, err
@@ -116,40 +155,40 @@ func (b *backend) listKeys(ctx context.Context, req *logical.Request, _ *framewo
 	return logical.ListResponse(names), nil
 }
 
-func (b *backend) keyExists(ctx context.Context, req *logical.Request, data *framework.FieldData) (bool, error) {
+func (b *backend) keyExists(
+	ctx context.Context, req *logical.Request, data *framework.FieldData,
+) (bool, error) {
 	name, err := nameIn(data, "name")
 	if err != nil {
-		return false, nil // the write itself says what is wrong with the name
+		return false, nil // the write returns the error
 	}
 	key, err := b.keys.get(ctx, req.Storage, name)
 	return key != nil, err
 }
 
-func (b *backend) readKey(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	name, err := nameIn(data, "name")
-	if err != nil {
-		return nil, err
-	}
+func (b *backend) readKey(
+	ctx context.Context, req *logical.Request, name string,
+) (*logical.Response, error) {
 	key, err := b.keys.get(ctx, req.Storage, name)
 	if err != nil || key == nil {
 		return nil, err
 	}
-	number, given, err := versionIn(req.Data)
+	number, present, err := versionParam(req.Data)
 	if err != nil {
 		return nil, err
 	}
-	if !given {
+	if !present {
 		return b.keyResponse(ctx, req, key)
 	}
 	version := key.Version(number)
 	if version == nil {
-		return nil, noSuchVersion(key, number)
+		return nil, unknownVersion(key, number)
 	}
 	return b.keyResponseFor(ctx, req, key, version)
 }
 
-// versionIn returns the version number that the request names, if it does.
-func versionIn(data map[string]any) (number int, given bool, err error) {
+// versionParam returns the requested version number, if there is one.
+func versionParam(data map[string]any) (number int, present bool, err error) {
 	value, err := convert(framework.TypeInt, data["version"])
 	if err != nil || value == nil {
 		return 0, false, err
@@ -157,11 +196,9 @@ func versionIn(data map[string]any) (number int, given bool, err error) {
 	return value.(int), true, nil
 }
 
-func (b *backend) writeKey(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	name, err := nameIn(data, "name")
-	if err != nil {
-		return nil, err
-	}
+func (b *backend) writeKey(
+	ctx context.Context, req *logical.Request, name string,
+) (*logical.Response, error) {
 	defer lock(b.keyLocks, name)()
 	key, err := keyring.Load(ctx, req.Storage, name)
 	switch {
@@ -170,19 +207,21 @@ func (b *backend) writeKey(ctx context.Context, req *logical.Request, data *fram
 	case key != nil:
 		return b.updateKey(ctx, req, key)
 	case req.Operation == logical.PatchOperation:
-		return nil, logical.CodedError(http.StatusNotFound, fmt.Sprintf("there is no key %q to patch", name))
+		return nil, logical.CodedError(http.StatusNotFound,
+			fmt.Sprintf("key %q does not exist", name))
 	default:
 		return b.createKey(ctx, req, name)
 	}
 }
 
-func (b *backend) createKey(ctx context.Context, req *logical.Request, name string) (*logical.Response, error) {
-	keyType, err := keyTypeIn(req.Data, keyring.Types()[0])
+func (b *backend) createKey(
+	ctx context.Context, req *logical.Request, name string,
+) (*logical.Response, error) {
+	keyType, err := typeParam(req.Data, keyring.Types()[0])
 	if err != nil {
 		return nil, err
 	}
-	defaults := defaultKeySettings(name, keyType)
-	settings, err := b.newKeySettings(ctx, req, keyType, defaults, defaults)
+	settings, err := b.newKeySettings(ctx, req, name, keyType, defaultKeySettings(name, keyType))
 	if err != nil {
 		return nil, err
 	}
@@ -190,26 +229,38 @@ func (b *backend) createKey(ctx context.Context, req *logical.Request, name stri
 	if err != nil {
 		return nil, err
 	}
-	if err := b.storeNewKey(ctx, req.Storage, key); err != nil {
-		return nil, err
-	}
-	return b.keyResponse(ctx, req, key, nextAfterCreation(req.MountPoint, key))
+	return b.storeNewKey(ctx, req, key, nextAfterCreation(req.MountPoint, key))
 }
 
-func (b *backend) updateKey(ctx context.Context, req *logical.Request, key *keyring.Key) (*logical.Response, error) {
-	if keyType, err := keyTypeIn(req.Data, key.Type()); err != nil {
+func (b *backend) storeNewKey(
+	ctx context.Context, req *logical.Request, key *keyring.Key, next string,
+) (*logical.Response, error) {
+	defer b.keyChanged(key.Name())
+	if err := keyring.Create(ctx, req.Storage, key); err != nil {
+		return nil, err
+	}
+	return b.keyResponse(ctx, req, key, next)
+}
+
+func (b *backend) updateKey(
+	ctx context.Context, req *logical.Request, key *keyring.Key,
+) (*logical.Response, error) {
+	if keyType, err := typeParam(req.Data, key.Type()); err != nil {
 		return nil, err
 	} else if keyType != key.Type() {
-		return nil, userErrorf("type: key %q is %s, and a key's type is fixed; make another key for %s", key.Name(), key.Type(), keyType)
+		return nil, userErrorf("type: key %q is %s, which is fixed; create another key for %s",
+			key.Name(), key.Type(), keyType)
 	}
 	before := key.Settings()
-	after, err := b.newKeySettings(ctx, req, key.Type(), before, defaultKeySettings(key.Name(), key.Type()))
+	after, err := b.newKeySettings(ctx, req, key.Name(), key.Type(), before)
 	if err != nil {
 		return nil, err
 	}
 	if staged := key.Staged(b.now()); staged != nil && after.Registration != before.Registration {
-		return nil, userErrorf("registration: cannot change while version %d is staged; activate it (vault write -f %skeys/%s/activate) or destroy it (vault write %skeys/%s/destroy version=%d) first",
-			staged.Number(), req.MountPoint, key.Name(), req.MountPoint, key.Name(), staged.Number())
+		return nil, userErrorf("registration: cannot be changed while version %[1]d is staged; "+
+			"first activate it (vault write -f %[2]skeys/%[3]s/activate) or destroy it (vault "+
+			"write %[2]skeys/%[3]s/destroy version=%[1]d)",
+			staged.Number(), req.MountPoint, key.Name())
 	}
 	if after == before {
 		return b.keyResponse(ctx, req, key)
@@ -225,44 +276,49 @@ func (b *backend) updateKey(ctx context.Context, req *logical.Request, key *keyr
 	return b.keyResponse(ctx, req, changed)
 }
 
-func (b *backend) deleteKey(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	name, err := nameIn(data, "name")
-	if err != nil {
-		return nil, err
-	}
+func (b *backend) deleteKey(
+	ctx context.Context, req *logical.Request, name string,
+) (*logical.Response, error) {
 	defer lock(b.keyLocks, name)()
 	key, err := keyring.Load(ctx, req.Storage, name)
 	if err != nil || key == nil {
 		return nil, err
 	}
 	if !key.Settings().DeletionAllowed {
-		return nil, userErrorf("key %q may not be deleted: its private key would be lost for good. To allow it: vault write %skeys/%s deletion_allowed=true",
-			name, req.MountPoint, name)
+		return nil, userErrorf("key %q is protected, because deletion permanently destroys its "+
+			"private key; to allow it: vault write %skeys/%[1]s deletion_allowed=true",
+			name, req.MountPoint)
 	}
 	roles, err := b.rolesOf(ctx, req.Storage, name)
 	if err != nil {
 		return nil, err
 	}
 	if len(roles) > 0 {
-		return nil, userErrorf("key %q is used by %s %s: delete what uses it, or give it another key, first", name, plural(len(roles), "role"), abbreviate(roles, 10))
+		return nil, userErrorf("key %q is in use; first delete or change these roles: %s",
+			name, abbreviate(roles))
 	}
 	defer b.exchanger.Forget(key.ID())
 	defer b.keyChanged(name)
 	return nil, keyring.Delete(ctx, req.Storage, key)
 }
 
-// keyAnswer shows a key's settings and the public material of the version to register now: the staged one, if there is
-// one.
-func (b *backend) keyResponse(ctx context.Context, req *logical.Request, key *keyring.Key, warnings ...string) (*logical.Response, error) {
+// keyResponse returns a key with the public material of the version to register: the staged one, if
+// it exists.
+func (b *backend) keyResponse(
+	ctx context.Context, req *logical.Request, key *keyring.Key, warnings ...string,
+) (*logical.Response, error) {
 	now := b.now()
-	shown := key.Staged(now)
-	if shown == nil {
-		shown = key.Active(now)
+	version := key.Staged(now)
+	if version == nil {
+		version = key.Active(now)
 	}
-	return b.keyResponseFor(ctx, req, key, shown, warnings...)
+	return b.keyResponseFor(ctx, req, key, version, warnings...)
 }
 
-func (b *backend) keyResponseFor(ctx context.Context, req *logical.Request, key *keyring.Key, shown *keyring.Version, warnings ...string) (*logical.Response, error) {
+func (b *backend) keyResponseFor(
+	ctx context.Context, req *logical.Request, key *keyring.Key, version *keyring.Version,
+	warnings ...string,
+) (*logical.Response, error) {
 	roles, err := b.rolesOf(ctx, req.Storage, key.Name())
 	if err != nil {
 		return nil, err
@@ -275,18 +331,19 @@ func (b *backend) keyResponseFor(ctx context.Context, req *logical.Request, key 
 	settings := key.Settings()
 	data := toResponse(keyFields(), &settings)
 	data["type"] = string(key.Type())
-	data["public_key"] = shown.PublicKeyPEM()
-	data["certificate"] = shown.CertificatePEM()
-	data["certificate_sha256"] = shown.CertificateSHA256()
-	data["key_id"] = shown.KeyID()
-	data["public_key_version"] = shown.Number()
+	data["public_key"] = version.PublicKeyPEM()
+	data["certificate"] = version.CertificatePEM()
+	data["certificate_sha256"] = version.CertificateSHA256()
+	data["key_id"] = version.KeyID()
+	data["public_key_version"] = version.Number()
 	data["active_version"] = versionNumber(key.Active(now))
 	data["staged_version"] = versionNumber(key.Staged(now))
 	data["versions"] = versionsResponse(key, now)
 	data["roles"] = roles
 	data["jwks"] = jwks
 	data["jwks_path"] = jwksPath(req.MountPoint, key)
-	return &logical.Response{Data: data, Warnings: append(warnings, keyWarnings(key, now)...)}, nil
+	warnings = append(warnings, keyWarnings(key, now)...)
+	return &logical.Response{Data: data, Warnings: warnings}, nil
 }
 
 func versionsResponse(key *keyring.Key, now time.Time) map[string]any {
@@ -307,17 +364,17 @@ func versionsResponse(key *keyring.Key, now time.Time) map[string]any {
 }
 
 const keysHelp = `
-A key belongs to one OAuth client at one issuer. Creating it makes the key pair inside
-Vault; the private key cannot be read. The order of things at the API Services Portal:
+A key belongs to one OAuth client at one issuer. Its key pair is created in Vault; the
+private key cannot be read. With the API Services Portal:
 
     vault write -f bcgov-jwt/keys/myapi            prints public_key
 
-Paste public_key into the portal when you request access to the API. Paste public_key
-and not certificate, although the portal calls it a certificate in places. The portal
-then shows the Client ID, Issuer and Token Endpoint; the API's owner approves.
+Paste public_key into the portal when you request access to the API; not certificate,
+although the portal calls it that in places. The portal then shows the Client ID, Issuer
+and Token Endpoint, and the API's owner approves.
 
     vault write bcgov-jwt/keys/myapi client_id=... issuer=... token_endpoint=...
 
-On a write an absent field keeps its value and an empty one restores its default. Each
-environment (dev, test, prod) is another client, so make one key for each.
+In a write, an absent field keeps its value and an empty one restores its default. Each
+environment (dev, test, prod) is another client and needs a key of its own.
 `

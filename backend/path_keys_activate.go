@@ -11,27 +11,27 @@ import (
 )
 
 func (b *backend) pathKeysActivate() *framework.Path {
-	return keyActionPath("activate", map[string]*framework.FieldSchema{
-		"force": {Type: framework.TypeBool, Description: "Activate without trying the version at the provider first. Default: false."},
-	}, &framework.PathOperation{
-		Callback: b.activateKey, Summary: "Make the staged version the active one.",
-		DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "activate", OperationSuffix: "key"},
-	}, "Make the staged version the active one now.", activateHelp)
+	return keyActionPath("activate", "key", "Activate the staged version.", activateHelp,
+		b.activateKey, map[string]*framework.FieldSchema{
+			"force": {
+				Type:        framework.TypeBool,
+				Description: "Whether to activate without testing the version. Default: false.",
+			},
+		})
 }
 
-func (b *backend) activateKey(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	name, err := nameIn(data, "name")
-	if err != nil {
-		return nil, err
-	}
-	key, err := loadKeyToChange(ctx, req, name)
+func (b *backend) activateKey(
+	ctx context.Context, req *logical.Request, name string,
+) (*logical.Response, error) {
+	key, err := loadForUpdate(ctx, req, name)
 	if err != nil {
 		return nil, err
 	}
 	staged := key.Staged(b.now())
 	if staged == nil {
-		return nil, userErrorf("key %q has no staged version to activate: version %d is the newest, and active; to make another: vault write -f %skeys/%s/rotate",
-			name, versionNumber(key.Active(b.now())), req.MountPoint, name)
+		return nil, userErrorf("key %q has no staged version; version %d is the newest, and "+
+			"active. Create another with: vault write -f %skeys/%[1]s/rotate",
+			name, versionNumber(key.Active(b.now())), req.MountPoint)
 	}
 	force, err := convert(framework.TypeBool, req.Data["force"])
 	if err != nil {
@@ -47,7 +47,9 @@ func (b *backend) activateKey(ctx context.Context, req *logical.Request, data *f
 }
 
 // probe obtains a token with the staged version, and discards it.
-func (b *backend) probe(ctx context.Context, req *logical.Request, key *keyring.Key, staged *keyring.Version) error {
+func (b *backend) probe(
+	ctx context.Context, req *logical.Request, key *keyring.Key, staged *keyring.Version,
+) error {
 	if err := checkUsable(req.MountPoint, key); err != nil {
 		return err
 	}
@@ -56,16 +58,17 @@ func (b *backend) probe(ctx context.Context, req *logical.Request, key *keyring.
 		return err
 	}
 	if len(names) == 0 {
-		return userErrorf("key %q has no role to test version %d with; create one with: vault write %sroles/… key=%s, or activate it untested with force=true",
-			key.Name(), staged.Number(), req.MountPoint, key.Name())
+		return userErrorf("key %q has no role to test version %d with; create one with: vault "+
+			"write %sroles/… key=%[1]s, or activate it untested with force=true",
+			key.Name(), staged.Number(), req.MountPoint)
 	}
 	role, err := b.roles.get(ctx, req.Storage, names[0])
 	if err != nil {
 		return err
 	}
 	if role == nil {
-		return userErrorf("role %q, which version %d was to be tested with, was deleted in the meantime; try again",
-			names[0], staged.Number())
+		return userErrorf("role %q was deleted in the meantime, before version %d could be tested "+
+			"with it; try again", names[0], staged.Number())
 	}
 	r, err := b.newTokenRequest(ctx, req, names[0], role)
 	if err != nil {
@@ -75,25 +78,29 @@ func (b *backend) probe(ctx context.Context, req *logical.Request, key *keyring.
 	ctx, cancel := r.config.client.WithTimeout(ctx)
 	defer cancel()
 	if _, err := r.try(ctx, staged); err != nil {
-		return r.failed(fmt.Errorf("version %d was not activated, because no token could be obtained with it (force=true skips this test): %w",
-			staged.Number(), err))
+		return r.failed(fmt.Errorf("version %d was not activated, because no token could be "+
+			"obtained with it (force=true skips this test): %w", staged.Number(), err))
 	}
 	return nil
 }
 
-// activateStaged stores the activation, unless the key was changed while the probe was on the network.
-func (b *backend) activateStaged(ctx context.Context, req *logical.Request, before *keyring.Key, staged *keyring.Version, probed bool) (*logical.Response, error) {
+// activateStaged stores the activation, unless the key changed during the probe.
+func (b *backend) activateStaged(
+	ctx context.Context, req *logical.Request, before *keyring.Key, staged *keyring.Version,
+	probed bool,
+) (*logical.Response, error) {
 	defer lock(b.keyLocks, before.Name())()
-	key, err := loadKeyToChange(ctx, req, before.Name())
+	key, err := loadForUpdate(ctx, req, before.Name())
 	if err != nil {
 		return nil, err
 	}
 	now := b.now()
 	if key.ID() != before.ID() || key.Version(staged.Number()) == nil {
-		return nil, userErrorf("version %d of key %q was destroyed in the meantime", staged.Number(), key.Name())
+		return nil, userErrorf("version %d was destroyed in the meantime", staged.Number())
 	}
 	if probed && key.Settings() != before.Settings() {
-		return nil, userErrorf("key %q was changed while its version %d was tried; try again", key.Name(), staged.Number())
+		return nil, userErrorf("key %q was changed while version %d was being tested; try again",
+			key.Name(), staged.Number())
 	}
 	after := key
 	if key.State(key.Version(staged.Number()), now) == keyring.Staged {
@@ -109,16 +116,19 @@ func (b *backend) activateStaged(ctx context.Context, req *logical.Request, befo
 	if err := b.storeKey(ctx, req.Storage, key, after); err != nil {
 		return nil, err
 	}
-	b.Logger().Info("a version was activated", "key", key.Name(), "from", versionNumber(key.Active(now)), "to", staged.Number(), "probed", probed, "request_id", req.ID)
-	return b.keyResponse(ctx, req, after, fmt.Sprintf("Version %d signs from now on. Look at each version's state at the provider: vault read %scheck/<role>",
+	b.Logger().Info("key version activated", "key", key.Name(),
+		"from", versionNumber(key.Active(now)), "to", staged.Number(),
+		"probed", probed, "request_id", req.ID)
+	return b.keyResponse(ctx, req, after, fmt.Sprintf("Version %d is now active. To test every "+
+		"version at the provider: vault read %scheck/<role>",
 		staged.Number(), req.MountPoint))
 }
 
 const activateHelp = `
-Makes the staged version the active one now, once a token was got with it: register its
-public key first. With force=true it is not tried; if the provider does not know the key,
-the version before goes on signing, as long as it is there.
+Activates the staged version after obtaining a token with it: register its public key
+first. force=true skips that test; if the provider then rejects the version, the previous
+one signs while it exists.
 
-There is seldom a need for it: a read of creds switches over by itself when the provider
-refuses the old key (registration=manual), or at its time (registration=jwks).
+Seldom needed: reads of creds switch over automatically when the provider rejects the
+old key (registration=manual), or on schedule (registration=jwks).
 `

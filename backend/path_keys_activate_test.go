@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestActivationTriesTheStagedVersionFirst(t *testing.T) {
+func TestActivate_TestsTheStagedVersionFirst(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.read("creds/myapi")
@@ -19,20 +19,20 @@ func TestActivationTriesTheStagedVersionFirst(t *testing.T) {
 	asked := len(p.requests(tokenPath))
 	answer := m.write("keys/myapi/activate", nil)
 	require.Len(t, p.requests(tokenPath), asked+1, "the staged version, and no other")
-	require.Equal(t, m.read("keys/myapi").Data, answer.Data, "it answers with the key's read")
+	require.Equal(t, m.read("keys/myapi").Data, answer.Data, "it returns the key's read")
 	require.Len(t, answer.Warnings, 1)
-	require.Contains(t, answer.Warnings[0], "Version 2 signs from now on")
+	require.Contains(t, answer.Warnings[0], "Version 2 is now active")
 	require.Contains(t, answer.Warnings[0], "vault read bcgov-jwt/check/")
 	require.Equal(t, 2, answer.Data["active_version"])
 	require.Equal(t, 0, answer.Data["staged_version"])
 	require.Equal(t, "operator", m.version(2)["activated_by"])
-	require.NotEmpty(t, m.version(2)["accepted_time"], "the try was an acceptance")
+	require.NotEmpty(t, m.version(2)["accepted_time"], "the test was an acceptance")
 	require.NotEmpty(t, m.version(1)["expire_time"])
-	require.Contains(t, m.log.String(), "a version was activated: key=myapi from=1 to=2 probed=true request_id=request-1")
+	require.Contains(t, m.log.String(), "key version activated: key=myapi from=1 to=2 probed=true request_id=request-1")
 	require.Equal(t, 2, m.signedBy())
 }
 
-func TestForcedActivationAsksNobody(t *testing.T) {
+func TestActivate_ForceSkipsTheProvider(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("keys/myapi/rotate", nil)
@@ -44,7 +44,7 @@ func TestForcedActivationAsksNobody(t *testing.T) {
 	require.Empty(t, m.version(1)["expire_time"], "it stays until the new one was accepted")
 }
 
-func TestForcedActivationNeedsNoRoleAndNoRegistration(t *testing.T) {
+func TestActivate_ForceNeedsNoRoleAndNoRegistration(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("keys/myapi", map[string]any{"type": "ed25519"})
@@ -52,7 +52,7 @@ func TestForcedActivationNeedsNoRoleAndNoRegistration(t *testing.T) {
 	require.Equal(t, 2, m.write("keys/myapi/activate", map[string]any{"force": "true"}).Data["active_version"])
 }
 
-func TestActivationOfAKeyThatTheProviderDoesNotKnowYetGoesOnWithTheOldOne(t *testing.T) {
+func TestActivate_UnregisteredVersionFallsBackToTheOldOne(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.read("creds/myapi")
@@ -63,7 +63,7 @@ func TestActivationOfAKeyThatTheProviderDoesNotKnowYetGoesOnWithTheOldOne(t *tes
 	require.Equal(t, 2, m.signedBy())
 }
 
-func TestActivationIsRefused(t *testing.T) {
+func TestActivate_IsRejected(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		prepare func(m *mount, p *provider)
@@ -120,7 +120,7 @@ func TestActivationIsRefused(t *testing.T) {
 	}
 }
 
-func TestAnActivationThatCannotBeTriedChangesNothing(t *testing.T) {
+func TestActivate_FailedTestChangesNothing(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("keys/myapi/rotate", nil)
@@ -132,8 +132,8 @@ func TestAnActivationThatCannotBeTriedChangesNothing(t *testing.T) {
 	require.Equal(t, before, m.storage.entries(t))
 }
 
-// TestAnActivationRestsOnWhatItTried holds the provider's answer to the try.
-func TestAnActivationRestsOnWhatItTried(t *testing.T) {
+// TestActivate_OnlyTheTestedVersionIsActivated holds the provider's response to the test.
+func TestActivate_OnlyTheTestedVersionIsActivated(t *testing.T) {
 	t.Parallel()
 	for name, meanwhile := range map[string]func(m *mount){
 		"destroyed": func(m *mount) { m.write("keys/myapi/destroy", map[string]any{"version": 2}) },
@@ -171,13 +171,13 @@ func TestAnActivationRestsOnWhatItTried(t *testing.T) {
 			resp := <-answered
 			require.True(t, resp.IsError())
 			text := resp.Error().Error()
-			require.True(t, strings.Contains(text, "was destroyed in the meantime") || strings.Contains(text, `there is no key "myapi"`), text)
+			require.True(t, strings.Contains(text, "was destroyed in the meantime") || strings.Contains(text, `key "myapi" does not exist`), text)
 			require.Equal(t, before, m.storage.entries(t))
 		})
 	}
 }
 
-func TestAnActivationWhoseRoleIsDeletedInTheMeantimeIsRefused(t *testing.T) {
+func TestActivate_RoleDeletedInTheMeantimeIsAnError(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("roles/other", map[string]any{"key": "myapi"})
@@ -201,7 +201,7 @@ func TestAnActivationWhoseRoleIsDeletedInTheMeantimeIsRefused(t *testing.T) {
 	require.NotContains(t, m.log.String(), "panic")
 }
 
-func TestAnActivationOfAKeyThatIsChangedInTheMeantimeIsRefused(t *testing.T) {
+func TestActivate_KeyChangedInTheMeantimeIsAnError(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("keys/myapi/rotate", nil)
@@ -212,6 +212,6 @@ func TestAnActivationOfAKeyThatIsChangedInTheMeantimeIsRefused(t *testing.T) {
 	<-arrived
 	m.write("keys/myapi", map[string]any{"client_id": "another"})
 	release()
-	require.ErrorContains(t, <-result, "was changed while its version 2 was tried")
+	require.ErrorContains(t, <-result, "was changed while version 2 was being tested")
 	require.Equal(t, map[string]string{"1": "active", "2": "staged"}, m.states())
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestADestroyedVersionIsGone(t *testing.T) {
+func TestDestroy_VersionIsGone(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		prepare func(m *mount)
@@ -28,26 +28,26 @@ func TestADestroyedVersionIsGone(t *testing.T) {
 
 			answer := m.write("keys/myapi/destroy", map[string]any{"version": test.version})
 			require.Equal(t, m.read("keys/myapi").Data, answer.Data)
-			require.Contains(t, strings.Join(answer.Warnings, "\n"), "The provider goes on accepting that key until")
+			require.Contains(t, strings.Join(answer.Warnings, "\n"), "The provider still accepts its public key until")
 			require.Equal(t, test.left, m.states())
 			require.NotContains(t, answer.Data["jwks"], keyID)
 			for path, value := range m.storage.entries(t) {
 				require.NotContains(t, value, private, path)
 				require.NotContains(t, path, keyID)
 			}
-			require.Contains(t, m.log.String(), "a version was destroyed: key=myapi version=")
+			require.Contains(t, m.log.String(), "key version destroyed: key=myapi version=")
 			require.Equal(t, test.left, mountOver(t, m.storage, m.clock).states())
 		})
 	}
 }
 
-func TestDestructionIsRefused(t *testing.T) {
+func TestDestroy_IsRejected(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		data map[string]any
 		says []string
 	}{
-		"the active one":       {map[string]any{"version": 1}, []string{"version: 1 is the active one", "vault write bcgov-jwt/keys/myapi disabled=true"}},
+		"the active one":       {map[string]any{"version": 1}, []string{"version: 1 is active; rotate and activate another first", "vault write bcgov-jwt/keys/myapi disabled=true"}},
 		"an unknown one":       {map[string]any{"version": 7}, []string{`version: key "myapi" has no version 7; it has 1, 2`}},
 		"zero":                 {map[string]any{"version": 0}, []string{"version: "}},
 		"a negative one":       {map[string]any{"version": -1}, []string{"version: "}},
@@ -69,7 +69,7 @@ func TestDestructionIsRefused(t *testing.T) {
 	}
 }
 
-func TestDeletingAKeyTakesNoVersion(t *testing.T) {
+func TestKey_DeletionAcceptsNoVersion(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("keys/myapi", map[string]any{"type": "ed25519", "deletion_allowed": true})

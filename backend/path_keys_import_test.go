@@ -39,7 +39,7 @@ func pkcs8Of(tb testing.TB, private any) []byte {
 	return der
 }
 
-// newPEM is a new private key, and its public key.
+// newPEM returns a new private key and its public key.
 func newPEM(tb testing.TB) (private, public string) {
 	tb.Helper()
 	publicKey, key, err := ed25519.GenerateKey(rand.Reader)
@@ -49,14 +49,14 @@ func newPEM(tb testing.TB) (private, public string) {
 	return pemOf("PRIVATE KEY", pkcs8Of(tb, key)), pemOf("PUBLIC KEY", spki)
 }
 
-func TestAnImportedKeyIsANewKeysFirstVersion(t *testing.T) {
+func TestImport_CreatesAKeysFirstVersion(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	p := newProvider(t, idp.Options{})
 	m.write("config", map[string]any{"allow_insecure_endpoints": true})
 	private, public := newPEM(t)
 	answer := m.write("keys/myapi/import", map[string]any{"private_key": strings.ReplaceAll(private, "\n", "\r\n"), "type": "ed25519"})
-	require.Equal(t, m.read("keys/myapi").Data, answer.Data, "it answers with the key's read")
+	require.Equal(t, m.read("keys/myapi").Data, answer.Data, "it returns the key's read")
 	require.Equal(t, public, answer.Data["public_key"])
 	require.Equal(t, "ed25519", answer.Data["type"])
 	require.Equal(t, "imported", m.version(1)["origin"])
@@ -72,7 +72,7 @@ func TestAnImportedKeyIsANewKeysFirstVersion(t *testing.T) {
 	p.register(m, "myapi", "my-client")
 	require.Equal(t, 1, m.signedBy())
 
-	// To a key that was never outside.
+	// Rotate to a key that was never outside Vault.
 	m.write("keys/myapi/rotate", nil)
 	require.Equal(t, "generated", m.version(2)["origin"])
 	p.registerVersion(m, 2)
@@ -87,7 +87,7 @@ func requireNotLogged(t *testing.T, m *mount, private string) {
 	require.NotContains(t, m.log.String(), body[len(body)-20:])
 }
 
-func TestThePortalsOwnPairIsTaken(t *testing.T) {
+func TestImport_AcceptsThePortalsOwnPair(t *testing.T) {
 	t.Parallel()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
@@ -105,12 +105,12 @@ func TestThePortalsOwnPairIsTaken(t *testing.T) {
 	m.write("keys/sec1", map[string]any{"deletion_allowed": true})
 	m.delete("keys/sec1")
 	require.Equal(t, "ecdsa-p256", m.write("keys/again/import", map[string]any{"private_key": pemOf("EC PRIVATE KEY", sec1)}).Data["type"], "its index went with it")
-	// The other form of a key that is here is the same key.
+	// The other encoding of a stored key is the same key.
 	require.Contains(t, m.refused(logical.UpdateOperation, "keys/pkcs1/import", map[string]any{"private_key": pemOf("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key))}),
-		`private_key: this key is here already, as "pkcs8"`)
+		`private_key: this key already exists as "pkcs8"`)
 }
 
-// keyringFixture is a key that Go does not make.
+// keyringFixture returns a key that Go does not generate.
 func keyringFixture(t *testing.T, name string) string {
 	t.Helper()
 	contents, err := os.ReadFile(filepath.Join("internal", "keyring", "testdata", name))
@@ -118,7 +118,7 @@ func keyringFixture(t *testing.T, name string) string {
 	return string(contents)
 }
 
-func TestAnImportIsRefused(t *testing.T) {
+func TestImport_IsRejected(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	private, public := newPEM(t)
@@ -139,7 +139,7 @@ func TestAnImportIsRefused(t *testing.T) {
 	}{
 		"nothing":             {nil, "private_key: "},
 		"both":                {map[string]any{"private_key": private, "ciphertext": "AAAA"}, "private_key: "},
-		"a hash for a PEM":    {map[string]any{"private_key": private, "hash_function": "SHA256"}, "hash_function: belongs to ciphertext"},
+		"a hash for a PEM":    {map[string]any{"private_key": private, "hash_function": "SHA256"}, "hash_function: applies to ciphertext only"},
 		"a public key":        {map[string]any{"private_key": public}, "private_key: is a public key"},
 		"a certificate":       {map[string]any{"private_key": certificate}, "private_key: is a certificate"},
 		"an encrypted key":    {map[string]any{"private_key": pemOf("ENCRYPTED PRIVATE KEY", block.Bytes)}, "private_key: is encrypted: decrypt it first"},
@@ -149,15 +149,15 @@ func TestAnImportIsRefused(t *testing.T) {
 		"a foreign curve":     {map[string]any{"private_key": pemOf("PRIVATE KEY", pkcs8Of(t, p224))}, "private_key: is on the curve P-224"},
 		"a key to agree with": {map[string]any{"private_key": keyringFixture(t, "x25519.pem")}, "private_key: is not a key that can sign"},
 		"another type":        {map[string]any{"private_key": private, "type": "rsa-4096"}, "type: the private key is ed25519, not rsa-4096"},
-		"no type":             {map[string]any{"private_key": private, "type": "aes256-gcm96"}, `type: "aes256-gcm96" is not a key type`},
+		"no type":             {map[string]any{"private_key": private, "type": "aes256-gcm96"}, `type: "aes256-gcm96" is not a supported key type`},
 		"trailing text":       {map[string]any{"private_key": private + "garbage"}, "private_key: has more after the first PEM block"},
 		"trailing DER":        {map[string]any{"private_key": pemOf("PRIVATE KEY", append(slices.Clip(block.Bytes), 0))}, "private_key: has a PEM block that is not one DER value"},
 		"two keys":            {map[string]any{"private_key": private + other}, "private_key: has more after the first PEM block"},
 		"over 16 KiB":         {map[string]any{"private_key": private + strings.Repeat("\n", 16<<10)}, "private_key: is "},
-		"a key that is here":  {map[string]any{"private_key": here}, `private_key: this key is here already, as "imported"`},
+		"a key that is here":  {map[string]any{"private_key": here}, `private_key: this key already exists as "imported"`},
 		"a list":              {map[string]any{"private_key": []string{private}}, "private_key: must be a string"},
 		"a setting beside it": {map[string]any{"private_key": private, "client_id": "c"}, `unknown field "client_id"`},
-		"an unknown hash":     {map[string]any{"ciphertext": "AAAA", "hash_function": "MD5"}, `hash_function: "MD5" is none of SHA256, `},
+		"an unknown hash":     {map[string]any{"ciphertext": "AAAA", "hash_function": "MD5"}, `hash_function: "MD5" is not supported; use one of SHA256, `},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -171,12 +171,12 @@ func TestAnImportIsRefused(t *testing.T) {
 			require.Nil(t, m.read("keys/myapi"))
 		})
 	}
-	require.Contains(t, m.refused(logical.UpdateOperation, "keys/there/import", map[string]any{"private_key": private}), `name: there is a key "there" already`)
-	require.Contains(t, m.refused(logical.UpdateOperation, "keys/imported/import", map[string]any{"private_key": here}), `name: there is a key "imported" already`)
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/there/import", map[string]any{"private_key": private}), `name: key "there" already exists`)
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/imported/import", map[string]any{"private_key": here}), `name: key "imported" already exists`)
 	require.Contains(t, m.refused(logical.UpdateOperation, "keys/a..b/import", map[string]any{"private_key": private}), "must be 1 to 128 letters")
 }
 
-// wrap wraps a private key as the stock `vault transit import` does.
+// wrap wraps a private key as `vault transit import` does.
 func wrap(t *testing.T, m *mount, newHash func() hash.Hash, der []byte) []byte {
 	t.Helper()
 	block, _ := pem.Decode([]byte(m.read("wrapping_key").Data["public_key"].(string)))
@@ -194,7 +194,7 @@ func wrap(t *testing.T, m *mount, newHash func() hash.Hash, der []byte) []byte {
 	return append(encrypted, wrapped...)
 }
 
-func TestAWrappedKeyIsImportedAsTransitDoes(t *testing.T) {
+func TestImport_WrappedKeyAsInTransit(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	for _, hashName := range keyring.HashFunctions() {
@@ -234,8 +234,8 @@ func TestAWrappedKeyIsImportedAsTransitDoes(t *testing.T) {
 	m.write("keys/myapi/import", map[string]any{"ciphertext": base64.StdEncoding.EncodeToString(good), "hash_function": "sha256"})
 }
 
-// TestOnePrivateKeyGetsOneNameHoweverManyImportItAtOnce begins a second import while the first is about to store.
-func TestOnePrivateKeyGetsOneNameHoweverManyImportItAtOnce(t *testing.T) {
+// TestImport_ConcurrentImportsCreateOneName starts a second import while the first is about to store.
+func TestImport_ConcurrentImportsCreateOneName(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	private, _ := newPEM(t)
@@ -260,11 +260,11 @@ func TestOnePrivateKeyGetsOneNameHoweverManyImportItAtOnce(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, sent(logical.UpdateOperation, "keys/first/import", data)(m))
-	require.ErrorContains(t, <-second, `private_key: this key is here already, as "first"`)
+	require.ErrorContains(t, <-second, `private_key: this key already exists as "first"`)
 	require.Equal(t, []string{"first"}, m.list("keys/"))
 }
 
-func TestAnImportThatFailedCanBeRepeated(t *testing.T) {
+func TestImport_FailedImportCanBeRepeated(t *testing.T) {
 	t.Parallel()
 	private, _ := newPEM(t)
 	for n := 1; ; n++ {
@@ -281,14 +281,14 @@ func TestAnImportThatFailedCanBeRepeated(t *testing.T) {
 		require.ErrorIs(t, err, errStorage)
 		require.Nil(t, m.read("keys/myapi"))
 		m.write("keys/another/import", map[string]any{"private_key": private})
-		require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi/import", map[string]any{"private_key": private}), `here already, as "another"`)
+		require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi/import", map[string]any{"private_key": private}), `already exists as "another"`)
 		m.write("keys/another", map[string]any{"deletion_allowed": true})
 		m.delete("keys/another")
 		m.write("keys/myapi/import", map[string]any{"private_key": private})
 	}
 }
 
-func TestAFaultAtAnyReadOfAnImportChangesNothing(t *testing.T) {
+func TestImport_FailedReadChangesNothing(t *testing.T) {
 	t.Parallel()
 	private, _ := newPEM(t)
 	for n := 1; ; n++ {
@@ -307,7 +307,7 @@ func TestAFaultAtAnyReadOfAnImportChangesNothing(t *testing.T) {
 	}
 }
 
-func TestSecretFieldsOfAnImportAreMarked(t *testing.T) {
+func TestImport_SecretFieldsAreMarked(t *testing.T) {
 	t.Parallel()
 	route := newMount(t).Route("keys/myapi/import")
 	for _, field := range []string{"private_key", "ciphertext"} {
@@ -316,7 +316,7 @@ func TestSecretFieldsOfAnImportAreMarked(t *testing.T) {
 	require.NotEmpty(t, route.Operations[logical.UpdateOperation].Properties().Responses[http.StatusOK])
 }
 
-func TestARefusedWrappedImportMakesNoWrappingKey(t *testing.T) {
+func TestImport_RejectedCiphertextCreatesNoWrappingKey(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi/import", map[string]any{"ciphertext": "AAAA"}), "ciphertext: cannot be unwrapped")

@@ -12,31 +12,29 @@ import (
 )
 
 func (b *backend) pathKeysRotate() *framework.Path {
-	return keyActionPath("rotate", nil, &framework.PathOperation{
-		Callback: b.rotateKey, Summary: "Make the key's next version.",
-		DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "rotate", OperationSuffix: "key"},
-	}, "Make the key's next version.", rotateHelp)
+	return keyActionPath("rotate", "key", "Create the key's next version.", rotateHelp,
+		b.rotateKey, map[string]*framework.FieldSchema{})
 }
 
-func (b *backend) rotateKey(ctx context.Context, req *logical.Request, data *framework.FieldData) (*logical.Response, error) {
-	name, err := nameIn(data, "name")
-	if err != nil {
-		return nil, err
-	}
+func (b *backend) rotateKey(
+	ctx context.Context, req *logical.Request, name string,
+) (*logical.Response, error) {
 	defer lock(b.keyLocks, name)()
-	key, err := loadKeyToChange(ctx, req, name)
+	key, err := loadForUpdate(ctx, req, name)
 	if err != nil {
 		return nil, err
 	}
 	now := b.now()
 	if staged := key.Staged(now); staged != nil {
-		return b.keyResponse(ctx, req, key, fmt.Sprintf("Version %d was staged already, and may be registered by now: no other was made. %s",
+		return b.keyResponse(ctx, req, key, fmt.Sprintf("Version %d is already staged, and may be "+
+			"registered by now: no other was created. %s",
 			staged.Number(), nextAfterRotation(req.MountPoint, key, now)))
 	}
 	rotated, err := key.Expire(now).Rotate(now)
 	if errors.Is(err, keyring.ErrTooManyVersions) {
-		return nil, userErrorf("key %q has %d versions, the most it keeps: destroy a retired one first, with vault write %skeys/%s/destroy version=…",
-			name, keyring.MaxVersions, req.MountPoint, name)
+		return nil, userErrorf("key %q has %d versions, the maximum; first destroy a retired one: "+
+			"vault write %skeys/%[1]s/destroy version=…",
+			name, keyring.MaxVersions, req.MountPoint)
 	}
 	if err != nil {
 		return nil, err
@@ -48,14 +46,14 @@ func (b *backend) rotateKey(ctx context.Context, req *logical.Request, data *fra
 }
 
 const rotateHelp = `
-Makes a new key pair as the key's next version. The present version goes on signing.
+Creates a new key pair as the key's next version. The current version continues to sign.
 
-registration=manual: replace the public key in the API Services Portal with the one that
-the answer shows. The first read of creds after that finds the old key refused, signs
-with the new one, and switches over: no read fails.
+registration=manual: replace the public key in the API Services Portal with the one in
+the response. The next read of creds finds the old key rejected, signs with the new one
+and switches over: no read fails.
 
-registration=jwks: the new version is published at once and signs after
-activation_delay. There is nothing to do.
+registration=jwks: the new version is published immediately and signs after
+activation_delay. No action is needed.
 
-The version before stays usable for retire_after once the provider accepted the new one.
+The previous version stays usable for retire_after once the new one is accepted.
 `

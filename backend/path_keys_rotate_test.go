@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestRotationStagesAVersionAndSaysWhatToDo(t *testing.T) {
+func TestRotate_StagesAVersionAndReturnsTheNextStep(t *testing.T) {
 	t.Parallel()
 	m, _ := newReadyMount(t)
 	before := m.read("keys/myapi").Data
@@ -19,7 +19,7 @@ func TestRotationStagesAVersionAndSaysWhatToDo(t *testing.T) {
 	require.Equal(t, 1, answer.Data["active_version"])
 	require.Equal(t, 2, answer.Data["public_key_version"], "the one to register now")
 	require.NotEqual(t, before["public_key"], answer.Data["public_key"])
-	require.Equal(t, m.read("keys/myapi").Data, answer.Data, "it answers with the key's read")
+	require.Equal(t, m.read("keys/myapi").Data, answer.Data, "it returns the key's read")
 	require.Len(t, answer.Warnings, 1)
 	for _, part := range []string{"public_key of version 2 (not certificate)", "vault read -field=public_key bcgov-jwt/keys/myapi", "until then version 1 signs"} {
 		require.Contains(t, answer.Warnings[0], part)
@@ -38,7 +38,7 @@ func TestRotationStagesAVersionAndSaysWhatToDo(t *testing.T) {
 	require.Equal(t, 1, m.signedBy())
 }
 
-func TestAReadOfAVersionShowsItsPublicMaterial(t *testing.T) {
+func TestKey_ReadOfAVersionReturnsItsPublicMaterial(t *testing.T) {
 	t.Parallel()
 	m, _ := newReadyMount(t)
 	before := m.read("keys/myapi").Data
@@ -59,19 +59,19 @@ func TestAReadOfAVersionShowsItsPublicMaterial(t *testing.T) {
 	require.Nil(t, m.do(logical.ReadOperation, "keys/none", map[string]any{"version": 1}))
 }
 
-func TestRotatingWithOneStagedAnswersWithThatOne(t *testing.T) {
+func TestRotate_StagedVersionIsReturnedAgain(t *testing.T) {
 	t.Parallel()
 	m, _ := newReadyMount(t)
 	first := m.write("keys/myapi/rotate", nil)
 	before := m.storage.entries(t)
 	again := m.write("keys/myapi/rotate", nil)
 	require.Equal(t, first.Data, again.Data)
-	require.Contains(t, strings.Join(again.Warnings, "\n"), "Version 2 was staged already")
+	require.Contains(t, strings.Join(again.Warnings, "\n"), "Version 2 is already staged")
 	require.Contains(t, strings.Join(again.Warnings, "\n"), "public_key of version 2")
 	require.Equal(t, before, m.storage.entries(t))
 }
 
-func TestAnEleventhVersionIsRefused(t *testing.T) {
+func TestRotate_EleventhVersionIsRejected(t *testing.T) {
 	t.Parallel()
 	m, _ := newReadyMount(t)
 	for range 9 {
@@ -80,13 +80,13 @@ func TestAnEleventhVersionIsRefused(t *testing.T) {
 	}
 	require.Len(t, m.states(), 10)
 	text := m.refused(logical.UpdateOperation, "keys/myapi/rotate", nil)
-	require.Contains(t, text, "has 10 versions")
+	require.Contains(t, text, "has 10 versions, the maximum")
 	require.Contains(t, text, "vault write bcgov-jwt/keys/myapi/destroy version=")
 	m.write("keys/myapi/destroy", map[string]any{"version": 2})
 	require.Equal(t, 11, m.write("keys/myapi/rotate", nil).Data["staged_version"])
 }
 
-func TestRotationMakesRoomByWhatHasExpired(t *testing.T) {
+func TestRotate_ExpiredVersionsMakeRoom(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("keys/myapi", map[string]any{"retire_after": 120})
@@ -101,18 +101,18 @@ func TestRotationMakesRoomByWhatHasExpired(t *testing.T) {
 	require.Equal(t, map[string]string{"10": "active", "11": "staged"}, m.states())
 }
 
-func TestActionsOnAnAbsentOrBadlyNamedKeyAreRefused(t *testing.T) {
+func TestKey_ActionsOnAnAbsentOrInvalidNameAreRejected(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	for action, data := range map[string]map[string]any{"rotate": nil, "activate": nil, "destroy": {"version": 1}} {
 		text := m.refused(logical.UpdateOperation, "keys/none/"+action, data)
-		require.Contains(t, text, `there is no key "none"`)
+		require.Contains(t, text, `key "none" does not exist; create it with: `)
 		require.Contains(t, text, "vault write -f bcgov-jwt/keys/none")
 		require.Contains(t, m.refused(logical.UpdateOperation, "keys/a..b/"+action, data), "must be 1 to 128 letters, digits")
 	}
 }
 
-func TestVersionNumbersAreNotReused(t *testing.T) {
+func TestRotate_VersionNumbersAreNotReused(t *testing.T) {
 	t.Parallel()
 	m, _ := newReadyMount(t)
 	for want := 2; want < 6; want++ {
@@ -123,46 +123,46 @@ func TestVersionNumbersAreNotReused(t *testing.T) {
 	}
 }
 
-func TestRegistrationIsFixedWhileAVersionIsStaged(t *testing.T) {
+func TestKeyWrite_RegistrationIsFixedWhileAVersionIsStaged(t *testing.T) {
 	t.Parallel()
 	m, _ := newReadyMount(t)
 	m.write("keys/myapi/rotate", nil)
 	for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
 		text := m.refused(operation, "keys/myapi", map[string]any{"registration": "jwks"})
-		require.Contains(t, text, "registration: cannot change while version 2 is staged")
+		require.Contains(t, text, "registration: cannot be changed while version 2 is staged")
 	}
-	m.write("keys/myapi", map[string]any{"registration": "manual", "audience": "other"}) // the same is no change
+	m.write("keys/myapi", map[string]any{"registration": "manual", "audience": "other"}) // the same value is no change
 	m.write("keys/myapi/destroy", map[string]any{"version": 2})
 	m.write("keys/myapi", map[string]any{"registration": "jwks"})
 	m.write("keys/myapi/rotate", nil)
-	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"registration": ""}), "registration: cannot change while version 3 is staged")
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"registration": ""}), "registration: cannot be changed while version 3 is staged")
 }
 
-func TestRetirementIsLongerThanAnAssertionWhicheverOfTheTwoChanges(t *testing.T) {
+func TestKeyWrite_RetireAfterExceedsAssertionTTL(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("keys/myapi", map[string]any{"type": "ed25519", "retire_after": 120})
-	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"retire_after": 119}), "retire_after: 1m59s is too short for assertion_ttl 45s: it must be at least 2m")
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"retire_after": 119}), "retire_after: 1m59s is too short for assertion_ttl 45s; must be at least 2m")
 	require.Contains(t, m.refused(logical.PatchOperation, "keys/myapi", map[string]any{"assertion_ttl": 46}), "retire_after: 2m is too short for assertion_ttl 46s")
 	m.write("keys/myapi", map[string]any{"assertion_ttl": 3600, "retire_after": 3675})
 	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"retire_after": 3674}), "retire_after: ")
 	m.write("keys/myapi", map[string]any{"assertion_ttl": "", "retire_after": 120})
 }
 
-func TestAutomaticRotationNeedsJWKSAndAnHour(t *testing.T) {
+func TestKeyWrite_AutoRotatePeriodRequiresJWKSAndAnHour(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("keys/myapi", map[string]any{"type": "ed25519"})
-	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"auto_rotate_period": "24h"}), "auto_rotate_period: needs registration=jwks")
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"auto_rotate_period": "24h"}), "auto_rotate_period: requires registration=jwks")
 	m.write("keys/myapi", map[string]any{"auto_rotate_period": "1h", "registration": "jwks"})
 	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"auto_rotate_period": "59m59s"}), "auto_rotate_period: must be at least 1h")
-	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"registration": "manual"}), "auto_rotate_period: needs registration=jwks")
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"registration": "manual"}), "auto_rotate_period: requires registration=jwks")
 	m.write("keys/myapi", map[string]any{"auto_rotate_period": 0, "registration": "manual"})
 }
 
-// TestManualRotationFromEndToEnd: the next read after the new key was pasted switches over, one after the old key was
-// pasted again switches back, and the old private key ends after retire_after.
-func TestManualRotationFromEndToEnd(t *testing.T) {
+// TestRotate_ManualEndToEnd: the next read after the new key was pasted switches over, one after the old key
+// was pasted again switches back, and the old private key is deleted after retire_after.
+func TestRotate_ManualEndToEnd(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("keys/myapi", map[string]any{"retire_after": 120})
@@ -188,7 +188,7 @@ func TestManualRotationFromEndToEnd(t *testing.T) {
 	require.Equal(t, writes, m.storage.writes(), "at most one stored switch a minute")
 	pass(m, p, 61*time.Second)
 	require.Equal(t, 1, m.signedBy())
-	require.Equal(t, map[string]string{"1": "active", "2": "staged"}, m.states(), "the refused one is staged again")
+	require.Equal(t, map[string]string{"1": "active", "2": "staged"}, m.states(), "the rejected one is staged again")
 	require.Empty(t, m.version(1)["expire_time"])
 	pass(m, p, 24*time.Hour)
 	m.runPeriodic()
@@ -200,7 +200,7 @@ func TestManualRotationFromEndToEnd(t *testing.T) {
 	require.Equal(t, 2, m.signedBy())
 }
 
-// requireTheOldOneEnds asserts that version 1 ends 120 s after version 2 was accepted, and leaves nothing behind.
+// requireTheOldOneEnds asserts that version 1 is deleted 120 s after version 2 was accepted, without a trace.
 func requireTheOldOneEnds(t *testing.T, m *mount, p *provider) {
 	t.Helper()
 	private, index := m.privateKeys()[1], "spki/"+m.version(1)["key_id"].(string)
@@ -209,7 +209,7 @@ func requireTheOldOneEnds(t *testing.T, m *mount, p *provider) {
 	m.runPeriodic()
 	require.Contains(t, m.privateKeys(), 1, "not before its time")
 	pass(m, p, 3*time.Second)
-	require.NotContains(t, m.read("keys/myapi").Data["jwks"], m.version(1)["key_id"], "not published any more, whether or not it is deleted")
+	require.NotContains(t, m.read("keys/myapi").Data["jwks"], m.version(1)["key_id"], "no longer published, whether or not it is deleted")
 	m.runPeriodic()
 	require.Equal(t, map[string]string{"2": "active"}, m.states())
 	for path, value := range m.storage.entries(t) {
@@ -218,7 +218,7 @@ func requireTheOldOneEnds(t *testing.T, m *mount, p *provider) {
 	require.NotContains(t, m.storage.entries(t), index)
 }
 
-func TestTheKeyThatTheProviderKnowsIsNotEndedByTime(t *testing.T) {
+func TestRotate_VersionThatTheProviderKnowsDoesNotExpire(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("keys/myapi", map[string]any{"retire_after": 120})
@@ -231,7 +231,7 @@ func TestTheKeyThatTheProviderKnowsIsNotEndedByTime(t *testing.T) {
 	require.Equal(t, 1, m.signedBy(), "the provider still knows that one")
 }
 
-func TestTheErrorNamesEveryVersionThatWasRefused(t *testing.T) {
+func TestRotate_ErrorNamesEveryRejectedVersion(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("keys/other", map[string]any{"type": "ed25519"})
@@ -244,7 +244,7 @@ func TestTheErrorNamesEveryVersionThatWasRefused(t *testing.T) {
 	requireClean(t, text)
 }
 
-func TestANodeThatCannotWriteKeepsWhatItLearnedInMemory(t *testing.T) {
+func TestRotate_ReadOnlyNodeKeepsWhatItLearnedInMemory(t *testing.T) {
 	t.Parallel()
 	writer, p := newReadyMount(t)
 	writer.read("creds/myapi")
@@ -259,9 +259,9 @@ func TestANodeThatCannotWriteKeepsWhatItLearnedInMemory(t *testing.T) {
 	for range 5 {
 		require.Equal(t, 2, standby.signedBy())
 	}
-	require.Len(t, p.requests(tokenPath), asked+5, "the refused version is not tried again")
+	require.Len(t, p.requests(tokenPath), asked+5, "the rejected version is not tried again")
 	require.Equal(t, before, writer.storage.entries(t))
-	require.Equal(t, 1, standby.read("keys/myapi").Data["active_version"], "what is stored is as it was")
+	require.Equal(t, 1, standby.read("keys/myapi").Data["active_version"], "storage is unchanged")
 	require.Equal(t, 2, writer.signedBy())
 	require.Equal(t, 2, writer.read("keys/myapi").Data["active_version"])
 
@@ -273,8 +273,8 @@ func TestANodeThatCannotWriteKeepsWhatItLearnedInMemory(t *testing.T) {
 	require.ErrorIs(t, err, logical.ErrReadOnly)
 }
 
-// TestWhatChangedWhileAReadWasOnTheNetworkStays holds the provider's answer to the version that is to be switched to.
-func TestWhatChangedWhileAReadWasOnTheNetworkStays(t *testing.T) {
+// TestRotate_ChangeDuringAReadIsKept holds the provider's response to the version to switch to.
+func TestRotate_ChangeDuringAReadIsKept(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		meanwhile func(m *mount)
@@ -321,7 +321,7 @@ func TestWhatChangedWhileAReadWasOnTheNetworkStays(t *testing.T) {
 			m.write("keys/myapi/rotate", nil)
 			compromised := m.privateKeys()[2]
 			p.registerVersion(m, 2)
-			arrived, release := p.holdToken(2) // the first is refused
+			arrived, release := p.holdToken(2) // the first is rejected
 			read := make(chan error, 1)
 			go func() {
 				resp, err := m.send(logical.ReadOperation, "creds/myapi", nil)
@@ -334,7 +334,7 @@ func TestWhatChangedWhileAReadWasOnTheNetworkStays(t *testing.T) {
 			test.meanwhile(m)
 			before := m.storage.entries(t)
 			release()
-			require.NoError(t, <-read, "its token is good")
+			require.NoError(t, <-read, "its token is valid")
 			require.Equal(t, before, m.storage.entries(t), "what was learned did not undo it")
 			require.NotContains(t, m.log.String(), "active version changed by provider acceptance")
 			if test.states == nil {
@@ -351,8 +351,8 @@ func TestWhatChangedWhileAReadWasOnTheNetworkStays(t *testing.T) {
 	}
 }
 
-// TestAReadThatARotationOvertakesSucceeds holds a read that knows one version, while that is replaced at the provider.
-func TestAReadThatARotationOvertakesSucceeds(t *testing.T) {
+// TestRotate_ReadOvertakenByARotationSucceeds holds a read that knows one version while that is replaced at the provider.
+func TestRotate_ReadOvertakenByARotationSucceeds(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.read("creds/myapi")
@@ -367,7 +367,7 @@ func TestAReadThatARotationOvertakesSucceeds(t *testing.T) {
 	require.Equal(t, map[string]string{"1": "retired", "2": "active"}, m.states())
 }
 
-func TestAReadDuringAWriteIsForgottenAfterIt(t *testing.T) {
+func TestRotate_ReadDuringAWriteIsNotCached(t *testing.T) {
 	t.Parallel()
 	m, _ := newReadyMount(t)
 	var during any

@@ -20,7 +20,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
-// only returns the fields of an answer that a path's settings name, as JSON makes them.
+// only returns the named fields of a response, as decoded from JSON.
 func only(t *testing.T, resp *logical.Response, names ...string) map[string]any {
 	t.Helper()
 	require.NotNil(t, resp)
@@ -42,7 +42,7 @@ func namesOf[T any](settings []field[T], others ...string) []string {
 
 func keySettingNames() []string { return namesOf(keyFields(), "type") }
 
-// everyKeySetting has no default in it.
+// everyKeySetting returns a value other than the default for every setting.
 func everyKeySetting() map[string]any {
 	return map[string]any{
 		"type": "rsa-2048", "common_name": "My API", "deletion_allowed": true, "disabled": true,
@@ -53,7 +53,7 @@ func everyKeySetting() map[string]any {
 	}
 }
 
-func TestEveryKeyTypeIsMadeWithItsDefaults(t *testing.T) {
+func TestKey_EveryTypeIsCreatedWithItsDefaults(t *testing.T) {
 	t.Parallel()
 	defaultAlgorithms := map[string]string{
 		"rsa-2048": "RS256", "rsa-3072": "RS256", "rsa-4096": "RS256",
@@ -71,7 +71,7 @@ func TestEveryKeyTypeIsMadeWithItsDefaults(t *testing.T) {
 				"assertion_ttl": 45, "send_key_id": true,
 				"registration": "manual", "auto_rotate_period": 0, "activation_delay": 300, "retire_after": 86400,
 			}), only(t, made, keySettingNames()...))
-			require.Equal(t, made.Data, m.read("keys/myapi").Data, "a write answers with the same body as a read")
+			require.Equal(t, made.Data, m.read("keys/myapi").Data, "a write returns the same body as a read")
 			requirePublicMaterial(t, made.Data, m.clock.now())
 		})
 	}
@@ -118,12 +118,12 @@ func requirePublicMaterial(t *testing.T, data map[string]any, now time.Time) {
 	require.Equal(t, first["creation_time"], first["activation_time"])
 }
 
-func TestRSA2048IsTheDefaultType(t *testing.T) {
+func TestKey_DefaultTypeIsRSA2048(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "rsa-2048", newMount(t).write("keys/myapi", nil).Data["type"])
 }
 
-func TestCreationSaysWhatToDoNext(t *testing.T) {
+func TestKey_CreationReturnsTheNextStep(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	warnings := strings.Join(m.write("keys/myapi", map[string]any{"type": "ed25519"}).Warnings, "\n")
@@ -142,14 +142,14 @@ func TestCreationSaysWhatToDoNext(t *testing.T) {
 	require.Contains(t, warnings, m.read("keys/third").Data["jwks_path"])
 }
 
-func TestADefaultCommonNameIsCutToWhatACertificateTakes(t *testing.T) {
+func TestKey_DefaultCommonNameIsTruncated(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	name := strings.Repeat("n", 128)
 	require.Equal(t, name[:64], m.write("keys/"+name, map[string]any{"type": "ed25519"}).Data["common_name"])
 }
 
-func TestKeyWrittenBackAsReadIsEqualAndStoresNothing(t *testing.T) {
+func TestKeyWrite_WritingBackAReadStoresNothing(t *testing.T) {
 	t.Parallel()
 	for name, written := range map[string]map[string]any{
 		"defaults":      {"type": "ed25519"},
@@ -166,12 +166,12 @@ func TestKeyWrittenBackAsReadIsEqualAndStoresNothing(t *testing.T) {
 				require.Equal(t, overJSON(t, read), overJSON(t, answer.Data))
 				require.Equal(t, overJSON(t, read), overJSON(t, m.read("keys/myapi").Data))
 			}
-			require.Equal(t, writes, m.storage.writes(), "what changes nothing writes nothing")
+			require.Equal(t, writes, m.storage.writes(), "a write without changes stores nothing")
 		})
 	}
 }
 
-func TestEveryKeySettingIsEchoedAsWritten(t *testing.T) {
+func TestKeyWrite_EverySettingIsReturnedAsWritten(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	written := everyKeySetting()
@@ -184,7 +184,7 @@ func TestEveryKeySettingIsEchoedAsWritten(t *testing.T) {
 	require.Equal(t, overJSON(t, m.read("keys/myapi").Data), overJSON(t, restarted.read("keys/myapi").Data))
 }
 
-func TestAnAbsentFieldOfAKeyKeepsItsValue(t *testing.T) {
+func TestKeyWrite_AbsentFieldKeepsItsValue(t *testing.T) {
 	t.Parallel()
 	for name, value := range everyKeySetting() {
 		t.Run(name, func(t *testing.T) {
@@ -203,7 +203,7 @@ func TestAnAbsentFieldOfAKeyKeepsItsValue(t *testing.T) {
 	}
 }
 
-func TestAnEmptyValueRestoresAKeysDefault(t *testing.T) {
+func TestKeyWrite_EmptyValueRestoresTheDefault(t *testing.T) {
 	t.Parallel()
 	defaults := map[string]any{
 		"common_name": "myapi", "deletion_allowed": false, "disabled": false, "token_endpoint": "", "revocation_endpoint": "",
@@ -231,7 +231,7 @@ func TestAnEmptyValueRestoresAKeysDefault(t *testing.T) {
 	}
 }
 
-func TestBlankTextIsAnEmptyValueForEveryType(t *testing.T) {
+func TestKeyWrite_BlankTextIsAnEmptyValue(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("keys/myapi", everyKeySetting())
@@ -241,7 +241,7 @@ func TestBlankTextIsAnEmptyValueForEveryType(t *testing.T) {
 	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"client_id": "  "}), "client_id: cannot be emptied")
 }
 
-func TestEmptyingWhatWasNeverSetChangesNothing(t *testing.T) {
+func TestKeyWrite_EmptyingAnUnsetFieldChangesNothing(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("keys/myapi", map[string]any{"type": "ed25519", "client_id": "", "issuer": nil})
@@ -250,7 +250,7 @@ func TestEmptyingWhatWasNeverSetChangesNothing(t *testing.T) {
 	require.Equal(t, writes, m.storage.writes())
 }
 
-func TestWhiteSpaceRoundPastedValuesIsTrimmed(t *testing.T) {
+func TestKeyWrite_WhiteSpaceAroundPastedValuesIsTrimmed(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	answer := m.write("keys/myapi", map[string]any{
@@ -263,7 +263,7 @@ func TestWhiteSpaceRoundPastedValuesIsTrimmed(t *testing.T) {
 	}, only(t, answer, "type", "client_id", "issuer", "token_endpoint", "revocation_endpoint", "audience", "algorithm", "common_name"))
 }
 
-func TestWhiteSpaceRoundNumbersAndBooleansIsTrimmedToo(t *testing.T) {
+func TestKeyWrite_WhiteSpaceAroundNumbersAndBooleansIsTrimmed(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	answer := m.write("keys/myapi", map[string]any{"type": "ed25519", "assertion_ttl": " 60s\n", "disabled": "true\n"})
@@ -271,7 +271,7 @@ func TestWhiteSpaceRoundNumbersAndBooleansIsTrimmedToo(t *testing.T) {
 	require.Equal(t, 3, m.write("config", map[string]any{"max_retries": "3\n"}).Data["max_retries"])
 }
 
-func TestTheIssuerIsKeptToTheLetter(t *testing.T) {
+func TestKeyWrite_IssuerIsKeptVerbatim(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	for _, issuer := range []string{"https://IDP.example/Realms/A/", "https://idp.example", "https://idp.example/", "https://idp.example:443/a%20b"} {
@@ -279,17 +279,17 @@ func TestTheIssuerIsKeptToTheLetter(t *testing.T) {
 	}
 }
 
-func TestAnAbsentKey(t *testing.T) {
+func TestKey_AbsentKeyIsNotFound(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	require.Nil(t, m.read("keys/none"), "nil is a 404")
 	m.delete("keys/none")
 	text := m.failed(http.StatusNotFound, logical.PatchOperation, "keys/none", map[string]any{"disabled": true})
-	require.Contains(t, text, `no key "none"`)
+	require.Contains(t, text, `key "none" does not exist`)
 	require.Empty(t, m.storage.entries(t))
 }
 
-func TestKeysAreListed(t *testing.T) {
+func TestKey_List(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	for _, name := range []string{"b", "a", "a.b"} {
@@ -299,14 +299,14 @@ func TestKeysAreListed(t *testing.T) {
 	require.Equal(t, []string{"a", "a.b", "b"}, m.do(logical.ListOperation, "keys", map[string]any{"list": "true"}).Data["keys"])
 }
 
-func TestAListOfNothingIsEmpty(t *testing.T) {
+func TestKey_ListOfNothingIsEmpty(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	require.Empty(t, m.list("keys/"))
 	require.Empty(t, m.list("roles/"))
 }
 
-func TestTheTypeOfAKeyIsFixed(t *testing.T) {
+func TestKeyWrite_TypeIsFixed(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("keys/myapi", map[string]any{"type": "ed25519"})
@@ -317,7 +317,7 @@ func TestTheTypeOfAKeyIsFixed(t *testing.T) {
 	}
 }
 
-func TestBadKeySettingsAreRefusedByName(t *testing.T) {
+func TestKeyWrite_InvalidSettingIsRejectedByName(t *testing.T) {
 	t.Parallel()
 	for field, values := range map[string][]any{
 		"type":          {"rsa-1024", "rsa", "RSA-2048", "ecdsa-p224", "aes256-gcm96", "x"},
@@ -351,7 +351,7 @@ func TestBadKeySettingsAreRefusedByName(t *testing.T) {
 // math53 is more seconds than a duration can hold.
 const math53 = float64(1 << 53)
 
-func TestBoundsAreInclusive(t *testing.T) {
+func TestKeyWrite_BoundsAreInclusive(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	for field, values := range map[string][]any{
@@ -369,7 +369,7 @@ func TestBoundsAreInclusive(t *testing.T) {
 	}
 }
 
-func TestAnAlgorithmMustFitTheKeysType(t *testing.T) {
+func TestKeyWrite_AlgorithmMustMatchType(t *testing.T) {
 	t.Parallel()
 	for _, keyType := range []keyring.Type{keyring.RSA2048, keyring.ECDSAP256, keyring.ECDSAP384, keyring.ECDSAP521, keyring.ED25519} {
 		t.Run(string(keyType), func(t *testing.T) {
@@ -393,7 +393,7 @@ func TestAnAlgorithmMustFitTheKeysType(t *testing.T) {
 	}
 }
 
-// badURLs maps what no endpoint may be to a part of why.
+// badURLs maps invalid endpoint URLs to a part of the error.
 func badURLs() map[string]string {
 	return map[string]string{
 		"realms/apigw":              "absolute https URL",
@@ -458,7 +458,7 @@ func badURLs() map[string]string {
 	}
 }
 
-func TestBadURLsAreRefusedByField(t *testing.T) {
+func TestKeyWrite_InvalidURLIsRejectedByField(t *testing.T) {
 	t.Parallel()
 	for _, field := range []string{"issuer", "token_endpoint", "revocation_endpoint"} {
 		t.Run(field, func(t *testing.T) {
@@ -477,7 +477,7 @@ func TestBadURLsAreRefusedByField(t *testing.T) {
 	}
 }
 
-func TestAListedHostMayBePrivate(t *testing.T) {
+func TestKeyWrite_ListedHostMayBePrivate(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("config", map[string]any{"allowed_hosts": "10.0.0.1:8443,*.corp.example"})
@@ -487,7 +487,7 @@ func TestAListedHostMayBePrivate(t *testing.T) {
 	}
 }
 
-func TestAStricterConfigurationDoesNotStandInTheWayOfOtherChanges(t *testing.T) {
+func TestKeyWrite_StricterConfigurationDoesNotBlockOtherChanges(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("keys/myapi", map[string]any{"type": "ed25519", "issuer": "https://idp.example/realm"})
@@ -496,7 +496,7 @@ func TestAStricterConfigurationDoesNotStandInTheWayOfOtherChanges(t *testing.T) 
 	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"issuer": "https://idp.example/other"}), "issuer: ")
 }
 
-func TestDeletionOfAKey(t *testing.T) {
+func TestKey_Deletion(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("keys/myapi", map[string]any{"type": "ed25519"})
@@ -509,8 +509,8 @@ func TestDeletionOfAKey(t *testing.T) {
 	}
 	require.Len(t, m.read("keys/myapi").Data["roles"], 12)
 	text = m.refused(logical.DeleteOperation, "keys/myapi", nil)
-	require.Contains(t, text, "used by the roles r00, r01,")
-	require.Contains(t, text, "r09 and 2 more:")
+	require.Contains(t, text, "is in use; first delete or change these roles: r00, r01,")
+	require.Contains(t, text, "r09 and 2 more")
 	for i := range 12 {
 		m.delete(fmt.Sprintf("roles/r%02d", i))
 	}
@@ -520,7 +520,7 @@ func TestDeletionOfAKey(t *testing.T) {
 	m.delete("keys/myapi")
 }
 
-func TestAKeyMadeAnewIsAnotherOne(t *testing.T) {
+func TestKey_RecreatedKeyIsAnotherKey(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	settings := map[string]any{"type": "ed25519", "deletion_allowed": true}
@@ -530,7 +530,7 @@ func TestAKeyMadeAnewIsAnotherOne(t *testing.T) {
 	require.NotEqual(t, first, m.read("keys/myapi").Data["key_id"])
 }
 
-func TestAFaultAtAnyWriteLeavesTheKeyWhole(t *testing.T) {
+func TestFaults_FailedWriteLeavesTheKeyIntact(t *testing.T) {
 	t.Parallel()
 	settings := map[string]any{"type": "ed25519", "deletion_allowed": true}
 	for name, test := range map[string]faultTest{
@@ -558,15 +558,15 @@ func TestAFaultAtAnyWriteLeavesTheKeyWhole(t *testing.T) {
 	}
 }
 
-// faultTest is an operation on one entry that is tried with each of its storage writes failing.
+// faultTest is an operation on one entry that is run with each of its storage writes failing.
 type faultTest struct {
 	writes    int // how many the operation makes
 	prepare   func(*mount)
 	operation logical.Operation
 	path      string
 	data      map[string]any
-	// doneAfter and goneAfter number the first failing write before which the entry itself was written or deleted; what
-	// fails from there on is only an index. 0: there is none.
+	// doneAfter and goneAfter number the first failing write that comes after the entry itself was written or deleted;
+	// from there on only an index fails. 0: none.
 	doneAfter, goneAfter int
 }
 
@@ -583,7 +583,7 @@ func (f faultTest) run(t *testing.T) {
 
 		after := m.read(f.path)
 		restarted := mountOver(t, m.storage, m.clock).read(f.path)
-		require.Equal(t, after, restarted, "memory is as storage, write %d", n)
+		require.Equal(t, after, restarted, "memory matches storage, write %d", n)
 		switch {
 		case f.goneAfter > 0 && n >= f.goneAfter:
 			require.Nil(t, after, "write %d", n)
@@ -598,10 +598,10 @@ func (f faultTest) run(t *testing.T) {
 	f.prepare(m)
 	failed := m.storage.failNth(f.writes+1, verb.writes)
 	m.do(f.operation, f.path, f.data)
-	require.False(t, failed(), "the test knows every write")
+	require.False(t, failed(), "the test covers every write")
 }
 
-func TestAFaultAtAnyReadIsReportedAndChangesNothing(t *testing.T) {
+func TestFaults_FailedReadIsReportedAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		operation logical.Operation
@@ -647,7 +647,7 @@ func TestAFaultAtAnyReadIsReportedAndChangesNothing(t *testing.T) {
 					continue
 				}
 				require.ErrorIs(t, err, errStorage, "read %d: %v", n, resp)
-				// An answer that cannot be made after a write was done is an error too: the entry may be new then.
+				// A response that cannot be built after a completed write is an error too: the entry may be new then.
 				if test.operation == logical.ReadOperation || test.operation == logical.ListOperation || test.operation == logical.DeleteOperation {
 					require.Equal(t, before, m.storage.entries(t), "read %d", n)
 				}
@@ -656,7 +656,7 @@ func TestAFaultAtAnyReadIsReportedAndChangesNothing(t *testing.T) {
 	}
 }
 
-func TestAStoredEntryOfANewerFormatIsRefusedAndKept(t *testing.T) {
+func TestStorage_EntryOfANewerFormatIsRejectedAndKept(t *testing.T) {
 	t.Parallel()
 	for path, storagePath := range map[string]string{"keys/myapi": "key/myapi", "roles/myapi": "role/myapi", "config": "config"} {
 		t.Run(path, func(t *testing.T) {
@@ -693,7 +693,7 @@ func TestAStoredEntryOfANewerFormatIsRefusedAndKept(t *testing.T) {
 	}
 }
 
-func TestABrokenStoredEntryIsAnErrorThatQuotesNothing(t *testing.T) {
+func TestStorage_CorruptEntryIsAnErrorThatQuotesNothing(t *testing.T) {
 	t.Parallel()
 	for path, storagePath := range map[string]string{"keys/myapi": "key/myapi", "roles/myapi": "role/myapi", "config": "config"} {
 		t.Run(path, func(t *testing.T) {
@@ -705,7 +705,7 @@ func TestABrokenStoredEntryIsAnErrorThatQuotesNothing(t *testing.T) {
 	}
 }
 
-func TestANameIsChecked(t *testing.T) {
+func TestName_IsValidated(t *testing.T) {
 	t.Parallel()
 	bad := []string{
 		"..", "a..b", "...", "-a", ".a", ".", "-", strings.Repeat("n", 129), "é", "a b", "a\tb", "a\n", "a:b", "a*b", "a%2Fb", "a\\b", "a\x00", "ключ", "a;b", "a=b",

@@ -160,7 +160,7 @@ func TestRole_MovesBetweenKeys(t *testing.T) {
 	m.patch("roles/r", map[string]any{"key": "b"})
 	require.Equal(t, []string{"other"}, m.rolesOfKey("a"))
 	require.Equal(t, []string{"r"}, m.rolesOfKey("b"))
-	require.Contains(t, m.refused(logical.DeleteOperation, "keys/b", nil), "used by the role r:")
+	require.Contains(t, m.refused(logical.DeleteOperation, "keys/b", nil), "key \"b\" is in use; first delete or change these roles: r")
 	m.delete("roles/other")
 	m.delete("keys/a")
 	m.delete("roles/r")
@@ -321,7 +321,7 @@ func TestRole_IndexNeverHidesRoleAfterFault(t *testing.T) {
 		m.storage.intercept(nil)
 		key := m.read("roles/r").Data["key"].(string)
 		require.Equal(t, []string{"r"}, m.rolesOfKey(key), "write %d", n)
-		require.Contains(t, m.refused(logical.DeleteOperation, "keys/"+key, nil), "used by")
+		require.Contains(t, m.refused(logical.DeleteOperation, "keys/"+key, nil), "is in use; first delete or change these roles")
 	}
 }
 
@@ -439,7 +439,7 @@ func TestRole_Delivery(t *testing.T) {
 	for given, stored := range map[any]int64{"1s": 1, 86399: 86399, "23h": 82800, "": 0, 0: 0} {
 		require.Equal(t, stored, m.write("roles/myapi", map[string]any{"refresh_margin": given}).Data["refresh_margin"])
 	}
-	require.Equal(t, `delivery: must be leased, unleased or shared, not "x"`, m.refused(logical.UpdateOperation, "roles/myapi", map[string]any{"delivery": "x"}))
+	require.Equal(t, `delivery: must be one of leased, unleased, shared, not "x"`, m.refused(logical.UpdateOperation, "roles/myapi", map[string]any{"delivery": "x"}))
 	require.NotContains(t, m.refused(logical.UpdateOperation, "roles/myapi", map[string]any{"delivery": "hunter2hunter2hunter2"}), "hunter2", "it may be a secret")
 }
 

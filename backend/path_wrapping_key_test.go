@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTheWrappingKeyIsMadeOnceAndKept(t *testing.T) {
+func TestWrappingKey_IsCreatedOnceAndKept(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.storage.failNth(1, verb.writes)
@@ -43,16 +43,16 @@ func TestTheWrappingKeyIsMadeOnceAndKept(t *testing.T) {
 	require.NotContains(t, m.log.String(), strings.TrimSpace(entries["wrapping-key"]))
 }
 
-func TestAWrappingKeyThatAnotherNodeReplacedIsReadAgain(t *testing.T) {
+func TestWrappingKey_ReplacedByAnotherNodeIsReadAgain(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.read("wrapping_key") // makes it
 	first := m.read("wrapping_key").Data
 	entry, err := m.storage.Get(t.Context(), "wrapping-key")
 	require.NoError(t, err)
-	// A newer format: told from the key in memory without making another RSA key.
+	// A newer format differs from the key in memory without generating another RSA key.
 	require.NoError(t, m.storage.Put(t.Context(), &logical.StorageEntry{Key: "wrapping-key", Value: []byte(`{"format":2}`)}))
-	require.Equal(t, first, m.read("wrapping_key").Data, "kept in memory until told")
+	require.Equal(t, first, m.read("wrapping_key").Data, "kept in memory until invalidated")
 	m.InvalidateKey(t.Context(), "wrapping-key")
 	before := m.storage.entries(t)
 	require.Contains(t, m.failed(http.StatusInternalServerError, logical.ReadOperation, "wrapping_key", nil), "newer version of this plugin")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -11,8 +12,9 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
-// periodic is called about once a minute: it deletes expired versions and makes those that auto_rotate_period asks for.
-// It reads no storage for keys with nothing due. What a version is never depends on it.
+// periodic runs about once a minute: it deletes expired versions and creates those that
+// auto_rotate_period calls for. Keys with nothing due cost no storage read. No version's state
+// depends on it.
 func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	if !b.WriteSafeReplicationState() {
 		return nil
@@ -27,13 +29,14 @@ func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 		}
 		if err := b.maintain(ctx, req.Storage, name); err != nil {
 			b.schedule.check(name)
-			b.Logger().Error("background work on a key failed, and is tried again in a minute", "key", name, "error", err)
+			b.Logger().Error("key maintenance failed; retrying in a minute",
+				"key", name, "error", err)
 		}
 	}
 	return ctx.Err()
 }
 
-// maintain does what is due on a key, in one write.
+// maintain does what is due for a key, in one write.
 func (b *backend) maintain(ctx context.Context, storage logical.Storage, name string) error {
 	key, err := b.keys.get(ctx, storage, name)
 	if err != nil {
@@ -56,7 +59,7 @@ func (b *backend) maintain(ctx context.Context, storage logical.Storage, name st
 	if err != nil {
 		return err
 	}
-	if after == before { // changed since it was looked at
+	if after == before { // the cached key was older
 		b.schedule.check(name)
 		return nil
 	}
@@ -67,7 +70,7 @@ func (b *backend) maintain(ctx context.Context, storage logical.Storage, name st
 	return nil
 }
 
-// maintained returns the key without its expired versions, and with the next one where that is due.
+// maintained returns the key without expired versions, and rotated if that is due.
 func maintained(key *keyring.Key, now time.Time) (*keyring.Key, error) {
 	after := key.Expire(now)
 	if due := after.RotationDue(now); due.IsZero() || due.After(now) {
@@ -83,27 +86,26 @@ func maintained(key *keyring.Key, now time.Time) (*keyring.Key, error) {
 func (b *backend) logMaintenance(before, after *keyring.Key) {
 	for _, v := range before.Versions() {
 		if after.Version(v.Number()) == nil {
-			b.Logger().Info("a version expired and was deleted", "key", after.Name(), "version", v.Number())
+			b.Logger().Info("expired key version deleted",
+				"key", after.Name(), "version", v.Number())
 		}
 	}
 	if newest := after.Versions()[0]; before.Version(newest.Number()) == nil {
-		b.Logger().Info("a version was made by auto_rotate_period", "key", after.Name(), "version", newest.Number())
+		b.Logger().Info("key version created by auto_rotate_period",
+			"key", after.Name(), "version", newest.Number())
 	}
 }
 
-// schedule knows when each key is to be looked at next. A key that is not in it has nothing to come.
+// schedule holds when each key is due for maintenance. Keys without an entry have nothing due.
 type schedule struct {
+	seeded atomic.Bool
 	mu     sync.Mutex
-	seeded bool
 	due    map[string]time.Time
 }
 
-// seed has every key looked at once, after the start.
+// seed schedules every key once after the start.
 func (s *schedule) seed(ctx context.Context, storage logical.Storage) error {
-	s.mu.Lock()
-	seeded := s.seeded
-	s.mu.Unlock()
-	if seeded {
+	if s.seeded.Load() {
 		return nil
 	}
 	names, err := keyring.List(ctx, storage)
@@ -113,21 +115,19 @@ func (s *schedule) seed(ctx context.Context, storage logical.Storage) error {
 	for _, name := range names {
 		s.check(name)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.seeded = true
+	s.seeded.Store(true)
 	return nil
 }
 
-// check has a key looked at in the next run.
+// check schedules a key for the next run.
 func (s *schedule) check(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.put(name, time.Unix(0, 0))
 }
 
-// plan has a key looked at from this instant on; never if it is zero. A check that came meanwhile is not put off: the key
-// was changed since it was looked at.
+// plan schedules a key for an instant; never if it is zero. It does not postpone a check requested
+// in the meantime: the key has changed since.
 func (s *schedule) plan(name string, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,7 +143,7 @@ func (s *schedule) put(name string, at time.Time) {
 	s.due[name] = at
 }
 
-// takeDue removes and returns the names whose time has come.
+// takeDue removes and returns the names that are due.
 func (s *schedule) takeDue(now time.Time) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,9 +13,9 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
-const waits = "automatic rotation is due, and waits"
+const waits = "Automatic rotation is due but waiting"
 
-func TestAutomaticRotationWaitsForTheProvider(t *testing.T) {
+func TestPeriodic_RotationWaitsForTheProvider(t *testing.T) {
 	t.Parallel()
 	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600})
 	pass(m, p, time.Hour)
@@ -26,8 +26,8 @@ func TestAutomaticRotationWaitsForTheProvider(t *testing.T) {
 	require.Equal(t, 1, m.signedBy())
 	require.NotContains(t, strings.Join(m.read("keys/myapi").Warnings, "\n"), waits)
 	m.runPeriodic()
-	require.Equal(t, map[string]string{"1": "active", "2": "staged"}, m.states(), "it goes on after the acceptance")
-	require.Contains(t, m.log.String(), "a version was made by auto_rotate_period: key=myapi version=2")
+	require.Equal(t, map[string]string{"1": "active", "2": "staged"}, m.states(), "it continues after the acceptance")
+	require.Contains(t, m.log.String(), "key version created by auto_rotate_period: key=myapi version=2")
 	m.runPeriodic()
 	require.Len(t, m.states(), 2, "one at a time")
 
@@ -42,7 +42,7 @@ func TestAutomaticRotationWaitsForTheProvider(t *testing.T) {
 	require.Equal(t, map[string]string{"1": "retired", "2": "active", "3": "staged"}, m.states())
 }
 
-func TestAutomaticRotationComesAtItsTimeAndNotBefore(t *testing.T) {
+func TestPeriodic_RotationIsOnTime(t *testing.T) {
 	t.Parallel()
 	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600})
 	require.Equal(t, 1, m.signedBy())
@@ -54,7 +54,7 @@ func TestAutomaticRotationComesAtItsTimeAndNotBefore(t *testing.T) {
 	require.Len(t, m.states(), 2)
 }
 
-func TestTheFirstRunAfterAStartSeesWhatFellDueBefore(t *testing.T) {
+func TestPeriodic_FirstRunAfterAStartCatchesUp(t *testing.T) {
 	t.Parallel()
 	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600})
 	require.Equal(t, 1, m.signedBy())
@@ -63,10 +63,10 @@ func TestTheFirstRunAfterAStartSeesWhatFellDueBefore(t *testing.T) {
 	restarted.runPeriodic()
 	require.Equal(t, map[string]string{"1": "active", "2": "staged"}, restarted.states())
 	m.runPeriodic()
-	require.Len(t, restarted.privateKeys(), 2, "what another node made is not made twice")
+	require.Len(t, restarted.privateKeys(), 2, "what another node created is not created twice")
 }
 
-func TestKeysWithNothingDueCostNoStorageRead(t *testing.T) {
+func TestPeriodic_KeysWithNothingDueCostNoStorageRead(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	for i := range 50 {
@@ -77,7 +77,7 @@ func TestKeysWithNothingDueCostNoStorageRead(t *testing.T) {
 	m.write("keys/myapi/rotate", nil)
 	p.registerVersion(m, 2)
 	m.read("creds/myapi")
-	m.runPeriodic() // looks at every key once
+	m.runPeriodic() // checks every key once
 	calls := m.storage.calls()
 	for range 58 {
 		pass(m, p, time.Minute)
@@ -89,7 +89,7 @@ func TestKeysWithNothingDueCostNoStorageRead(t *testing.T) {
 	require.Equal(t, map[string]string{"2": "active"}, m.states(), "what came due was done")
 }
 
-func TestANodeThatMayNotWriteDoesNothingInTheBackground(t *testing.T) {
+func TestPeriodic_ReadOnlyNodeDoesNothing(t *testing.T) {
 	t.Parallel()
 	for name, state := range map[string]consts.ReplicationState{
 		"performance standby": consts.ReplicationPerformanceStandby, "performance secondary": consts.ReplicationPerformanceSecondary,
@@ -108,7 +108,7 @@ func TestANodeThatMayNotWriteDoesNothingInTheBackground(t *testing.T) {
 	}
 }
 
-func TestAFailureWithOneKeyDoesNotStopTheOthers(t *testing.T) {
+func TestPeriodic_FailureWithOneKeyDoesNotStopTheOthers(t *testing.T) {
 	t.Parallel()
 	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600})
 	require.Equal(t, 1, m.signedBy())
@@ -117,11 +117,11 @@ func TestAFailureWithOneKeyDoesNotStopTheOthers(t *testing.T) {
 	restarted := mountOver(t, m.storage, m.clock)
 	restarted.runPeriodic()
 	require.Len(t, restarted.states(), 2)
-	require.Contains(t, restarted.log.String(), "background work on a key failed, and is tried again in a minute: key=broken")
+	require.Contains(t, restarted.log.String(), "key maintenance failed; retrying in a minute: key=broken")
 	require.JSONEq(t, `{"format":2}`, m.storage.entries(t)["key/broken"])
 }
 
-func TestWhatIsNewsToThisNodeIsLookedAt(t *testing.T) {
+func TestPeriodic_InvalidatedKeyIsChecked(t *testing.T) {
 	t.Parallel()
 	m, p := newJWKSMount(t, nil)
 	m.runPeriodic()
@@ -136,7 +136,7 @@ func TestWhatIsNewsToThisNodeIsLookedAt(t *testing.T) {
 	require.Len(t, other.privateKeys(), 2)
 }
 
-func TestAnUnreadableStorageIsSeededLater(t *testing.T) {
+func TestPeriodic_UnreadableStorageIsSeededLater(t *testing.T) {
 	t.Parallel()
 	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600})
 	require.Equal(t, 1, m.signedBy())
@@ -149,8 +149,8 @@ func TestAnUnreadableStorageIsSeededLater(t *testing.T) {
 	require.Len(t, restarted.privateKeys(), 2)
 }
 
-// TestAChangeDuringABackgroundRunIsLookedAtInTheNext: the run saw a version that was not accepted, and must not plan on it.
-func TestAChangeDuringABackgroundRunIsLookedAtInTheNext(t *testing.T) {
+// TestPeriodic_ChangeDuringARunIsCheckedInTheNext: the run saw a version that was not accepted, and must not schedule by it.
+func TestPeriodic_ChangeDuringARunIsCheckedInTheNext(t *testing.T) {
 	t.Parallel()
 	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600})
 	asked := 0
@@ -168,7 +168,7 @@ func TestAChangeDuringABackgroundRunIsLookedAtInTheNext(t *testing.T) {
 	require.Equal(t, map[string]string{"1": "active", "2": "staged"}, m.states())
 }
 
-func TestAutomaticRotationOfAKeyThatKeepsAllItCanWaitsForRoom(t *testing.T) {
+func TestPeriodic_RotationWaitsForRoom(t *testing.T) {
 	t.Parallel()
 	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600, "retire_after": 86400})
 	for range 11 {
@@ -180,7 +180,7 @@ func TestAutomaticRotationOfAKeyThatKeepsAllItCanWaitsForRoom(t *testing.T) {
 	}
 	require.Len(t, m.states(), keyring.MaxVersions)
 	require.Contains(t, strings.Join(m.read("keys/myapi").Warnings, "\n"), "automatic rotation waits until one expires")
-	require.NotContains(t, m.log.String(), "background work on a key failed")
+	require.NotContains(t, m.log.String(), "key maintenance failed")
 	pass(m, p, 24*time.Hour)
 	m.runPeriodic()
 	require.Equal(t, map[string]string{"10": "active", "11": "staged"}, m.states())

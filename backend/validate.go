@@ -7,20 +7,18 @@ import (
 	"strings"
 	"time"
 	"unicode"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
 func anyValue[V any](value V) (V, error) { return value, nil }
 
 func trimmed(value string) (string, error) { return strings.TrimSpace(value), nil }
 
-// printable takes ASCII without control characters, which is what RFC 6749 (appendix A) has for such values.
-func printable(most int) func(string) (string, error) {
+// printable accepts printable ASCII, as RFC 6749 (appendix A) defines such values.
+func printable(limit int) func(string) (string, error) {
 	return func(value string) (string, error) {
 		value = strings.TrimSpace(value)
-		if len(value) > most {
-			return "", fmt.Errorf("must be at most %d characters, not %d", most, len(value))
+		if len(value) > limit {
+			return "", fmt.Errorf("must be at most %d characters, not %d", limit, len(value))
 		}
 		if strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
 			return "", errors.New("must be printable ASCII")
@@ -29,20 +27,21 @@ func printable(most int) func(string) (string, error) {
 	}
 }
 
-func between(least, most time.Duration) func(time.Duration) (time.Duration, error) {
+func between(lowest, highest time.Duration) func(time.Duration) (time.Duration, error) {
 	return func(value time.Duration) (time.Duration, error) {
-		if value < least || value > most {
-			return 0, fmt.Errorf("must be from %s to %s, not %s", compact(least), compact(most), compact(value))
+		if value < lowest || value > highest {
+			return 0, fmt.Errorf("must be from %s to %s, not %s",
+				compact(lowest), compact(highest), compact(value))
 		}
 		return value, nil
 	}
 }
 
-// audience is one value: Keycloak refuses more.
+// audience accepts a single value: Keycloak rejects several.
 func audience(value string) (string, error) {
 	value, err := printable(512)(value)
 	if err == nil && strings.ContainsFunc(value, unicode.IsSpace) {
-		err = errors.New("must be one value, without spaces")
+		err = errors.New("must be a single value without spaces")
 	}
 	return value, err
 }
@@ -54,17 +53,19 @@ func maxRetries(value int) (int, error) {
 	return value, nil
 }
 
-func registration(value string) (string, error) {
-	value = strings.TrimSpace(value)
-	if value != string(keyring.Manual) && value != string(keyring.ByJWKS) {
-		return "", fmt.Errorf("%s is neither manual nor jwks", quoted(value))
+func oneOf[S ~string](values []S) func(string) (string, error) {
+	return func(value string) (string, error) {
+		value = strings.TrimSpace(value)
+		if !slices.Contains(values, S(value)) {
+			return "", fmt.Errorf("must be one of %s, not %s", join(values), quoted(value))
+		}
+		return value, nil
 	}
-	return value, nil
 }
 
 func autoRotatePeriod(value time.Duration) (time.Duration, error) {
 	if value != 0 && value < time.Hour {
-		return 0, fmt.Errorf("must be at least 1h, or 0 for never, not %s", compact(value))
+		return 0, fmt.Errorf("must be at least 1h, or 0 to disable it, not %s", compact(value))
 	}
 	return value, nil
 }
@@ -76,18 +77,12 @@ func retireAfter(value time.Duration) (time.Duration, error) {
 	return value, nil
 }
 
-func deliveryName(name string) (string, error) {
-	name = strings.TrimSpace(name)
-	if !slices.Contains(deliveries(), delivery(name)) {
-		return "", fmt.Errorf("must be %s, %s or %s, not %s", leasedDelivery, unleasedDelivery, sharedDelivery, quoted(name))
-	}
-	return name, nil
-}
+func deliveryName(name string) (string, error) { return oneOf(deliveries())(name) }
 
-// marginWithinLife refuses what no token could have: the longest life that is counted with is a day.
+// marginWithinLife rejects a margin that no token has: lifetimes are capped at 24h.
 func marginWithinLife(margin time.Duration) (time.Duration, error) {
 	if margin < 0 || margin >= 24*time.Hour {
-		return 0, fmt.Errorf("must be at least 0 and less than 24h, the longest life that a token can have here")
+		return 0, errors.New("must be at least 0 and less than 24h, the longest token lifetime")
 	}
 	return margin, nil
 }
@@ -97,16 +92,17 @@ func keyName(name string) (string, error) {
 	return name, checkName(name)
 }
 
-// scopeTokens holds each scope to the scope-token of RFC 6749 §3.3. Its errors quote none, as it may be a secret that was
-// pasted into the wrong field.
+// scopeTokens checks that each scope is a scope-token (RFC 6749 §3.3). Its errors quote none, as it
+// may be a secret pasted into the wrong field.
 func scopeTokens(scopes []string) ([]string, error) {
 	for i, scope := range scopes {
 		if strings.ContainsFunc(scope, unicode.IsSpace) {
-			return nil, fmt.Errorf("item %d has white space in it: write scopes as a list, with commas between them", i+1)
+			return nil, fmt.Errorf("item %d contains white space; separate scopes with commas", i+1)
 		}
 		for _, c := range scope {
 			if c < 0x21 || c > 0x7e || c == '"' || c == '\\' {
-				return nil, fmt.Errorf("item %d has a character that a scope cannot have (RFC 6749 section 3.3)", i+1)
+				return nil, fmt.Errorf("item %d contains a character that scopes do not allow "+
+					"(RFC 6749 section 3.3)", i+1)
 			}
 		}
 	}
@@ -120,25 +116,29 @@ func formParameters(parameters []string) ([]string, error) {
 		switch {
 		case !found:
 			return nil, errors.New("each item must be name=value")
-		case name == "" || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c > '~' }):
+		case name == "",
+			strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c > '~' }):
 			return nil, errors.New("the name before '=' must be printable ASCII without spaces")
 		case strings.ContainsFunc(value, unicode.IsControl):
-			return nil, fmt.Errorf("the value of %q has a control character in it", shorten(name))
+			return nil, fmt.Errorf("the value of %q contains a control character", shorten(name))
 		case slices.Contains(reserved, strings.ToLower(name)):
-			return nil, fmt.Errorf("%q belongs to the grant or to the client's authentication, or to another grant, and cannot be set by a role", name)
+			return nil, fmt.Errorf("%q belongs to a grant or client authentication and "+
+				"cannot be set by a role", name)
 		}
 	}
 	return parameters, nil
 }
 
-// reservedParameters are the form parameters of this grant and of client authentication (RFC 6749, RFC 7521, RFC 7523),
-// of other grants and flows (RFC 6749, 7636, 8628, 8693, 9126, 9449, OpenID CIBA, UMA 2.0), and Keycloak's own.
+// reservedParameters returns the form parameters of this grant and of client authentication (RFC
+// 6749, 7521, 7523), of other grants and flows (RFC 6749, 7636, 8628, 8693, 9126, 9449, OpenID
+// CIBA, UMA 2.0), and Keycloak's own.
 func reservedParameters() []string {
 	return strings.Fields(`
 		grant_type client_id client_secret client_assertion client_assertion_type scope scopes
-		assertion code code_verifier redirect_uri refresh_token username password device_code auth_req_id
-		subject_token subject_token_type actor_token actor_token_type requested_token_type requested_subject
-		requested_issuer subject_issuer requested_token_use
+		assertion code code_verifier redirect_uri refresh_token username password
+		device_code auth_req_id
+		subject_token subject_token_type actor_token actor_token_type requested_token_type
+		requested_subject requested_issuer subject_issuer requested_token_use
 		request request_uri claims nonce state response_type response_mode login_hint
 		token token_type_hint dpop_jkt code_challenge code_challenge_method
 		ticket rpt permission claim_token claim_token_format submit_request
