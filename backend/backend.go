@@ -123,23 +123,6 @@ func (b *backend) paths() []*framework.Path {
 	}
 }
 
-// operation describes an operation. Its OpenAPI ID consists of verb and suffix.
-func operation(
-	callback framework.OperationFunc, summary string, responses map[int][]framework.Response,
-	verb, suffix string,
-) *framework.PathOperation {
-	return &framework.PathOperation{
-		Callback: callback, Summary: summary, Responses: responses,
-		DisplayAttrs: &framework.DisplayAttributes{OperationVerb: verb, OperationSuffix: suffix},
-	}
-}
-
-// forwarded marks an operation that needs a node that can write.
-func forwarded(o *framework.PathOperation) *framework.PathOperation {
-	o.ForwardPerformanceStandby, o.ForwardPerformanceSecondary = true, true
-	return o
-}
-
 // invalidate drops what is cached of an entry that another node wrote.
 func (b *backend) invalidate(_ context.Context, storagePath string) {
 	if storagePath == configStoragePath {

@@ -23,7 +23,7 @@ func (b *backend) pathJWKS() *framework.Path {
 	responses := map[int][]framework.Response{http.StatusOK: {{
 		Description: "A JSON Web Key Set (RFC 7517).", MediaType: jwksMediaType,
 	}}}
-	head := operation(b.readJWKS, "", "jwks", "Check whether the public keys exist.", responses)
+	head := operation(b.readJWKS, "Check whether the public keys exist.", responses, "", "jwks")
 	head.Unpublished = true
 	return &framework.Path{
 		Pattern:      "jwks/(?P<id>[^/]+)",
@@ -35,8 +35,8 @@ func (b *backend) pathJWKS() *framework.Path {
 			},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: operation(b.readJWKS, "read", "jwks",
-				"Fetch a key's public keys. Requires no Vault token.", responses),
+			logical.ReadOperation: operation(b.readJWKS,
+				"Fetch a key's public keys. Requires no Vault token.", responses, "read", "jwks"),
 			logical.HeaderOperation: head,
 		},
 		HelpSynopsis:    "A key's public keys, for the provider to fetch.",

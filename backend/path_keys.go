@@ -20,7 +20,7 @@ func (b *backend) pathKeysList() *framework.Path {
 		Pattern:      "keys/?$",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: operation(b.listKeys, "", "keys", synopsis, listResponse()),
+			logical.ListOperation: operation(b.listKeys, synopsis, listResponse(), "", "keys"),
 		},
 		HelpSynopsis:    synopsis,
 		HelpDescription: "Lists the names of the mount's keys.",
@@ -30,7 +30,7 @@ func (b *backend) pathKeysList() *framework.Path {
 func (b *backend) pathKeys() *framework.Path {
 	response := keyResponseSchema()
 	on := func(handler keyHandler, verb, summary string) *framework.PathOperation {
-		return operation(handler.callback, verb, "key", summary, response)
+		return operation(handler.callback, summary, response, verb, "key")
 	}
 	write := forwarded(on(b.writeKey, "", "Create or update a key."))
 	remove := on(b.deleteKey, "", "Delete a key.")
@@ -63,23 +63,6 @@ func (b *backend) pathKeys() *framework.Path {
 	}
 }
 
-// operation describes an operation. Vault derives an empty verb from the HTTP method.
-func operation(
-	callback framework.OperationFunc, verb, suffix, summary string,
-	responses map[int][]framework.Response,
-) *framework.PathOperation {
-	return &framework.PathOperation{
-		Callback: callback, Summary: summary, Responses: responses,
-		DisplayAttrs: &framework.DisplayAttributes{OperationVerb: verb, OperationSuffix: suffix},
-	}
-}
-
-// forwarded has Vault forward an operation to a node that can write.
-func forwarded(op *framework.PathOperation) *framework.PathOperation {
-	op.ForwardPerformanceStandby, op.ForwardPerformanceSecondary = true, true
-	return op
-}
-
 // keyHandler handles a request for the key of this name.
 type keyHandler func(context.Context, *logical.Request, string) (*logical.Response, error)
 
@@ -105,7 +88,7 @@ func keyActionPath(
 		Fields:       fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: forwarded(
-				operation(handler.callback, action, suffix, synopsis, keyResponseSchema())),
+				operation(handler.callback, synopsis, keyResponseSchema(), action, suffix)),
 		},
 		HelpSynopsis:    synopsis,
 		HelpDescription: strings.TrimSpace(help),
@@ -119,28 +102,22 @@ func keyNameField() *framework.FieldSchema {
 }
 
 func keyResponseSchema() map[int][]framework.Response {
-	text := func(name, description string) responseField {
-		return responseField{name: name, kind: framework.TypeString, description: description}
-	}
-	number := func(name, description string) responseField {
-		return responseField{name: name, kind: framework.TypeInt, description: description}
-	}
 	return okResponse("The key and its public material.", responseFields(keyFields(),
 		[]responseField{
-			text("type", "Type of the key pair."),
-			text("public_key", "Public key to register, as PEM: paste this into the API Services "+
+			stringField("type", "Type of the key pair."),
+			stringField("public_key", "Public key to register, as PEM: paste this into the API Services "+
 				"Portal, which calls it a certificate in places."),
-			text("certificate", "Self-signed certificate of public_key, for providers that need "+
+			stringField("certificate", "Self-signed certificate of public_key, for providers that need "+
 				"one. Not for the portal: Keycloak rejects it."),
-			text("certificate_sha256", "SHA-256 fingerprint of the certificate, in hex."),
-			text("key_id", "The kid: base64url SHA-256 of the public key (SubjectPublicKeyInfo)."),
-			number("public_key_version", "Version of public_key, certificate and key_id."),
-			number("active_version", "Version that signs."),
-			number("staged_version", "Version that becomes active next; 0 if there is none."),
+			stringField("certificate_sha256", "SHA-256 fingerprint of the certificate, in hex."),
+			stringField("key_id", "The kid: base64url SHA-256 of the public key (SubjectPublicKeyInfo)."),
+			intField("public_key_version", "Version of public_key, certificate and key_id."),
+			intField("active_version", "Version that signs."),
+			intField("staged_version", "Version that becomes active next; 0 if there is none."),
 			{name: "versions", kind: framework.TypeMap, description: "All versions by number."},
 			{name: "roles", kind: framework.TypeStringSlice, description: "Roles of the key."},
-			text("jwks", "JSON Web Key Set of all live versions, to host elsewhere."),
-			text("jwks_path", "With registration=jwks: where the provider fetches the key set, "+
+			stringField("jwks", "JSON Web Key Set of all live versions, to host elsewhere."),
+			stringField("jwks_path", "With registration=jwks: where the provider fetches the key set, "+
 				"below Vault's address and without a Vault token."),
 		}))
 }

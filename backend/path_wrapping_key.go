@@ -16,12 +16,10 @@ func (b *backend) pathWrappingKey() *framework.Path {
 		Pattern:      "wrapping_key",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: forwarded(
-				operation(b.readWrappingKey, "read", "wrapping-key", synopsis,
-					okResponse("The wrapping key.", responseSchemas([]responseField{{
-						name: "public_key", kind: framework.TypeString,
-						description: "An RSA-4096 public key, as PEM.",
-					}})))),
+			logical.ReadOperation: forwarded(operation(b.readWrappingKey, synopsis,
+				okResponse("The wrapping key.", responseSchemas([]responseField{
+					stringField("public_key", "An RSA-4096 public key, as PEM."),
+				})), "read", "wrapping-key")),
 		},
 		HelpSynopsis:    synopsis,
 		HelpDescription: strings.TrimSpace(wrappingKeyHelp),

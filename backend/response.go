@@ -7,6 +7,23 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 )
 
+// operation describes an operation. Its OpenAPI ID consists of verb and suffix.
+func operation(
+	callback framework.OperationFunc, summary string, responses map[int][]framework.Response,
+	verb, suffix string,
+) *framework.PathOperation {
+	return &framework.PathOperation{
+		Callback: callback, Summary: summary, Responses: responses,
+		DisplayAttrs: &framework.DisplayAttributes{OperationVerb: verb, OperationSuffix: suffix},
+	}
+}
+
+// forwarded marks an operation that needs a node that can write.
+func forwarded(o *framework.PathOperation) *framework.PathOperation {
+	o.ForwardPerformanceStandby, o.ForwardPerformanceSecondary = true, true
+	return o
+}
+
 // responseField describes a computed field of a response.
 type responseField struct {
 	name        string
@@ -18,6 +35,10 @@ type responseField struct {
 
 func stringField(name, description string) responseField {
 	return responseField{name: name, kind: framework.TypeString, description: description}
+}
+
+func intField(name, description string) responseField {
+	return responseField{name: name, kind: framework.TypeInt, description: description}
 }
 
 // responseFields declares a response: the fields of an entry, and computed ones.

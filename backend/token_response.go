@@ -15,30 +15,29 @@ import (
 
 // tokenFields describes the response. Fields that not every delivery has are optional.
 func tokenFields() []responseField {
+	accessToken := stringField("access_token",
+		"The access token, for the header `Authorization: Bearer …`.")
+	accessToken.sensitive = true
+	optional := func(kind framework.FieldType, name, description string) responseField {
+		return responseField{name: name, kind: kind, description: description, optional: true}
+	}
 	return []responseField{
-		{name: "access_token", kind: framework.TypeString, sensitive: true,
-			description: "The access token, for the header `Authorization: Bearer …`."},
-		{name: "token_type", kind: framework.TypeString, description: "Always Bearer."},
-		{name: "scope", kind: framework.TypeString,
-			description: "The granted scopes, separated by spaces."},
-		{name: "issued_at", kind: framework.TypeString,
-			description: "When the token was requested (RFC 3339)."},
-		{name: "expires_at", kind: framework.TypeString,
-			description: "When the token expires (RFC 3339)."},
-		{name: "key_id", kind: framework.TypeString,
-			description: "The kid of the key that signed the assertion."},
-		{name: "token_jti", kind: framework.TypeString,
-			description: "The token's own ID (jti), which identifies it in the gateway's logs; " +
-				"empty if it is not a JWT."},
-		{name: "expires_in", kind: framework.TypeInt64, optional: true,
-			description: "The token's lifetime in seconds, from issued_at. Not with delivery=shared."},
-		{name: "ttl", kind: framework.TypeInt64, optional: true,
-			description: "Seconds until the token should be read again. Not with delivery=leased, " +
-				"where the lease says so."},
-		{name: "rotation_period", kind: framework.TypeInt64, optional: true,
-			description: "Seconds of its lifetime that the token is used for. Not with delivery=leased."},
-		{name: "last_vault_rotation", kind: framework.TypeString, optional: true,
-			description: "issued_at, under the name that static secrets use. Not with delivery=leased."},
+		accessToken,
+		stringField("token_type", "Always Bearer."),
+		stringField("scope", "The granted scopes, separated by spaces."),
+		stringField("issued_at", "When the token was requested (RFC 3339)."),
+		stringField("expires_at", "When the token expires (RFC 3339)."),
+		stringField("key_id", "The kid of the key that signed the assertion."),
+		stringField("token_jti", "The token's own ID (jti), which identifies it in the gateway's "+
+			"logs; empty if it is not a JWT."),
+		optional(framework.TypeInt64, "expires_in",
+			"Token lifetime in seconds, from issued_at. Not with delivery=shared."),
+		optional(framework.TypeInt64, "ttl",
+			"Seconds until the token should be read again. Not with delivery=leased."),
+		optional(framework.TypeInt64, "rotation_period",
+			"Seconds of its lifetime that the token is used for. Not with delivery=leased."),
+		optional(framework.TypeString, "last_vault_rotation",
+			"issued_at, under the name that static secrets use. Not with delivery=leased."),
 	}
 }
 

@@ -58,7 +58,7 @@ func TestImport_EveryFormObtainsToken(t *testing.T) {
 
 			ciphertext := m.WrapKey(t, der)
 			for _, argument := range []string{"private_key=@" + key, "ciphertext=" + ciphertext} {
-				m.MustFailWith(t, "this key is here already, as \"myapi\"",
+				m.MustFailWith(t, "this key already exists as \"myapi\"",
 					"write", "{mount}/keys/other/import", argument)
 			}
 		})
@@ -81,7 +81,7 @@ func TestImport_TransitCommandWorks(t *testing.T) {
 	for want, args := range map[string][]string{
 		`there is a key "myapi" already`:       {"{mount}/keys/myapi", "@" + encoded, "type=rsa-4096"},
 		"is rsa-4096, not rsa-2048":            {"{mount}/keys/other", "@" + encoded, "type=rsa-2048"},
-		`this key is here already, as "myapi"`: {"{mount}/keys/other", "@" + encoded, "type=rsa-4096"},
+		`this key already exists as "myapi"`: {"{mount}/keys/other", "@" + encoded, "type=rsa-4096"},
 	} {
 		result := m.RunVault(t, append([]string{"transit", "import"}, args...)...)
 		require.NotZero(t, result.Code)
@@ -139,7 +139,7 @@ func TestImport_BadInputChangesNothing(t *testing.T) {
 		want      string
 	}{
 		{"nothing", "new", nil, "private_key: "},
-		{"both", "new", fields("private_key", keys.fresh, "ciphertext", ciphertext), "not both"},
+		{"both", "new", fields("private_key", keys.fresh, "ciphertext", ciphertext), "private_key: cannot be combined with ciphertext"},
 		{"no PEM", "new", fields("private_key", "hello"), "is not PEM"},
 		{"a public key", "new", fields("private_key", keys.public), "is a public key"},
 		{"a certificate", "new", fields("private_key", keys.certificate), "is a certificate"},
@@ -158,10 +158,10 @@ func TestImport_BadInputChangesNothing(t *testing.T) {
 		{"two keys", "new", fields("private_key", keys.fresh+keys.rsa), "has more after the first PEM block"},
 		{"over 16 KiB", "new", fields("private_key", keys.fresh+strings.Repeat("\n", 16<<10)), "is "},
 		{"onto an existing key", "taken", fields("private_key", keys.fresh), "there is a key \"taken\" already"},
-		{"under another name", "new", fields("private_key", keys.rsa), "is here already, as \"taken\""},
+		{"under another name", "new", fields("private_key", keys.rsa), "already exists as \"taken\""},
 		{"another type than said", "new", fields("private_key", keys.fresh, "type", "rsa-3072"), "is rsa-2048, not rsa-3072"},
 		{"an unknown type", "new", fields("private_key", keys.fresh, "type", "rsa-1024"), "type: "},
-		{"a hash with the PEM", "new", fields("private_key", keys.fresh, "hash_function", "SHA256"), "hash_function: belongs to ciphertext"},
+		{"a hash with the PEM", "new", fields("private_key", keys.fresh, "hash_function", "SHA256"), "hash_function: applies to ciphertext only"},
 		{"an unknown field", "new", fields("private_key", keys.fresh, "allow_rotation", true), "allow_rotation"},
 		{"an unknown hash", "new", fields("ciphertext", ciphertext, "hash_function", "MD5"), "hash_function: "},
 		{"another hash", "new", fields("ciphertext", ciphertext, "hash_function", "SHA512"), uniform},
@@ -175,7 +175,7 @@ func TestImport_BadInputChangesNothing(t *testing.T) {
 		{"wrapped junk", "new", fields("ciphertext", m.WrapKey(t, []byte("junk that is no key"))), uniform},
 		{"a wrapped PEM", "new", fields("ciphertext", m.WrapKey(t, []byte(keys.fresh))), uniform},
 		{"a ciphertext over 16 KiB", "new", fields("ciphertext", strings.Repeat("A", 20<<10)), uniform},
-		{"a wrapped key that is here", "new", fields("ciphertext", m.WrapKey(t, keys.rsaDER)), "is here already, as \"taken\""},
+		{"a wrapped key that is here", "new", fields("ciphertext", m.WrapKey(t, keys.rsaDER)), "already exists as \"taken\""},
 		{"a wrapped key of another type", "new", fields("ciphertext", ciphertext, "type", "ed25519"), "is rsa-2048, not ed25519"},
 	}
 	before := allStored(t, m)

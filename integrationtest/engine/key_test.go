@@ -21,7 +21,7 @@ func TestKey_IsNotDeletedWhileRoleUsesIt(t *testing.T) {
 	m.MustFailWith(t, m.Expand("vault write {mount}/keys/myapi deletion_allowed=true"),
 		"delete", "{mount}/keys/myapi")
 	m.MustRun(t, "write", "{mount}/keys/myapi", "deletion_allowed=true")
-	m.MustFailWith(t, "is used by the role", "delete", "{mount}/keys/myapi")
+	m.MustFailWith(t, "is in use; first delete or change these roles", "delete", "{mount}/keys/myapi")
 
 	// A role is not renamed: another one is created, and the old one deleted.
 	m.MustRun(t, "write", "{mount}/roles/renamed", "key=myapi")

@@ -190,7 +190,7 @@ func TestRotate_NeverReusesNumber(t *testing.T) {
 		require.Equal(t, rotated.Text(t, "public_key"), again.Text(t, "public_key"),
 			"one staged already")
 		harness.RequireTexts(t, strings.Join(again.Warnings, " "),
-			"Version "+strconv.Itoa(version)+" was staged already")
+			"Version "+strconv.Itoa(version)+" is already staged")
 		require.False(t, seen[rotated.Text(t, "key_id")])
 		seen[rotated.Text(t, "key_id")] = true
 		m.Write(t, "keys/myapi/activate", map[string]any{"force": true})
