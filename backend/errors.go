@@ -15,8 +15,8 @@ func userErrorf(format string, args ...any) error {
 	return userError{fmt.Errorf(format, args...)}
 }
 
-// vaultError turns a handler's error into one that Vault passes on: only an ErrorResponse and a bare
-// CodedError keep their meaning on the way from the plugin.
+// vaultError turns a handler's error into one that Vault passes on: only an ErrorResponse and a
+// bare CodedError keep their meaning on the way from the plugin.
 func vaultError(resp *logical.Response, err error) (*logical.Response, error) {
 	var user userError
 	var coded logical.HTTPCodedError

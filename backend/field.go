@@ -54,8 +54,8 @@ func allowed[S ~string](values []S) []any {
 	return list
 }
 
-// responseValue returns a value in the type that responses use, so that what was read can be written
-// back and be equal.
+// responseValue returns a value in the type that responses use, so that what was read can be
+// written back and be equal.
 func responseValue(value any) any {
 	switch v := value.(type) {
 	case time.Duration:

@@ -105,20 +105,20 @@ func keyResponseSchema() map[int][]framework.Response {
 	return okResponse("The key and its public material.", responseFields(keyFields(),
 		[]responseField{
 			stringField("type", "Type of the key pair."),
-			stringField("public_key", "Public key to register, as PEM: paste this into the API Services "+
-				"Portal, which calls it a certificate in places."),
-			stringField("certificate", "Self-signed certificate of public_key, for providers that need "+
-				"one. Not for the portal: Keycloak rejects it."),
+			stringField("public_key", "Public key to register, as PEM: paste this into the API "+
+				"Services Portal, which calls it a certificate in places."),
+			stringField("certificate", "Self-signed certificate of public_key, for providers that "+
+				"need one. Not for the portal: Keycloak rejects it."),
 			stringField("certificate_sha256", "SHA-256 fingerprint of the certificate, in hex."),
-			stringField("key_id", "The kid: base64url SHA-256 of the public key (SubjectPublicKeyInfo)."),
+			stringField("key_id", "The kid: base64url SHA-256 of the SubjectPublicKeyInfo."),
 			intField("public_key_version", "Version of public_key, certificate and key_id."),
 			intField("active_version", "Version that signs."),
 			intField("staged_version", "Version that becomes active next; 0 if there is none."),
 			{name: "versions", kind: framework.TypeMap, description: "All versions by number."},
 			{name: "roles", kind: framework.TypeStringSlice, description: "Roles of the key."},
 			stringField("jwks", "JSON Web Key Set of all live versions, to host elsewhere."),
-			stringField("jwks_path", "With registration=jwks: where the provider fetches the key set, "+
-				"below Vault's address and without a Vault token."),
+			stringField("jwks_path", "With registration=jwks: where the provider fetches the key "+
+				"set, below Vault's address and without a Vault token."),
 		}))
 }
 

@@ -42,7 +42,9 @@ func intField(name, description string) responseField {
 }
 
 // responseFields declares a response: the fields of an entry, and computed ones.
-func responseFields[T any](fields []field[T], others []responseField) map[string]*framework.FieldSchema {
+func responseFields[T any](
+	fields []field[T], others []responseField,
+) map[string]*framework.FieldSchema {
 	schemas := make(map[string]*framework.FieldSchema, len(fields)+len(others))
 	for _, f := range fields {
 		schema := *f.schema
@@ -78,6 +80,6 @@ func noContentResponse() map[int][]framework.Response {
 
 func listResponse() map[int][]framework.Response {
 	return okResponse("The names.", map[string]*framework.FieldSchema{
-		"keys": {Type: framework.TypeStringSlice, Description: "The names; absent if there are none."},
+		"keys": {Type: framework.TypeStringSlice, Description: "Absent if there are none."},
 	})
 }

@@ -20,7 +20,9 @@ type tokenRequest struct {
 }
 
 // newTokenRequest returns a request for a role's token, or an error that says what the role lacks.
-func (b *backend) newTokenRequest(ctx context.Context, req *logical.Request, name string, role *role) (*tokenRequest, error) {
+func (b *backend) newTokenRequest(
+	ctx context.Context, req *logical.Request, name string, role *role,
+) (*tokenRequest, error) {
 	key, err := b.keyOfRole(ctx, req, name, role)
 	if err != nil {
 		return nil, err
@@ -32,7 +34,7 @@ func (b *backend) newTokenRequest(ctx context.Context, req *logical.Request, nam
 	if err != nil {
 		return nil, err
 	}
-	return &tokenRequest{backend: b, req: req, name: name, role: role, key: key, config: config}, nil
+	return &tokenRequest{b, req, name, role, key, config}, nil
 }
 
 // checkUsable returns an error for a key that cannot sign.
@@ -68,7 +70,9 @@ func (r *tokenRequest) try(ctx context.Context, version *keyring.Version) (*exch
 
 // revoke has the provider revoke a token (RFC 7009). It returns false where the provider has no
 // revocation endpoint.
-func (r *tokenRequest) revoke(ctx context.Context, version *keyring.Version, token string) (bool, error) {
+func (r *tokenRequest) revoke(
+	ctx context.Context, version *keyring.Version, token string,
+) (bool, error) {
 	return r.exchanger.Revoke(ctx, r.config.client, r.key, version, token)
 }
 

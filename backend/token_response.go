@@ -76,7 +76,9 @@ func (r *tokenRequest) sharedResponse(ctx context.Context) (*logical.Response, e
 }
 
 // withWarnings adds what the reader should know of the token.
-func (r *tokenRequest) withWarnings(resp *logical.Response, token *exchange.Token) *logical.Response {
+func (r *tokenRequest) withWarnings(
+	resp *logical.Response, token *exchange.Token,
+) *logical.Response {
 	if len(token.MissingScopes) > 0 {
 		resp.AddWarning(missingScopes(r.req.MountPoint, r.name, token))
 	}

@@ -79,8 +79,8 @@ func TestImport_TransitCommandWorks(t *testing.T) {
 	m.MustRun(t, "transit", "import", "{mount}/keys/myapi", "@"+encoded, "type=rsa-4096")
 	requireImported(t, m, kc, key, "rsa-4096")
 	for want, args := range map[string][]string{
-		`there is a key "myapi" already`:       {"{mount}/keys/myapi", "@" + encoded, "type=rsa-4096"},
-		"is rsa-4096, not rsa-2048":            {"{mount}/keys/other", "@" + encoded, "type=rsa-2048"},
+		`there is a key "myapi" already`:     {"{mount}/keys/myapi", "@" + encoded, "type=rsa-4096"},
+		"is rsa-4096, not rsa-2048":          {"{mount}/keys/other", "@" + encoded, "type=rsa-2048"},
 		`this key already exists as "myapi"`: {"{mount}/keys/other", "@" + encoded, "type=rsa-4096"},
 	} {
 		result := m.RunVault(t, append([]string{"transit", "import"}, args...)...)

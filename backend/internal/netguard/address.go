@@ -41,9 +41,9 @@ func addressRanges() []addressRange {
 		rule("127.0.0.0/8", reachLoopback, "a loopback address"),
 		rule("169.254.0.0/16", reachNever, "a link-local address"),
 		rule("172.16.0.0/12", reachPrivate, "a private address"),
-		rule("192.0.0.0/24", reachNever, "a reserved address"),    // IETF protocol assignments
-		rule("192.0.2.0/24", reachNever, "a reserved address"),    // documentation
-		rule("192.88.99.0/24", reachNever, "a reserved address"),  // 6to4 relay anycast, deprecated by RFC 7526
+		rule("192.0.0.0/24", reachNever, "a reserved address"),   // IETF protocol assignments
+		rule("192.0.2.0/24", reachNever, "a reserved address"),   // documentation
+		rule("192.88.99.0/24", reachNever, "a reserved address"), // 6to4 relay anycast, deprecated by RFC 7526
 		rule("192.168.0.0/16", reachPrivate, "a private address"),
 		rule("198.18.0.0/15", reachNever, "a reserved address"),   // benchmarking
 		rule("198.51.100.0/24", reachNever, "a reserved address"), // documentation

@@ -79,7 +79,7 @@ func (s *tokenSource) keepFresh(ctx context.Context, due time.Duration) {
 			return
 		}
 		var err error
-		if due, err = s.renew(ctx); err != nil { // the old token stays valid for at least the margin
+		if due, err = s.renew(ctx); err != nil { // the old token is valid for the margin
 			due = 5 * time.Second
 			log.Printf("no new token, retrying in %s: %v", due, err)
 		}
