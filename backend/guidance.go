@@ -41,9 +41,9 @@ func nextAfterRotation(mount string, key *keyring.Key, now time.Time) string {
 			staged.Number(), jwksPath(mount, key), timestamp(staged.ActivationTime()))
 	default:
 		return fmt.Sprintf("Next: replace the public key in the API Services Portal with "+
-			"public_key of version %d (not certificate), as printed by: vault read "+
-			"-field=public_key %skeys/%s. The next read of creds then switches over "+
-			"automatically; until then version %d signs.",
+			"public_key of version %d (not certificate); `vault read -field=public_key %skeys/%s` "+
+			"prints it. The next read of creds then switches over automatically; until then "+
+			"version %d signs.",
 			staged.Number(), mount, key.Name(), versionNumber(key.Active(now)))
 	}
 }
