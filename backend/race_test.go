@@ -15,7 +15,7 @@ import (
 )
 
 // TestRace_ReadsSucceedDuringWrites runs a thousand concurrent readers while everything around them changes. Every
-// read of a role that stays must succeed, whatever its delivery; one of a role that comes and goes may only fail so.
+// read of a role that stays must succeed, whatever its delivery; one of a role that comes and goes may fail because of that alone.
 func TestRace_ReadsSucceedDuringWrites(t *testing.T) {
 	t.Parallel()
 	const readers, readsEach = 1000, 2
