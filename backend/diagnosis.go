@@ -42,428 +42,289 @@ const (
 
 // diagnoses returns the table, which docs/troubleshooting.md is generated from.
 func diagnoses() []diagnosis { //nolint:funlen // a table
+	row := func(reason tokenendpoint.Reason, meaning, remedy string) diagnosis {
+		return diagnosis{reason, meaning, remedy}
+	}
 	return []diagnosis{
 		// The key is rejected.
-		{
-			tokenendpoint.UnknownKey,
-			"The provider has no public key with this key's id: it is not registered yet, " +
+		row(tokenendpoint.UnknownKey,
+			"The provider has no public key with this key's id: it is not registered yet, "+
 				"another one is, or a certificate was pasted in its place.",
-			"{register}, then read again.",
-		},
-		{
-			tokenendpoint.UnusableKeys,
-			"What is registered cannot be used as a key: a certificate, a private key or a " +
+			"{register}, then read again."),
+		row(tokenendpoint.UnusableKeys,
+			"What is registered cannot be used as a key: a certificate, a private key or a "+
 				"damaged PEM was pasted, or the provider cannot fetch the registered JWKS URL.",
-			"{register}; the provider must be able to fetch a registered JWKS URL within 2 s.",
-		},
-		{
-			tokenendpoint.InvalidSignature,
-			"The provider verified the signature with another public key, or its JWKS entry " +
+			"{register}; the provider must be able to fetch a registered JWKS URL within 2 s."),
+		row(tokenendpoint.InvalidSignature,
+			"The provider verified the signature with another public key, or its JWKS entry "+
 				"has another `alg` or curve.",
-			"{register}, then read again.",
-		},
-		{
-			tokenendpoint.WrongAlgorithm,
+			"{register}, then read again."),
+		row(tokenendpoint.WrongAlgorithm,
 			"The client is pinned to another signature algorithm at the provider.",
-			"Set the algorithm that is registered there: `vault write {mount}keys/{key} " +
-				"algorithm=<algorithm>`.",
-		},
+			"Set the algorithm that is registered there: `vault write {mount}keys/{key} "+
+				"algorithm=<algorithm>`."),
 
 		// The client is rejected.
-		{
-			tokenendpoint.UnknownClient,
-			"Access not approved yet? The portal shows credentials before the API's owner " +
-				"approves and keeps the client disabled until then; otherwise client_id or the " +
+		row(tokenendpoint.UnknownClient,
+			"Access not approved yet? The portal shows credentials before the API's owner "+
+				"approves and keeps the client disabled until then; otherwise client_id or the "+
 				"realm in the issuer is wrong.",
-			"Ask the API's owner to approve the access request; if it is approved, compare " +
-				"client_id and issuer in `vault read {mount}keys/{key}` with what the portal " +
-				"shows.",
-		},
-		{
-			tokenendpoint.SecretClient,
+			"Ask the API's owner to approve the access request; if it is approved, compare "+
+				"client_id and issuer in `vault read {mount}keys/{key}` with what the portal "+
+				"shows."),
+		row(tokenendpoint.SecretClient,
 			"The client is registered to authenticate with a secret, not with a signed JWT.",
-			"Ask the API's owner to set the client's authentication to signed JWT.",
-		},
-		{
-			tokenendpoint.ClientRejected,
-			"The provider did not accept the client's authentication: client_id is unknown " +
+			"Ask the API's owner to set the client's authentication to signed JWT."),
+		row(tokenendpoint.ClientRejected,
+			"The provider did not accept the client's authentication: client_id is unknown "+
 				"there, access is not approved yet, or another public key is registered.",
-			"Compare client_id, issuer and public_key in `vault read {mount}keys/{key}` with " +
-				"what is registered at the provider.",
-		},
-		{
-			tokenendpoint.InvalidClient,
-			"The provider did not accept the client's authentication: client_id is unknown " +
+			"Compare client_id, issuer and public_key in `vault read {mount}keys/{key}` with "+
+				"what is registered at the provider."),
+		row(tokenendpoint.InvalidClient,
+			"The provider did not accept the client's authentication: client_id is unknown "+
 				"there, access is not approved yet, or another public key is registered.",
-			"Compare client_id, issuer and public_key in `vault read {mount}keys/{key}` with " +
-				"what is registered at the provider.",
-		},
-		{
-			tokenendpoint.ClientIDMismatch,
-			"The client_id that arrived is not the assertion's subject, so something on the " +
+			"Compare client_id, issuer and public_key in `vault read {mount}keys/{key}` with "+
+				"what is registered at the provider."),
+		row(tokenendpoint.ClientIDMismatch,
+			"The client_id that arrived is not the assertion's subject, so something on the "+
 				"way changed the form.",
-			reportBug,
-		},
-		{
-			tokenendpoint.NoServiceAccount,
+			reportBug),
+		row(tokenendpoint.NoServiceAccount,
 			"The client cannot use the client credentials grant: its service account is off.",
-			askOwner,
-		},
-		{
-			tokenendpoint.PublicClient,
-			"The client is registered as a public client, which cannot use the client " +
+			askOwner),
+		row(tokenendpoint.PublicClient,
+			"The client is registered as a public client, which cannot use the client "+
 				"credentials grant.",
-			askOwner,
-		},
-		{
-			tokenendpoint.BearerOnlyClient,
-			"The client is registered as bearer-only, which cannot use the client credentials " +
+			askOwner),
+		row(tokenendpoint.BearerOnlyClient,
+			"The client is registered as bearer-only, which cannot use the client credentials "+
 				"grant.",
-			askOwner,
-		},
-		{
-			tokenendpoint.ServiceAccountMissing,
+			askOwner),
+		row(tokenendpoint.ServiceAccountMissing,
 			"The client's service account was deleted at the provider.",
-			askOwner,
-		},
-		{
-			tokenendpoint.ServiceAccountDisabled,
+			askOwner),
+		row(tokenendpoint.ServiceAccountDisabled,
 			"The client's service account is disabled at the provider.",
-			askOwner,
-		},
-		{
-			tokenendpoint.UnauthorizedClient,
+			askOwner),
+		row(tokenendpoint.UnauthorizedClient,
 			"The client is not allowed to use the client credentials grant.",
-			askOwner,
-		},
-		{
-			tokenendpoint.UnsupportedGrantType,
+			askOwner),
+		row(tokenendpoint.UnsupportedGrantType,
 			"The provider does not offer the client credentials grant at this endpoint.",
-			askOwner,
-		},
-		{
-			tokenendpoint.ClientSetupIncomplete,
+			askOwner),
+		row(tokenendpoint.ClientSetupIncomplete,
 			"The client's authentication is not completely set up at the provider.",
-			"Ask the provider's operators; their server log says what is missing.",
-		},
-		{
-			tokenendpoint.ClientCheckFailed,
+			"Ask the provider's operators; their server log says what is missing."),
+		row(tokenendpoint.ClientCheckFailed,
 			"The provider failed while it authenticated the client.",
-			"Ask the provider's operators; their server log says why.",
-		},
-		{
-			tokenendpoint.DPoPRequired,
-			"The provider binds this client's tokens to a proof of possession (DPoP, RFC " +
+			"Ask the provider's operators; their server log says why."),
+		row(tokenendpoint.DPoPRequired,
+			"The provider binds this client's tokens to a proof of possession (DPoP, RFC "+
 				"9449), which is not supported.",
-			"Ask the API's owner to allow Bearer tokens for the client.",
-		},
+			"Ask the API's owner to allow Bearer tokens for the client."),
 
 		// The assertion is rejected.
-		{
-			tokenendpoint.WrongAudience,
+		row(tokenendpoint.WrongAudience,
 			"The assertion's audience is not exactly the issuer; a trailing slash is enough.",
-			"Copy the issuer exactly as the portal shows it: `vault write {mount}keys/{key} " +
-				"issuer=<issuer> audience=\"\"`.",
-		},
-		{
-			tokenendpoint.MultipleAudiences,
-			"The provider saw more than one audience in the assertion, which is always sent " +
+			"Copy the issuer exactly as the portal shows it: `vault write {mount}keys/{key} "+
+				"issuer=<issuer> audience=\"\"`."),
+		row(tokenendpoint.MultipleAudiences,
+			"The provider saw more than one audience in the assertion, which is always sent "+
 				"with one.",
-			"Check that audience in `vault read {mount}keys/{key}` is one value, preferably " +
-				"the issuer.",
-		},
-		{
-			tokenendpoint.IssuedInFuture,
-			"The clocks differ too much: to the provider the assertion is from the future " +
+			"Check that audience in `vault read {mount}keys/{key}` is one value, preferably "+
+				"the issuer."),
+		row(tokenendpoint.IssuedInFuture,
+			"The clocks differ too much: to the provider the assertion is from the future "+
 				"({clock}).",
-			syncClock,
-		},
-		{
-			tokenendpoint.IssuedTooLongAgo,
-			"The clocks differ too much, or the request was delayed on its way: to the " +
+			syncClock),
+		row(tokenendpoint.IssuedTooLongAgo,
+			"The clocks differ too much, or the request was delayed on its way: to the "+
 				"provider the assertion is too old ({clock}).",
-			syncClock,
-		},
-		{
-			tokenendpoint.NotActive,
-			"The clocks differ too much, or the request was delayed on its way: to the " +
+			syncClock),
+		row(tokenendpoint.NotActive,
+			"The clocks differ too much, or the request was delayed on its way: to the "+
 				"provider the assertion has expired or is not valid yet ({clock}).",
-			syncClock,
-		},
-		{
-			tokenendpoint.Replayed,
-			"The provider saw the same assertion twice although each is sent once: something " +
+			syncClock),
+		row(tokenendpoint.Replayed,
+			"The provider saw the same assertion twice although each is sent once: something "+
 				"on the way repeats requests. The signing key itself was accepted.",
-			"Turn off retries of POST requests in the proxy or load balancer between Vault and " +
-				"the provider.",
-		},
-		{
-			tokenendpoint.IssuedAtMissing,
+			"Turn off retries of POST requests in the proxy or load balancer between Vault and "+
+				"the provider."),
+		row(tokenendpoint.IssuedAtMissing,
 			"The provider found no `iat` in the assertion, which is always sent with one.",
-			reportBug,
-		},
-		{
-			tokenendpoint.ClaimMissing,
+			reportBug),
+		row(tokenendpoint.ClaimMissing,
 			"The provider misses a claim that is always sent.",
-			reportBug,
-		},
-		{
-			tokenendpoint.AssertionMissing,
+			reportBug),
+		row(tokenendpoint.AssertionMissing,
 			"The client authentication did not arrive as it was sent: a proxy changed the form.",
-			reportBug,
-		},
+			reportBug),
 
 		// The request is rejected.
-		{
-			tokenendpoint.InvalidScope,
+		row(tokenendpoint.InvalidScope,
 			"A scope that the role requests does not exist or is not granted to the client.",
-			"Remove it from scopes in `vault read {mount}roles/{role}`, or ask the API's owner " +
-				"to grant it.",
-		},
-		{
-			tokenendpoint.InvalidTarget,
-			"The provider does not know the resource or audience that the role requests (RFC " +
+			"Remove it from scopes in `vault read {mount}roles/{role}`, or ask the API's owner "+
+				"to grant it."),
+		row(tokenendpoint.InvalidTarget,
+			"The provider does not know the resource or audience that the role requests (RFC "+
 				"8707).",
-			"Correct parameters in `vault read {mount}roles/{role}`.",
-		},
-		{
-			tokenendpoint.InvalidRequest,
-			"The provider does not understand the request: a form parameter is missing, " +
+			"Correct parameters in `vault read {mount}roles/{role}`."),
+		row(tokenendpoint.InvalidRequest,
+			"The provider does not understand the request: a form parameter is missing, "+
 				"unknown or malformed.",
-			"Compare parameters in `vault read {mount}roles/{role}` with the provider's " +
-				"documentation.",
-		},
-		{
-			tokenendpoint.DuplicateParameter,
+			"Compare parameters in `vault read {mount}roles/{role}` with the provider's "+
+				"documentation."),
+		row(tokenendpoint.DuplicateParameter,
 			"The provider does not accept a form parameter twice.",
-			"Remove the repetition from parameters in `vault read {mount}roles/{role}`.",
-		},
-		{
-			tokenendpoint.ForeignToken,
-			"The token to revoke was issued to another client: the key's client_id has changed " +
+			"Remove the repetition from parameters in `vault read {mount}roles/{role}`."),
+		row(tokenendpoint.ForeignToken,
+			"The token to revoke was issued to another client: the key's client_id has changed "+
 				"since.",
-			"Nothing to do: the token expires on its own.",
-		},
+			"Nothing to do: the token expires on its own."),
 
 		// Before anything is sent.
-		{
-			tokenendpoint.HostNotListed,
+		row(tokenendpoint.HostNotListed,
 			"Nothing was sent: the mount's configuration does not allow this host.",
-			"If the host is to be trusted, list it together with those that are: `vault write " +
-				"{mount}config allowed_hosts=<host>,…` (a port other than 443 as host:port); " +
-				"otherwise correct the URL in `vault read {mount}keys/{key}`.",
-		},
-		{
-			tokenendpoint.URLNotAllowed,
+			"If the host is to be trusted, list it together with those that are: `vault write "+
+				"{mount}config allowed_hosts=<host>,…` (a port other than 443 as host:port); "+
+				"otherwise correct the URL in `vault read {mount}keys/{key}`."),
+		row(tokenendpoint.URLNotAllowed,
 			"Nothing was sent.",
-			"Correct the URL in `vault read {mount}keys/{key}`.",
-		},
+			"Correct the URL in `vault read {mount}keys/{key}`."),
 
 		// No connection.
-		{
-			tokenendpoint.NoSuchHost,
+		row(tokenendpoint.NoSuchHost,
 			"The name is misspelled, or the Vault node's DNS does not know it.",
-			checkURLs,
-		},
-		{
-			tokenendpoint.ResolutionFailed,
+			checkURLs),
+		row(tokenendpoint.ResolutionFailed,
 			"The Vault node's DNS server does not answer properly.",
-			checkNetwork,
-		},
-		{
-			tokenendpoint.ConnectionRefused,
+			checkNetwork),
+		row(tokenendpoint.ConnectionRefused,
 			"Nothing listens at this host and port, or a firewall rejects the connection.",
-			checkNetwork,
-		},
-		{
-			tokenendpoint.Unreachable,
+			checkNetwork),
+		row(tokenendpoint.Unreachable,
 			"The Vault node has no network route to the provider.",
-			checkNetwork,
-		},
-		{
-			tokenendpoint.ConnectionClosed,
+			checkNetwork),
+		row(tokenendpoint.ConnectionClosed,
 			"The provider, or a firewall or load balancer in front of it, cut the connection.",
-			tryLater,
-		},
-		{
-			tokenendpoint.AnswerTruncated,
+			tryLater),
+		row(tokenendpoint.AnswerTruncated,
 			"The provider, or a firewall or load balancer in front of it, cut the connection.",
-			tryLater,
-		},
-		{
-			tokenendpoint.Timeout,
+			tryLater),
+		row(tokenendpoint.Timeout,
 			"The provider is slow or hangs.",
-			"Read again in a minute; if the provider is slow as a rule, allow it more time: " +
-				"`vault write {mount}config request_timeout=30s`.",
-		},
-		{
-			tokenendpoint.NoConnection,
-			"A firewall drops the packets silently, the host is down or hangs, or the DNS " +
+			"Read again in a minute; if the provider is slow as a rule, allow it more time: "+
+				"`vault write {mount}config request_timeout=30s`."),
+		row(tokenendpoint.NoConnection,
+			"A firewall drops the packets silently, the host is down or hangs, or the DNS "+
 				"server does not answer.",
-			checkNetwork,
-		},
-		{
-			tokenendpoint.UnknownAuthority,
-			"The provider's certificate comes from a private authority, a TLS-inspecting proxy " +
+			checkNetwork),
+		row(tokenendpoint.UnknownAuthority,
+			"The provider's certificate comes from a private authority, a TLS-inspecting proxy "+
 				"replaces it, or the server does not send its intermediate certificate.",
-			"If that authority is to be trusted: `vault write {mount}config ca_cert=@ca.pem` " +
-				"(it replaces the system's roots).",
-		},
-		{
-			tokenendpoint.WrongHostName,
-			"Another server answers under this name, or the URL names the host differently " +
+			"If that authority is to be trusted: `vault write {mount}config ca_cert=@ca.pem` "+
+				"(it replaces the system's roots)."),
+		row(tokenendpoint.WrongHostName,
+			"Another server answers under this name, or the URL names the host differently "+
 				"from its certificate.",
-			checkURLs,
-		},
-		{
-			tokenendpoint.CertificateExpired,
+			checkURLs),
+		row(tokenendpoint.CertificateExpired,
 			"The provider has not renewed its certificate, or the Vault node's clock is wrong.",
-			"Check the Vault node's clock; if it is right, tell the provider's operators to " +
-				"renew the certificate.",
-		},
-		{
-			tokenendpoint.InvalidCertificate,
+			"Check the Vault node's clock; if it is right, tell the provider's operators to "+
+				"renew the certificate."),
+		row(tokenendpoint.InvalidCertificate,
 			"The provider's certificate cannot be used for a server, or its chain is broken.",
-			"Tell the provider's operators; with a private authority, check ca_cert in `vault " +
-				"read {mount}config`.",
-		},
-		{
-			tokenendpoint.PlainHTTP,
+			"Tell the provider's operators; with a private authority, check ca_cert in `vault "+
+				"read {mount}config`."),
+		row(tokenendpoint.PlainHTTP,
 			"The URL says https, but the port is a plain HTTP one.",
-			"Correct the port in the URL: `vault read {mount}keys/{key}` shows it.",
-		},
-		{
-			tokenendpoint.HandshakeFailed,
-			"The server does not speak TLS 1.2 or later, demands a client certificate, or the " +
+			"Correct the port in the URL: `vault read {mount}keys/{key}` shows it."),
+		row(tokenendpoint.HandshakeFailed,
+			"The server does not speak TLS 1.2 or later, demands a client certificate, or the "+
 				"port is not a TLS one.",
-			checkNetwork,
-		},
-		{
-			tokenendpoint.NetworkFailure,
+			checkNetwork),
+		row(tokenendpoint.NetworkFailure,
 			"Something other than a web server answers there, or the connection was disturbed.",
-			checkNetwork,
-		},
-		{
-			tokenendpoint.ProxyAuthentication,
+			checkNetwork),
+		row(tokenendpoint.ProxyAuthentication,
 			"The forward proxy wants a user name and password.",
-			"Let the proxy accept the Vault node without a login, or set HTTPS_PROXY with the " +
-				"login for the Vault process and run `vault write {mount}config " +
-				"proxy_url=environment`.",
-		},
-		{
-			tokenendpoint.ProxyUnauthorized,
+			"Let the proxy accept the Vault node without a login, or set HTTPS_PROXY with the "+
+				"login for the Vault process and run `vault write {mount}config "+
+				"proxy_url=environment`."),
+		row(tokenendpoint.ProxyUnauthorized,
 			"The forward proxy wants a user name and password.",
-			"Let the proxy accept the Vault node without a login, or set HTTPS_PROXY with the " +
-				"login for the Vault process and run `vault write {mount}config " +
-				"proxy_url=environment`.",
-		},
-		{
-			tokenendpoint.ProxyRejected,
+			"Let the proxy accept the Vault node without a login, or set HTTPS_PROXY with the "+
+				"login for the Vault process and run `vault write {mount}config "+
+				"proxy_url=environment`."),
+		row(tokenendpoint.ProxyRejected,
 			"The forward proxy does not let Vault connect to this host, or cannot reach it.",
-			"Ask the proxy's operators to allow the host and port; proxy_url in `vault read " +
-				"{mount}config` says which proxy.",
-		},
+			"Ask the proxy's operators to allow the host and port; proxy_url in `vault read "+
+				"{mount}config` says which proxy."),
 
 		// The answer cannot be used.
-		{
-			tokenendpoint.OtherIssuer,
-			"The issuer is not written exactly as the provider writes it (scheme, host, path, " +
+		row(tokenendpoint.OtherIssuer,
+			"The issuer is not written exactly as the provider writes it (scheme, host, path, "+
 				"trailing slash), or another server answers (mix-up, RFC 8414 §3.3).",
-			"Copy the issuer exactly as the portal shows it: `vault write {mount}keys/{key} " +
-				"issuer=<issuer>`.",
-		},
-		{
-			tokenendpoint.Redirected,
+			"Copy the issuer exactly as the portal shows it: `vault write {mount}keys/{key} "+
+				"issuer=<issuer>`."),
+		row(tokenendpoint.Redirected,
 			"The URL is not the endpoint itself, or a login page or gateway is in front of it.",
-			"Set the URL that the provider documents; `vault read {mount}keys/{key}` shows the " +
-				"present one.",
-		},
-		{
-			tokenendpoint.NotJSON,
+			"Set the URL that the provider documents; `vault read {mount}keys/{key}` shows the "+
+				"present one."),
+		row(tokenendpoint.NotJSON,
 			"A web page or gateway answers in the endpoint's place; the URL is probably wrong.",
-			checkURLs,
-		},
-		{
-			tokenendpoint.AnswerTooLarge,
+			checkURLs),
+		row(tokenendpoint.AnswerTooLarge,
 			"What answers there is hardly a token endpoint; the URL is probably wrong.",
-			checkURLs,
-		},
-		{
-			tokenendpoint.TokenExpired,
-			"The token's own `exp` is not after this machine's time, so the clocks differ too " +
+			checkURLs),
+		row(tokenendpoint.TokenExpired,
+			"The token's own `exp` is not after this machine's time, so the clocks differ too "+
 				"much ({clock}).",
-			syncClock,
-		},
-		{
-			tokenendpoint.InvalidAnswer,
-			"The provider, or something in its place, does not answer as OAuth 2.0 and OpenID " +
+			syncClock),
+		row(tokenendpoint.InvalidAnswer,
+			"The provider, or something in its place, does not answer as OAuth 2.0 and OpenID "+
 				"Connect demand.",
-			checkURLs,
-		},
+			checkURLs),
 
 		// Only an HTTP status.
-		{
-			tokenendpoint.Unauthorized,
-			"A gateway in front of the provider demands a login, or the URL is not the token " +
+		row(tokenendpoint.Unauthorized,
+			"A gateway in front of the provider demands a login, or the URL is not the token "+
 				"endpoint.",
-			checkURLs,
-		},
-		{
-			tokenendpoint.Forbidden,
+			checkURLs),
+		row(tokenendpoint.Forbidden,
 			"A firewall in front of the provider rejects Vault's address or request.",
-			"Ask the provider's operators to let the Vault node's address through.",
-		},
-		{
-			tokenendpoint.NoSuchIssuer,
+			"Ask the provider's operators to let the Vault node's address through."),
+		row(tokenendpoint.NoSuchIssuer,
 			"No such realm exists at this host: the issuer is wrong.",
-			"Compare issuer in `vault read {mount}keys/{key}` with what the portal shows.",
-		},
-		{
-			tokenendpoint.NoSuchEndpoint,
+			"Compare issuer in `vault read {mount}keys/{key}` with what the portal shows."),
+		row(tokenendpoint.NoSuchEndpoint,
 			"No such realm or endpoint exists at this host: the URL is wrong.",
-			compareClient,
-		},
-		{
-			tokenendpoint.MethodNotAllowed,
+			compareClient),
+		row(tokenendpoint.MethodNotAllowed,
 			"The URL exists but is not the token endpoint: it does not accept POST.",
-			compareClient,
-		},
-		{
-			tokenendpoint.RequestTimeout,
+			compareClient),
+		row(tokenendpoint.RequestTimeout,
 			"The provider did not receive the request in time.",
-			tryLater,
-		},
-		{
-			tokenendpoint.RequestTooLarge,
+			tryLater),
+		row(tokenendpoint.RequestTooLarge,
 			"The request is too large for the provider or a gateway in front of it.",
-			"Shorten scopes and parameters in `vault read {mount}roles/{role}`, or ask the " +
-				"provider's operators for a higher limit.",
-		},
-		{
-			tokenendpoint.RateLimited,
+			"Shorten scopes and parameters in `vault read {mount}roles/{role}`, or ask the "+
+				"provider's operators for a higher limit."),
+		row(tokenendpoint.RateLimited,
 			"The provider limits the request rate.",
-			"Read less often, or ask the provider's operators for a higher limit.",
-		},
-		{
-			tokenendpoint.InternalServerError,
+			"Read less often, or ask the provider's operators for a higher limit."),
+		row(tokenendpoint.InternalServerError,
 			"The provider failed while it answered.",
-			tryLater,
-		},
-		{
-			tokenendpoint.BadGateway,
+			tryLater),
+		row(tokenendpoint.BadGateway,
 			"The load balancer in front of the provider cannot reach it.",
-			tryLater,
-		},
-		{
-			tokenendpoint.ServiceUnavailable,
+			tryLater),
+		row(tokenendpoint.ServiceUnavailable,
 			"The provider is unavailable.",
-			tryLater,
-		},
-		{
-			tokenendpoint.GatewayTimeout,
+			tryLater),
+		row(tokenendpoint.GatewayTimeout,
 			"The load balancer in front of the provider timed out waiting for it.",
-			tryLater,
-		},
+			tryLater),
 	}
 }
 
