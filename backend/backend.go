@@ -104,7 +104,7 @@ func newBackend(
 }
 
 func (b *backend) paths() []*framework.Path {
-	return []*framework.Path{
+	paths := []*framework.Path{
 		b.pathConfig(),
 		b.pathKeysList(),
 		b.pathKeysImport(),
@@ -121,6 +121,10 @@ func (b *backend) paths() []*framework.Path {
 		b.pathCheck(),
 		b.pathInfo(),
 	}
+	for _, path := range paths {
+		path.DisplayAttrs = &framework.DisplayAttributes{OperationPrefix: operationPrefix}
+	}
+	return paths
 }
 
 // invalidate drops what is cached of an entry that another node wrote.

@@ -18,9 +18,8 @@ func (b *backend) pathConfig() *framework.Path {
 	settings := configFields()
 	responses := okResponse("The configuration.", responseFields(settings, nil))
 	return &framework.Path{
-		Pattern:      "config",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Fields:       fieldSchemas(settings, nil),
+		Pattern: "config",
+		Fields:  fieldSchemas(settings, nil),
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: operation(b.readConfig,
 				"Read the mount's configuration.", responses, "read", "configuration"),

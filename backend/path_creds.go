@@ -18,9 +18,8 @@ func (b *backend) pathCreds() *framework.Path {
 // roleReadPath returns the path of a read that names a role.
 func roleReadPath(prefix, help string, read *framework.PathOperation) *framework.Path {
 	return &framework.Path{
-		Pattern:      prefix + "/(?P<role>[^/]+)",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Fields:       map[string]*framework.FieldSchema{"role": roleNameField()},
+		Pattern: prefix + "/(?P<role>[^/]+)",
+		Fields:  map[string]*framework.FieldSchema{"role": roleNameField()},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: read,
 		},

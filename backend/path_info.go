@@ -16,8 +16,7 @@ const sdkModule = "github.com/hashicorp/vault/sdk"
 
 func (b *backend) pathInfo() *framework.Path {
 	return &framework.Path{
-		Pattern:      "info",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Pattern: "info",
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: operation(b.readInfo,
 				"Read the plugin's version and this node's counters.",

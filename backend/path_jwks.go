@@ -26,8 +26,7 @@ func (b *backend) pathJWKS() *framework.Path {
 	head := operation(b.readJWKS, "Check whether the public keys exist.", responses, "", "jwks")
 	head.Unpublished = true
 	return &framework.Path{
-		Pattern:      "jwks/(?P<id>[^/]+)",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Pattern: "jwks/(?P<id>[^/]+)",
 		Fields: map[string]*framework.FieldSchema{
 			"id": {
 				Type: framework.TypeString, Required: true,

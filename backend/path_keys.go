@@ -17,8 +17,7 @@ import (
 func (b *backend) pathKeysList() *framework.Path {
 	const synopsis = "List the keys."
 	return &framework.Path{
-		Pattern:      "keys/?$",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Pattern: "keys/?$",
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ListOperation: operation(b.listKeys, synopsis, listResponse(), "", "keys"),
 		},
@@ -29,7 +28,7 @@ func (b *backend) pathKeysList() *framework.Path {
 
 func (b *backend) pathKeys() *framework.Path {
 	response := keyResponseSchema()
-	on := func(handler keyHandler, verb, summary string) *framework.PathOperation {
+	on := func(handler namedHandler, verb, summary string) *framework.PathOperation {
 		return operation(handler.callback, summary, response, verb, "key")
 	}
 	write := forwarded(on(b.writeKey, "", "Create or update a key."))
@@ -37,7 +36,6 @@ func (b *backend) pathKeys() *framework.Path {
 	remove.Responses = noContentResponse()
 	return &framework.Path{
 		Pattern:        "keys/(?P<name>[^/]+)",
-		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		ExistenceCheck: b.keyExists,
 		Fields: fieldSchemas(keyFields(), map[string]*framework.FieldSchema{
 			"name": keyNameField(),
@@ -63,29 +61,15 @@ func (b *backend) pathKeys() *framework.Path {
 	}
 }
 
-// keyHandler handles a request for the key of this name.
-type keyHandler func(context.Context, *logical.Request, string) (*logical.Response, error)
-
-func (h keyHandler) callback(
-	ctx context.Context, req *logical.Request, data *framework.FieldData,
-) (*logical.Response, error) {
-	name, err := nameIn(data, "name")
-	if err != nil {
-		return nil, err
-	}
-	return h(ctx, req, name)
-}
-
 // keyActionPath describes keys/<name>/<action>, whose update returns the key.
 func keyActionPath(
 	action, suffix, synopsis, help string,
-	handler keyHandler, fields map[string]*framework.FieldSchema,
+	handler namedHandler, fields map[string]*framework.FieldSchema,
 ) *framework.Path {
 	fields["name"] = keyNameField()
 	return &framework.Path{
-		Pattern:      "keys/(?P<name>[^/]+)/" + action,
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
-		Fields:       fields,
+		Pattern: "keys/(?P<name>[^/]+)/" + action,
+		Fields:  fields,
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: forwarded(
 				operation(handler.callback, synopsis, keyResponseSchema(), action, suffix)),

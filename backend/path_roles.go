@@ -13,8 +13,7 @@ import (
 
 func (b *backend) pathRolesList() *framework.Path {
 	return &framework.Path{
-		Pattern:      "roles/?$",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Pattern: "roles/?$",
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ListOperation: operation(b.listRoles,
 				"List the roles.", listResponse(), "", "roles"),
@@ -25,24 +24,26 @@ func (b *backend) pathRolesList() *framework.Path {
 }
 
 func (b *backend) pathRoles() *framework.Path {
-	settings := roleFields()
-	responses := okResponse("The role.", responseFields(settings, nil))
-	write := forwarded(operation(b.writeRole, "Create or update a role.", responses, "", "role"))
+	fields := roleFields()
+	response := okResponse("The role.", responseFields(fields, nil))
+	on := func(handler namedHandler, verb, summary string) *framework.PathOperation {
+		return operation(handler.callback, summary, response, verb, "role")
+	}
+	write := forwarded(on(b.writeRole, "", "Create or update a role."))
+	remove := forwarded(on(b.deleteRole, "", "Delete a role."))
+	remove.Responses = noContentResponse()
 	return &framework.Path{
 		Pattern:        "roles/(?P<name>[^/]+)",
-		DisplayAttrs:   &framework.DisplayAttributes{OperationPrefix: operationPrefix},
 		ExistenceCheck: b.roleExists,
-		Fields: fieldSchemas(settings, map[string]*framework.FieldSchema{
+		Fields: fieldSchemas(fields, map[string]*framework.FieldSchema{
 			"name": roleNameField(),
 		}),
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.CreateOperation: write,
 			logical.UpdateOperation: write,
-			logical.PatchOperation: forwarded(operation(b.writeRole,
-				"Patch a role.", responses, "patch", "role")),
-			logical.ReadOperation: operation(b.readRole, "Read a role.", responses, "", "role"),
-			logical.DeleteOperation: forwarded(operation(b.deleteRole,
-				"Delete a role.", noContentResponse(), "", "role")),
+			logical.PatchOperation:  forwarded(on(b.writeRole, "patch", "Update a role's settings.")),
+			logical.ReadOperation:   on(b.readRole, "", "Read a role."),
+			logical.DeleteOperation: remove,
 		},
 		HelpSynopsis:    "Manage roles: what to request, with which key.",
 		HelpDescription: strings.TrimSpace(rolesHelp),
@@ -77,12 +78,8 @@ func (b *backend) roleExists(
 }
 
 func (b *backend) readRole(
-	ctx context.Context, req *logical.Request, data *framework.FieldData,
+	ctx context.Context, req *logical.Request, name string,
 ) (*logical.Response, error) {
-	name, err := nameIn(data, "name")
-	if err != nil {
-		return nil, err
-	}
 	found, err := b.roles.get(ctx, req.Storage, name)
 	if err != nil || found == nil {
 		return nil, err
@@ -91,12 +88,8 @@ func (b *backend) readRole(
 }
 
 func (b *backend) writeRole(
-	ctx context.Context, req *logical.Request, data *framework.FieldData,
+	ctx context.Context, req *logical.Request, name string,
 ) (*logical.Response, error) {
-	name, err := nameIn(data, "name")
-	if err != nil {
-		return nil, err
-	}
 	defer lock(b.roleLocks, name)()
 	before, err := loadRole(ctx, req.Storage, name)
 	if err != nil {
@@ -125,12 +118,8 @@ func (b *backend) writeRole(
 }
 
 func (b *backend) deleteRole(
-	ctx context.Context, req *logical.Request, data *framework.FieldData,
+	ctx context.Context, req *logical.Request, name string,
 ) (*logical.Response, error) {
-	name, err := nameIn(data, "name")
-	if err != nil {
-		return nil, err
-	}
 	defer lock(b.roleLocks, name)()
 	found, err := loadRole(ctx, req.Storage, name)
 	if err != nil || found == nil {

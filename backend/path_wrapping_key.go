@@ -13,8 +13,7 @@ import (
 func (b *backend) pathWrappingKey() *framework.Path {
 	const synopsis = "Read the public key for wrapping imported keys."
 	return &framework.Path{
-		Pattern:      "wrapping_key",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix},
+		Pattern: "wrapping_key",
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: forwarded(operation(b.readWrappingKey, synopsis,
 				okResponse("The wrapping key.", responseSchemas([]responseField{

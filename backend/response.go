@@ -1,10 +1,12 @@
 package backend
 
 import (
+	"context"
 	"maps"
 	"net/http"
 
 	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
 )
 
 // operation describes an operation. Its OpenAPI ID consists of verb and suffix.
@@ -22,6 +24,19 @@ func operation(
 func forwarded(o *framework.PathOperation) *framework.PathOperation {
 	o.ForwardPerformanceStandby, o.ForwardPerformanceSecondary = true, true
 	return o
+}
+
+// namedHandler handles a request for the key or role of this name.
+type namedHandler func(context.Context, *logical.Request, string) (*logical.Response, error)
+
+func (h namedHandler) callback(
+	ctx context.Context, req *logical.Request, data *framework.FieldData,
+) (*logical.Response, error) {
+	name, err := nameIn(data, "name")
+	if err != nil {
+		return nil, err
+	}
+	return h(ctx, req, name)
 }
 
 // responseField describes a computed field of a response.

@@ -2,6 +2,9 @@ package exchange
 
 import (
 	"context"
+	"maps"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/clientauth"
@@ -40,4 +43,60 @@ func (e *Exchanger) sign(
 ) (*clientauth.Assertion, error) {
 	clientID := key.Settings().ClientID
 	return clientauth.NewAssertion(version.Signer(), clientID, key.Audience(), e.now(), ttl)
+}
+
+func (e *Exchanger) tokenForm(request Request, version *keyring.Version) (url.Values, error) {
+	authentication, err := e.authentication(request.Key, version)
+	if err != nil {
+		return nil, err
+	}
+	form := url.Values{}
+	maps.Copy(form, request.Parameters)
+	maps.Copy(form, authentication) // after the parameters, so that none can replace it
+	form.Set("grant_type", "client_credentials")
+	if len(request.Scopes) > 0 {
+		form.Set("scope", strings.Join(request.Scopes, " "))
+	}
+	return form, nil
+}
+
+// authentication returns the parameters that authenticate the client, with a new assertion
+// (RFC 7523 §2.2).
+func (e *Exchanger) authentication(key *keyring.Key, version *keyring.Version) (url.Values, error) {
+	settings := key.Settings()
+	assertion, err := e.sign(key, version, settings.AssertionTTL)
+	if err != nil {
+		return nil, err
+	}
+	return url.Values{
+		"client_id":             {settings.ClientID},
+		"client_assertion_type": {clientauth.AssertionType},
+		"client_assertion":      {assertion.Compact()},
+	}, nil
+}
+
+// Revoke revokes a token at the provider (RFC 7009). It returns false and no error if the provider
+// has no revocation endpoint.
+func (e *Exchanger) Revoke(
+	ctx context.Context, client *tokenendpoint.Client, key *keyring.Key, version *keyring.Version,
+	accessToken string,
+) (bool, error) {
+	endpoint := key.Settings().RevocationEndpoint
+	if endpoint == "" {
+		metadata, err := client.Discover(ctx, key.Settings().Issuer)
+		if err != nil || metadata.RevocationEndpoint == "" {
+			return false, err
+		}
+		endpoint = metadata.RevocationEndpoint
+	}
+	err := client.Revoke(ctx, endpoint, func() (url.Values, error) {
+		form, err := e.authentication(key, version)
+		if err != nil {
+			return nil, err
+		}
+		form.Set("token", accessToken)
+		form.Set("token_type_hint", "access_token")
+		return form, nil
+	})
+	return err == nil, err
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
@@ -32,27 +31,9 @@ type keyEntry struct {
 	Format     int            `json:"format"`
 	ID         string         `json:"id"`
 	Type       Type           `json:"type"`
-	Settings   settingsEntry  `json:"settings"`
+	Settings   Settings       `json:"settings"`
 	Versions   []versionEntry `json:"versions"`
 	LastNumber int            `json:"last_number"`
-}
-
-type settingsEntry struct {
-	CommonName         string                  `json:"common_name"`
-	DeletionAllowed    bool                    `json:"deletion_allowed"`
-	Disabled           bool                    `json:"disabled"`
-	ClientID           string                  `json:"client_id"`
-	Issuer             string                  `json:"issuer"`
-	TokenEndpoint      string                  `json:"token_endpoint"`
-	RevocationEndpoint string                  `json:"revocation_endpoint"`
-	Audience           string                  `json:"audience"`
-	Algorithm          jose.SignatureAlgorithm `json:"algorithm"`
-	AssertionTTL       time.Duration           `json:"assertion_ttl"`
-	SendKeyID          bool                    `json:"send_key_id"`
-	Registration       Registration            `json:"registration"`
-	AutoRotatePeriod   time.Duration           `json:"auto_rotate_period"`
-	ActivationDelay    time.Duration           `json:"activation_delay"`
-	RetireAfter        time.Duration           `json:"retire_after"`
 }
 
 type versionEntry struct {
@@ -95,7 +76,7 @@ func (e *keyEntry) key(name string) (*Key, error) {
 	if len(key.versions) == 0 {
 		return nil, fmt.Errorf("key %q: the stored entry has no versions", name)
 	}
-	return key.WithSettings(Settings(e.Settings))
+	return key.WithSettings(e.Settings)
 }
 
 func (e *versionEntry) version() (*Version, error) {
@@ -159,7 +140,7 @@ func (k *Key) versionsNotIn(other *Key) []*Version {
 func (k *Key) entry() (*keyEntry, error) {
 	entry := &keyEntry{
 		Format: entryFormat, ID: k.id, Type: k.keyType,
-		Settings: settingsEntry(k.settings), LastNumber: k.lastNumber,
+		Settings: k.settings, LastNumber: k.lastNumber,
 	}
 	for _, v := range k.versions {
 		stored, err := v.entry()
