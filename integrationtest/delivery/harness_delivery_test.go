@@ -44,6 +44,18 @@ func requireNumbers(t *testing.T, creds *api.Secret) {
 	}
 }
 
+// requireLifetime requires that a token of the real Keycloak has this lifetime, or a second less:
+// Keycloak reads its clock twice.
+func requireLifetime(t *testing.T, want time.Duration, creds *api.Secret) time.Duration {
+	t.Helper()
+	got := harness.TimeField(t, creds, "expires_at").Sub(harness.TimeField(t, creds, "issued_at"))
+	require.Contains(t, []time.Duration{want - time.Second, want}, got)
+	if seconds, ok := creds.Data["expires_in"]; ok {
+		require.Equal(t, json.Number(strconv.Itoa(int(got.Seconds()))), seconds)
+	}
+	return got
+}
+
 // requirePeriod requires that readers return after these seconds.
 func requirePeriod(t *testing.T, seconds int, creds *api.Secret) {
 	t.Helper()

@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -156,7 +155,7 @@ func TestLease_MountLimitShortensIt(t *testing.T) {
 	require.Equal(t, 60, got.LeaseDuration)
 	require.Len(t, got.Warnings, 1)
 	harness.RequireTexts(t, got.Warnings[0], `TTL of "4m" exceeded the effective max_ttl of "1m"`)
-	require.Equal(t, json.Number("300"), got.Data["expires_in"])
+	requireLifetime(t, 300*time.Second, got)
 }
 
 // TestLease_EndsWhileProviderIsDown: nothing that ends a lease may depend on the provider.

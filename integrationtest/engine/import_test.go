@@ -79,7 +79,7 @@ func TestImport_TransitCommandWorks(t *testing.T) {
 	m.MustRun(t, "transit", "import", "{mount}/keys/myapi", "@"+encoded, "type=rsa-4096")
 	requireImported(t, m, kc, key, "rsa-4096")
 	for want, args := range map[string][]string{
-		`there is a key "myapi" already`:     {"{mount}/keys/myapi", "@" + encoded, "type=rsa-4096"},
+		`key "myapi" already exists`:         {"{mount}/keys/myapi", "@" + encoded, "type=rsa-4096"},
 		"is rsa-4096, not rsa-2048":          {"{mount}/keys/other", "@" + encoded, "type=rsa-2048"},
 		`this key already exists as "myapi"`: {"{mount}/keys/other", "@" + encoded, "type=rsa-4096"},
 	} {
@@ -157,7 +157,7 @@ func TestImport_BadInputChangesNothing(t *testing.T) {
 		{"DER with more behind it", "new", fields("private_key", keys.padded), "private_key: "},
 		{"two keys", "new", fields("private_key", keys.fresh+keys.rsa), "has more after the first PEM block"},
 		{"over 16 KiB", "new", fields("private_key", keys.fresh+strings.Repeat("\n", 16<<10)), "is "},
-		{"onto an existing key", "taken", fields("private_key", keys.fresh), "there is a key \"taken\" already"},
+		{"onto an existing key", "taken", fields("private_key", keys.fresh), "key \"taken\" already exists"},
 		{"under another name", "new", fields("private_key", keys.rsa), "already exists as \"taken\""},
 		{"another type than said", "new", fields("private_key", keys.fresh, "type", "rsa-3072"), "is rsa-2048, not rsa-3072"},
 		{"an unknown type", "new", fields("private_key", keys.fresh, "type", "rsa-1024"), "type: "},
