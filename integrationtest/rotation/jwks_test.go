@@ -39,8 +39,8 @@ func TestJWKSRotation_FailsNoRead(t *testing.T) {
 	m.EventuallyAccepted(t, name, 2, acceptTimeout)
 	require.Equal(t, rotated.Text(t, "key_id"), keyID())
 
-	// Published two seconds before it signs.
-	m.Write(t, "keys/"+name, map[string]any{"activation_delay": 2})
+	// Published five seconds before it signs, which leaves a busy machine time to see it staged.
+	m.Write(t, "keys/"+name, map[string]any{"activation_delay": 5})
 	rotated = m.Write(t, "keys/"+name+"/rotate", nil)
 	require.Equal(t, 3, rotated.Number(t, "staged_version"))
 	require.Equal(t, rotated.Version(t, 2, "key_id"), keyID())
@@ -48,7 +48,7 @@ func TestJWKSRotation_FailsNoRead(t *testing.T) {
 		rotated.Version(t, 3, "key_id"), rotated.Version(t, 2, "key_id"), rotated.Version(t, 1,
 			"key_id"),
 	}, publishedKeyIDs(t, m, name))
-	m.EventuallyAccepted(t, name, 3, 2*time.Second+acceptTimeout)
+	m.EventuallyAccepted(t, name, 3, 5*time.Second+acceptTimeout)
 
 	// More than 10 s after the load: the first rejected assertion makes Keycloak fetch.
 	m.Write(t, "keys/"+name, map[string]any{"activation_delay": 0})
