@@ -33,8 +33,8 @@ var errClosed = errors.New("the client is closed")
 // under its own context. An old document is served when a newer one cannot be had, or not within a quarter of the request's
 // time, so that a slow discovery endpoint does not stop token requests. The error is an *Error.
 func (c *Client) Discover(ctx context.Context, issuer string) (Metadata, error) {
-	known := c.known(issuer)
-	if known != nil && c.now().Before(known.dueAt) {
+	known, fresh := c.known(issuer)
+	if fresh {
 		return known.metadata, nil
 	}
 	var patience <-chan time.Time
@@ -72,10 +72,12 @@ func documentURL(issuer string) string {
 	return strings.TrimSuffix(issuer, "/") + "/.well-known/openid-configuration"
 }
 
-func (c *Client) known(issuer string) *document {
+// known returns the cached document, nil if there is none, and reports whether it is fresh.
+func (c *Client) known(issuer string) (*document, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.documents[issuer]
+	known := c.documents[issuer]
+	return known, known != nil && c.now().Before(known.dueAt)
 }
 
 // refresh fetches a document for all who wait for it, under none of their contexts, and keeps it. If it fails an old one is
@@ -86,6 +88,10 @@ func (c *Client) refresh(issuer string) (metadata any, err error) {
 			metadata, err = nil, fmt.Errorf("internal error in OpenID discovery (%T): please report it", value)
 		}
 	}()
+	// Another flight may have stored one since the caller read the cache.
+	if known, fresh := c.known(issuer); fresh {
+		return known.metadata, nil
+	}
 	if !c.beginBackground() {
 		return nil, errClosed
 	}

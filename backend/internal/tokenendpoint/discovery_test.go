@@ -107,6 +107,23 @@ func TestDiscoveryIsRememberedForAnHour(t *testing.T) {
 	require.EqualValues(t, 2, p.requests.Load())
 }
 
+// A caller that read the cache just before a flight stored its document starts another flight.
+func TestDiscover_LateFlightReturnsCachedDocument(t *testing.T) {
+	t.Parallel()
+	p := serveProvider(t)
+	client, at := clientWithClock(t, p)
+	for range 2 {
+		metadata, err := client.refresh(p.issuer())
+		require.NoError(t, err)
+		require.Equal(t, p.URL+"/token", metadata.(Metadata).TokenEndpoint)
+	}
+	require.EqualValues(t, 1, p.requests.Load())
+	at.advance(time.Hour)
+	_, err := client.refresh(p.issuer())
+	require.NoError(t, err)
+	require.EqualValues(t, 2, p.requests.Load())
+}
+
 func TestAnOldDocumentIsServedWhileARefreshFails(t *testing.T) {
 	t.Parallel()
 	p := serveProvider(t)
