@@ -184,14 +184,14 @@ func TestAssertion_Errors(t *testing.T) {
 		},
 		"discovery is another issuer's": {
 			harm:   func(m *mount, p *provider) { m.write("keys/myapi", map[string]any{"issuer": p.issuer() + "/"}) },
-			status: 400, texts: []string{"discovery document is another issuer's"},
+			status: 400, texts: []string{"discovery document is for another issuer"},
 		},
 		"no discovery document in time": {
 			harm: func(m *mount, p *provider) {
 				m.write("config", map[string]any{"request_timeout": 1})
 				p.interceptWith(silent(discoveryPath))
 			},
-			status: 504, texts: []string{"no complete answer within request_timeout (1s)"},
+			status: 504, texts: []string{"no complete response within request_timeout (1s)"},
 		},
 		"endpoint no longer allowed": {
 			harm: func(m *mount, p *provider) {

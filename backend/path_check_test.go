@@ -130,7 +130,7 @@ func TestCheck_EachStepCanFail(t *testing.T) {
 		},
 		"another issuer": {
 			fail: func(m *mount, p *provider) { m.write("keys/myapi", map[string]any{"issuer": p.issuer() + "/"}) },
-			step: "discovery", error: "another issuer's", hint: "vault write bcgov-jwt/keys/myapi issuer=",
+			step: "discovery", error: "for another issuer", hint: "vault write bcgov-jwt/keys/myapi issuer=",
 		},
 		"discovery fails": {
 			fail: func(_ *mount, p *provider) {
@@ -160,7 +160,7 @@ func TestCheck_EachStepCanFail(t *testing.T) {
 				m.write("config", map[string]any{"request_timeout": 1})
 				p.interceptWith(silent(tokenPath))
 			},
-			step: "token", error: "no complete answer within request_timeout (1s)", hint: "bcgov-jwt/",
+			step: "token", error: "no complete response within request_timeout (1s)", hint: "bcgov-jwt/",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

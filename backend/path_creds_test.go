@@ -195,7 +195,7 @@ func credsFailures() map[string]credsFailure {
 		},
 		"another issuer's discovery document": {
 			fail:   func(m *mount, p *provider) { m.write("keys/myapi", map[string]any{"issuer": p.issuer() + "/"}) },
-			status: 400, texts: []string{"discovery document is another issuer's", "vault write bcgov-jwt/keys/myapi issuer="},
+			status: 400, texts: []string{"discovery document is for another issuer", "vault write bcgov-jwt/keys/myapi issuer="},
 		},
 		"discovery names a forbidden address": {
 			fail: func(_ *mount, p *provider) {
@@ -229,21 +229,21 @@ func credsFailures() map[string]credsFailure {
 			fail: func(_ *mount, p *provider) {
 				p.interceptWith(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 			},
-			status: 502, texts: []string{"closed before an answer"},
+			status: 502, texts: []string{"closed before a response"},
 		},
 		"no token in time": {
 			fail: func(m *mount, p *provider) {
 				m.write("config", map[string]any{"request_timeout": 1})
 				p.interceptWith(silent(tokenPath))
 			},
-			status: 504, texts: []string{"token request at", "no complete answer within request_timeout (1s)", "bcgov-jwt/"},
+			status: 504, texts: []string{"token request at", "no complete response within request_timeout (1s)", "bcgov-jwt/"},
 		},
 		"no discovery document in time": {
 			fail: func(m *mount, p *provider) {
 				m.write("config", map[string]any{"request_timeout": 1})
 				p.interceptWith(silent(discoveryPath))
 			},
-			status: 504, texts: []string{"OpenID discovery at", "no complete answer within request_timeout (1s)"},
+			status: 504, texts: []string{"OpenID discovery at", "no complete response within request_timeout (1s)"},
 		},
 	}
 }

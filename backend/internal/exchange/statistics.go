@@ -42,6 +42,6 @@ func (c *counter) count(err error, now time.Time) {
 	c.Failures++
 	c.LastFailureTime, c.LastFailureKind = now, "internal"
 	if ok {
-		c.LastFailureKind = failure.Reason.Kind().String()
+		c.LastFailureKind = string(failure.Reason.Kind())
 	}
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// BenchmarkRequestToken compares a warm token request with the least that a Go program does for one: a post with net/http,
-// decoded with encoding/json, to the same server.
+// BenchmarkRequestToken compares a warm token request with the least that a Go program does for
+// one: a POST with net/http to the same server, decoded with encoding/json.
 func BenchmarkRequestToken(b *testing.B) {
 	body := `{"access_token":"` + unsignedJWT(`{"jti":"abc","sub":"`+strings.Repeat("x", 600)+`"}`) + `","token_type":"Bearer","expires_in":300,"scope":"a b"}`
-	server := serve(b, answers(http.StatusOK, body))
+	server := serve(b, jsonHandler(http.StatusOK, body))
 	form := url.Values{"grant_type": {"client_credentials"}, "client_assertion": {strings.Repeat("x", 800)}}
 
 	b.Run("RequestToken", func(b *testing.B) {
@@ -32,14 +32,14 @@ func BenchmarkRequestToken(b *testing.B) {
 		for b.Loop() {
 			resp, err := client.PostForm(server.URL, form)
 			require.NoError(b, err)
-			answer, err := io.ReadAll(resp.Body)
+			text, err := io.ReadAll(resp.Body)
 			require.NoError(b, err)
 			_ = resp.Body.Close()
 			var token struct {
 				AccessToken string `json:"access_token"`
 				ExpiresIn   int    `json:"expires_in"`
 			}
-			require.NoError(b, json.Unmarshal(answer, &token))
+			require.NoError(b, json.Unmarshal(text, &token))
 		}
 	})
 }

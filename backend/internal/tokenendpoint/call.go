@@ -1,19 +1,19 @@
 package tokenendpoint
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"mime"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 )
 
-// maxAnswer limits an answer's body, after decompression. A token answer is a few kilobytes.
-const maxAnswer = 1 << 20
+// maxBody limits a response's body, after decompression. A token response is a few kilobytes.
+const maxBody = 1 << 20
 
 // call is one request to the provider with its retries.
 type call struct {
@@ -23,24 +23,26 @@ type call struct {
 	form     func() (url.Values, error) // nil: a GET
 
 	startedAt time.Time   // of the latest attempt
-	connected atomic.Bool // whether it had a connection, which tells a slow provider from a firewall
+	connected atomic.Bool // whether it had a connection: a slow provider, not a firewall
 	attempts  int
 }
 
-// response is the last attempt's answer.
+// response is the response to the last attempt.
 type response struct {
 	status     int
 	header     http.Header
 	mediaType  string    // lower case, without parameters
-	body       []byte    // nil if it did not arrive whole, or is larger than maxAnswer
-	bodyErr    error     // why body is nil
+	body       []byte    // if bodyErr is nil
+	bodyErr    error     // why the body did not arrive whole, or errTooLarge
 	startedAt  time.Time // of the attempt
 	receivedAt time.Time
-	serverTime time.Time
+	serverTime time.Time // zero without a Date header
 }
 
 // newCall checks the endpoint. Its error is an *Error.
-func (c *Client) newCall(op Operation, endpoint string, form func() (url.Values, error)) (*call, error) {
+func (c *Client) newCall(
+	op Operation, endpoint string, form func() (url.Values, error),
+) (*call, error) {
 	u, err := c.guard.CheckURL(endpoint)
 	if err != nil {
 		return nil, blocked(op, endpoint, err)
@@ -48,12 +50,11 @@ func (c *Client) newCall(op Operation, endpoint string, form func() (url.Values,
 	return &call{client: c, op: op, endpoint: u, form: form}, nil
 }
 
-// run sends the request until it has an answer that a retry would not improve. Its error is form's
-// own or an *Error.
+// run sends the request until a retry would not help. Its error is form's own or an *Error.
 func (c *call) run(ctx context.Context) (*response, error) {
 	// On a client that was closed in the meantime, no connection of this call may stay idle.
 	defer func() {
-		if c.client.life.Err() != nil {
+		if c.client.ctx.Err() != nil {
 			c.client.transport.CloseIdleConnections()
 		}
 	}()
@@ -65,27 +66,18 @@ func (c *call) run(ctx context.Context) (*response, error) {
 		if err != nil {
 			return nil, err
 		}
-		resp, err := c.client.http.Do(req)
+		resp, err := c.send(req)
 		wait, retry := c.shouldRetry(ctx, resp, err)
 		switch {
-		case err != nil && !retry:
+		case !retry && err != nil:
 			return nil, c.failed(ctx, err)
 		case !retry:
-			defer resp.Body.Close()
-			return c.receive(resp), nil
-		case err == nil:
-			resp.Body.Close()
+			return resp, nil
 		}
-		sleep(ctx, wait)
-	}
-}
-
-func sleep(ctx context.Context, wait time.Duration) {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
 	}
 }
 
@@ -98,7 +90,7 @@ func (c *call) request(ctx context.Context) (*http.Request, error) {
 		if err != nil {
 			return nil, err
 		}
-		method, body = http.MethodPost, bytes.NewReader([]byte(values.Encode()))
+		method, body = http.MethodPost, strings.NewReader(values.Encode())
 	}
 	c.attempts++
 	c.connected.Store(false)
@@ -112,65 +104,61 @@ func (c *call) request(ctx context.Context) (*http.Request, error) {
 	if c.form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
-	c.client.setHeaders(req)
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", c.client.userAgent)
 	return req, nil
 }
 
-func (c *Client) setHeaders(req *http.Request) {
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", c.userAgent)
-}
-
-// shouldRetry reports whether to retry, and after how long. A connection that broke before an answer
-// counts as a connect error even though the request may have been processed: a token request changes
-// nothing at the provider, and the next attempt carries an assertion of its own. A wait that would
-// end after the deadline is not begun, so that the caller learns what the provider said and not only
-// that time ran out.
-func (c *call) shouldRetry(ctx context.Context, resp *http.Response, err error) (time.Duration, bool) {
-	if ctx.Err() != nil || c.attempts > c.client.maxRetries {
-		return 0, false
+// send reads the body to its end, so that the connection can be reused. A truncated body is not an
+// error yet: the status of a failure says enough.
+func (c *call) send(req *http.Request) (*response, error) {
+	resp, err := c.client.http.Do(req)
+	if err != nil {
+		return nil, err
 	}
-	wait := c.client.backoff.wait(c.attempts)
-	switch {
-	case err != nil && !diagnoseNetwork(err).transient:
-		return 0, false
-	case err == nil && !transientStatus(resp.StatusCode):
-		return 0, false
-	case err == nil:
-		requested := retryAfter(resp.Header, c.client.now())
-		if requested > retryAfterLimit {
-			return 0, false
-		}
-		wait += requested
-	}
-	deadline, limited := ctx.Deadline()
-	return wait, !limited || time.Until(deadline) > wait
-}
-
-// receive reads the answer. A body that does not arrive whole matters only to those who need it: a
-// failure's status says enough without.
-func (c *call) receive(resp *http.Response) *response {
+	defer resp.Body.Close()
 	r := &response{status: resp.StatusCode, header: resp.Header, startedAt: c.startedAt}
 	r.mediaType, _, _ = mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	r.serverTime, _ = http.ParseTime(resp.Header.Get("Date"))
-	r.body, r.bodyErr = readBody(resp)
+	r.body, r.bodyErr = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if len(r.body) > maxBody {
+		r.bodyErr = errTooLarge
+	}
 	r.receivedAt = c.client.now()
-	return r
+	return r, nil
 }
 
-// readBody reads to the end, so that the connection can be reused. It returns errTooLarge for a body
-// larger than maxAnswer.
-func readBody(resp *http.Response) ([]byte, error) {
-	var buffer bytes.Buffer
-	if length := resp.ContentLength; length > 0 && length <= maxAnswer {
-		buffer.Grow(int(length) + bytes.MinRead)
+// shouldRetry reports whether to retry, and after how long. A connection that broke before a
+// response is retried although the request may have been processed: a token request changes nothing
+// at the provider, and the next attempt carries its own assertion. A wait that would outlast the
+// deadline is not begun, so that the caller learns what the provider said and not only that time
+// ran out.
+func (c *call) shouldRetry(ctx context.Context, r *response, err error) (time.Duration, bool) {
+	if ctx.Err() != nil || c.attempts > c.client.maxRetries {
+		return 0, false
 	}
-	n, err := buffer.ReadFrom(io.LimitReader(resp.Body, maxAnswer+1))
-	switch {
-	case n > maxAnswer:
-		return nil, errTooLarge
-	case err != nil:
-		return nil, err
+	wait, transient := c.client.backoff.wait(c.attempts), false
+	if err != nil {
+		transient = diagnoseNetwork(err).transient
+	} else if requested := retryAfter(r.header, r.receivedAt); requested <= retryAfterLimit {
+		transient = transientStatus(r.status)
+		wait += requested
 	}
-	return buffer.Bytes(), nil
+	deadline, limited := ctx.Deadline()
+	return wait, transient && (!limited || time.Until(deadline) > wait)
+}
+
+// success returns the members of a 200 response without an `error`. Its error is an *Error.
+func (c *call) success(ctx context.Context, r *response) (jsonObject, error) {
+	if r.status != http.StatusOK {
+		return nil, c.rejected(r)
+	}
+	members, err := r.object()
+	if err != nil {
+		return nil, c.unusable(ctx, r, err)
+	}
+	if members.has("error") {
+		return nil, c.rejected(r)
+	}
+	return members, nil
 }

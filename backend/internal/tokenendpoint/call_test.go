@@ -23,13 +23,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// failing answers with the statuses in turn and then with a token.
+// failing returns the statuses in turn and then a token.
 func failing(header http.Header, statuses ...int) (http.HandlerFunc, *atomic.Int64) {
 	var requests atomic.Int64
 	return func(w http.ResponseWriter, r *http.Request) {
 		n := int(requests.Add(1))
 		if n > len(statuses) {
-			answers(http.StatusOK, validToken)(w, r)
+			jsonHandler(http.StatusOK, validToken)(w, r)
 			return
 		}
 		maps.Copy(w.Header(), header)
@@ -38,32 +38,32 @@ func failing(header http.Header, statuses ...int) (http.HandlerFunc, *atomic.Int
 	}, &requests
 }
 
-func TestRetries(t *testing.T) {
+func TestCall_RetriesTransientStatuses(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		statuses []int
 		retries  int
 		requests int
-		kind     Kind // 0: a token
+		kind     Kind // empty: a token
 		status   int
 	}{
-		"none needed":            {nil, 2, 1, 0, 0},
-		"429":                    {[]int{429}, 2, 2, 0, 0},
-		"502, 503":               {[]int{502, 503}, 2, 3, 0, 0},
-		"504":                    {[]int{504}, 1, 2, 0, 0},
-		"503 for too long":       {[]int{503, 503, 503, 503}, 2, 3, KindUnavailable, 503},
-		"the last answer counts": {[]int{503, 502, 429}, 2, 3, KindUnavailable, 429},
-		"no retries":             {[]int{503}, 0, 1, KindUnavailable, 503},
-		"500":                    {[]int{500}, 2, 1, KindUnavailable, 500},
-		"501":                    {[]int{501}, 2, 1, KindUnavailable, 501},
-		"505":                    {[]int{505}, 2, 1, KindUnavailable, 505},
-		"408":                    {[]int{408}, 2, 1, KindUnavailable, 408},
-		"400":                    {[]int{400}, 2, 1, KindRejected, 400},
-		"401":                    {[]int{401}, 2, 1, KindRejected, 401},
-		"503, then 400":          {[]int{503, 400}, 2, 2, KindRejected, 400},
-		"204":                    {[]int{204}, 2, 1, KindMalformed, 204},
-		"201":                    {[]int{201}, 2, 1, KindMalformed, 201},
-		"304":                    {[]int{304}, 2, 1, KindMalformed, 304},
+		"none needed":              {nil, 2, 1, "", 0},
+		"429":                      {[]int{429}, 2, 2, "", 0},
+		"502, 503":                 {[]int{502, 503}, 2, 3, "", 0},
+		"504":                      {[]int{504}, 1, 2, "", 0},
+		"503 for too long":         {[]int{503, 503, 503, 503}, 2, 3, KindUnavailable, 503},
+		"the last response counts": {[]int{503, 502, 429}, 2, 3, KindUnavailable, 429},
+		"no retries":               {[]int{503}, 0, 1, KindUnavailable, 503},
+		"500":                      {[]int{500}, 2, 1, KindUnavailable, 500},
+		"501":                      {[]int{501}, 2, 1, KindUnavailable, 501},
+		"505":                      {[]int{505}, 2, 1, KindUnavailable, 505},
+		"408":                      {[]int{408}, 2, 1, KindUnavailable, 408},
+		"400":                      {[]int{400}, 2, 1, KindRejected, 400},
+		"401":                      {[]int{401}, 2, 1, KindRejected, 401},
+		"503, then 400":            {[]int{503, 400}, 2, 2, KindRejected, 400},
+		"204":                      {[]int{204}, 2, 1, KindMalformed, 204},
+		"201":                      {[]int{201}, 2, 1, KindMalformed, 201},
+		"304":                      {[]int{304}, 2, 1, KindMalformed, 304},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -75,8 +75,8 @@ func TestRetries(t *testing.T) {
 				return emptyForm()
 			})
 			require.EqualValues(t, c.requests, requests.Load())
-			require.Equal(t, c.requests, forms, "one form for each attempt")
-			if c.kind == 0 {
+			require.Equal(t, c.requests, forms, "one form per attempt")
+			if c.kind == "" {
 				require.NoError(t, err)
 				return
 			}
@@ -90,7 +90,7 @@ func TestRetries(t *testing.T) {
 }
 
 // Each attempt must carry its own form, of its own length.
-func TestEveryAttemptSendsAFreshForm(t *testing.T) {
+func TestCall_EachAttemptSendsFreshForm(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var seen []string
@@ -103,7 +103,7 @@ func TestEveryAttemptSendsAFreshForm(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
-		answers(http.StatusOK, validToken)(w, r)
+		jsonHandler(http.StatusOK, validToken)(w, r)
 	})
 	n := 0
 	started := time.Now()
@@ -116,7 +116,7 @@ func TestEveryAttemptSendsAFreshForm(t *testing.T) {
 	require.Greater(t, token.RequestedAt.Sub(started), time.Millisecond, "the start of the attempt that succeeded, after the waits")
 }
 
-func TestConnectErrorsAreTriedAgain(t *testing.T) {
+func TestCall_RetriesConnectErrors(t *testing.T) {
 	t.Parallel()
 	t.Run("refused", func(t *testing.T) {
 		t.Parallel()
@@ -128,14 +128,14 @@ func TestConnectErrorsAreTriedAgain(t *testing.T) {
 		require.Equal(t, 3, e.Attempts)
 		require.Contains(t, e.Error(), "connection refused (3 attempts)")
 	})
-	t.Run("closed without an answer", func(t *testing.T) {
+	t.Run("closed without a response", func(t *testing.T) {
 		t.Parallel()
 		var requests atomic.Int64
 		server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			if requests.Add(1) < 3 {
 				panic(http.ErrAbortHandler)
 			}
-			answers(http.StatusOK, validToken)(w, r)
+			jsonHandler(http.StatusOK, validToken)(w, r)
 		})
 		forms := 0
 		_, err := clientFor(t, server, retries(2)).RequestToken(t.Context(), server.URL, func() (url.Values, error) { forms++; return emptyForm() })
@@ -149,14 +149,14 @@ func TestConnectErrorsAreTriedAgain(t *testing.T) {
 			if requests.Add(1) < 3 {
 				panic(http.ErrAbortHandler)
 			}
-			answers(http.StatusOK, validToken)(w, r)
+			jsonHandler(http.StatusOK, validToken)(w, r)
 		})
 		_, err := clientFor(t, server, retries(2)).RequestToken(t.Context(), server.URL, emptyForm)
 		require.NoError(t, err)
 	})
 }
 
-func TestRetryAfterIsHonouredUpToFiveSeconds(t *testing.T) {
+func TestCall_HonorsRetryAfterUpToFiveSeconds(t *testing.T) {
 	t.Parallel()
 	for header, c := range map[string]struct {
 		requests int
@@ -185,7 +185,7 @@ func TestRetryAfterIsHonouredUpToFiveSeconds(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsReadInBothForms(t *testing.T) {
+func TestRetryAfter_ParsesSecondsAndDates(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for header, want := range map[string]time.Duration{
@@ -204,7 +204,7 @@ func TestRetryAfterIsReadInBothForms(t *testing.T) {
 	}
 }
 
-func TestBackoffGrowsAndVaries(t *testing.T) {
+func TestBackoff_GrowsWithJitter(t *testing.T) {
 	t.Parallel()
 	b := backoff{min: 100 * time.Millisecond, max: time.Second}
 	for attempt, most := range map[int]time.Duration{1: 100, 2: 200, 3: 400, 4: 800, 5: 1000, 6: 1000, 100: 1000} {
@@ -220,14 +220,14 @@ func TestBackoffGrowsAndVaries(t *testing.T) {
 	}
 }
 
-func TestTimeoutsAreFinal(t *testing.T) {
+func TestCall_TimeoutIsFinal(t *testing.T) {
 	t.Parallel()
-	t.Run("no answer", func(t *testing.T) {
+	t.Run("no response", func(t *testing.T) {
 		t.Parallel()
 		var requests atomic.Int64
 		server := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 			requests.Add(1)
-			_, _ = io.Copy(io.Discard, r.Body) // lets the server notice that the client went away
+			_, _ = io.Copy(io.Discard, r.Body) // lets the server notice that the client disconnected
 			<-r.Context().Done()
 		})
 		client := clientFor(t, server, retries(5), timeout(time.Second))
@@ -237,7 +237,7 @@ func TestTimeoutsAreFinal(t *testing.T) {
 		_, err := client.RequestToken(ctx, server.URL, emptyForm)
 		e := requireError(t, err, KindTimedOut)
 		require.Less(t, time.Since(started), 4*time.Second)
-		require.Contains(t, e.Error(), "no complete answer within request_timeout (1s)")
+		require.Contains(t, e.Error(), "no complete response within request_timeout (1s)")
 		require.NotContains(t, e.Error(), "no connection")
 		require.Equal(t, Timeout, e.Reason)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -250,7 +250,7 @@ func TestTimeoutsAreFinal(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 0)
 		defer cancel()
 		_, err := client.RequestToken(ctx, server.URL, func() (url.Values, error) {
-			t.Error("nothing may be signed after the deadline")
+			t.Error("no form may be signed after the deadline")
 			return emptyForm()
 		})
 		require.Contains(t, requireError(t, err, KindTimedOut).Error(), "the request's own deadline")
@@ -292,8 +292,8 @@ func TestTimeoutsAreFinal(t *testing.T) {
 	})
 }
 
-// What the provider said is more use than that no time was left.
-func TestAWaitBeyondTheDeadlineIsNotBegun(t *testing.T) {
+// The provider's response is more useful than an error about the deadline.
+func TestCall_NeverWaitsBeyondDeadline(t *testing.T) {
 	t.Parallel()
 	handler, requests := failing(http.Header{"Retry-After": {"5"}}, 503)
 	server := serve(t, handler)
@@ -307,7 +307,7 @@ func TestAWaitBeyondTheDeadlineIsNotBegun(t *testing.T) {
 	require.EqualValues(t, 1, requests.Load())
 }
 
-func TestAReaderWhoGoesAwayEndsTheRequest(t *testing.T) {
+func TestCall_CancelEndsRequest(t *testing.T) {
 	t.Parallel()
 	t.Run("in the request", func(t *testing.T) {
 		t.Parallel()
@@ -338,11 +338,11 @@ func TestAReaderWhoGoesAwayEndsTheRequest(t *testing.T) {
 	})
 }
 
-// A reader that still holds a closed client leaves no connection behind.
-func TestAClosedClientKeepsNoConnection(t *testing.T) {
+// A caller that still holds a closed client leaves no connection behind.
+func TestClose_LaterCallKeepsNoConnection(t *testing.T) {
 	t.Parallel()
 	for _, http2 := range []bool{false, true} {
-		server := httptest.NewUnstartedServer(answers(http.StatusOK, validToken))
+		server := httptest.NewUnstartedServer(jsonHandler(http.StatusOK, validToken))
 		server.EnableHTTP2 = http2
 		closed := make(chan struct{})
 		next := server.Config.ConnState
@@ -368,8 +368,8 @@ func TestAClosedClientKeepsNoConnection(t *testing.T) {
 	}
 }
 
-// The request deadline holds to the instant, whatever the provider does: here in a bubble's time, without a network.
-func TestDeadlineIsKeptToTheInstant(t *testing.T) {
+// The deadline is exact whatever the provider does: here in virtual time, without a network.
+func TestCall_DeadlineIsExact(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client, err := New(Config{RequestTimeout: 10 * time.Second, MaxRetries: 5}, Options{})
@@ -398,7 +398,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func TestRedirectsAreNotFollowed(t *testing.T) {
+func TestCall_RedirectsAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	var followed atomic.Int64
 	elsewhere := serve(t, func(http.ResponseWriter, *http.Request) { followed.Add(1) })
@@ -425,15 +425,15 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	require.Zero(t, followed.Load())
 }
 
-func TestAnswersAreLimitedAfterDecompression(t *testing.T) {
+func TestCall_BodyIsLimitedAfterDecompression(t *testing.T) {
 	t.Parallel()
 	padded := func(size int) string { return validToken + strings.Repeat(" ", size-len(validToken)) }
 	for name, c := range map[string]struct {
-		body  string
-		taken bool
+		body     string
+		accepted bool
 	}{
-		"a mebibyte":           {padded(maxAnswer), true},
-		"one byte more":        {padded(maxAnswer + 1), false},
+		"a mebibyte":           {padded(maxBody), true},
+		"one byte more":        {padded(maxBody + 1), false},
 		"a decompression bomb": {padded(64 << 20), false},
 	} {
 		for _, compressed := range []bool{false, true} {
@@ -449,7 +449,7 @@ func TestAnswersAreLimitedAfterDecompression(t *testing.T) {
 				_ = zip.Close()
 			})
 			_, err := clientFor(t, server).RequestToken(t.Context(), server.URL, emptyForm)
-			if c.taken {
+			if c.accepted {
 				require.NoError(t, err, "%s, compressed %t", name, compressed)
 				continue
 			}
@@ -458,7 +458,7 @@ func TestAnswersAreLimitedAfterDecompression(t *testing.T) {
 	}
 }
 
-func TestAnswersThatBreakOff(t *testing.T) {
+func TestCall_TruncatedBodyIsUnavailable(t *testing.T) {
 	t.Parallel()
 	server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -467,7 +467,7 @@ func TestAnswersThatBreakOff(t *testing.T) {
 	})
 	_, err := clientFor(t, server).RequestToken(t.Context(), server.URL, emptyForm)
 	e := requireError(t, err, KindUnavailable)
-	require.Contains(t, e.Error(), "HTTP 200: the answer was cut off")
+	require.Contains(t, e.Error(), "HTTP 200: the response was cut off")
 }
 
 func serveHTTP2(tb testing.TB, handler http.HandlerFunc) *httptest.Server {
@@ -494,7 +494,7 @@ func countConnections(server *httptest.Server) *atomic.Int64 {
 	return &opened
 }
 
-func TestConnectionsAreUsedAgain(t *testing.T) {
+func TestCall_ReusesConnections(t *testing.T) {
 	t.Parallel()
 	for _, http2 := range []bool{false, true} {
 		var proto atomic.Value
@@ -504,7 +504,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 			if r.FormValue("fail") != "" {
 				status = http.StatusBadRequest
 			}
-			answers(status, validToken)(w, r)
+			jsonHandler(status, validToken)(w, r)
 		}
 		server := httptest.NewUnstartedServer(http.HandlerFunc(handler))
 		server.EnableHTTP2 = http2
@@ -526,9 +526,9 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	}
 }
 
-func TestAFailureElsewhereKeepsConnections(t *testing.T) {
+func TestCall_FailureElsewhereKeepsConnections(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewUnstartedServer(answers(http.StatusOK, validToken))
+	server := httptest.NewUnstartedServer(jsonHandler(http.StatusOK, validToken))
 	opened := countConnections(server)
 	server.StartTLS()
 	t.Cleanup(server.Close)
@@ -544,23 +544,23 @@ func TestAFailureElsewhereKeepsConnections(t *testing.T) {
 	require.EqualValues(t, 1, opened.Load())
 }
 
-func TestABurstKeepsItsConnections(t *testing.T) {
+func TestCall_BurstKeepsItsConnections(t *testing.T) {
 	t.Parallel()
-	const readers = 64
+	const callers = 64
 	var waiting sync.WaitGroup
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		waiting.Done()
-		waiting.Wait() // all readers are here at once
-		answers(http.StatusOK, validToken)(w, r)
+		waiting.Wait() // until all callers are here
+		jsonHandler(http.StatusOK, validToken)(w, r)
 	}))
 	opened := countConnections(server)
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	client := clientFor(t, server)
 	for range 3 {
-		waiting.Add(readers)
+		waiting.Add(callers)
 		var done sync.WaitGroup
-		for range readers {
+		for range callers {
 			done.Go(func() {
 				if _, err := client.RequestToken(t.Context(), server.URL, emptyForm); err != nil {
 					t.Error(err)
@@ -569,11 +569,12 @@ func TestABurstKeepsItsConnections(t *testing.T) {
 		}
 		done.Wait()
 	}
-	require.EqualValues(t, readers, opened.Load())
+	require.EqualValues(t, callers, opened.Load())
 }
 
-// A configuration write closes the client under its readers: they finish, and nothing stays behind (see TestMain).
-func TestCloseLetsRequestsFinish(t *testing.T) {
+// New settings close the client while callers use it: they finish, and nothing is left behind (see
+// TestMain).
+func TestClose_LetsCallsFinish(t *testing.T) {
 	t.Parallel()
 	for _, start := range []func(testing.TB, http.HandlerFunc) *httptest.Server{serve, serveHTTP2} {
 		arrived, release := make(chan struct{}), make(chan struct{})
@@ -582,10 +583,10 @@ func TestCloseLetsRequestsFinish(t *testing.T) {
 			arrived <- struct{}{}
 			<-release
 			if strings.HasSuffix(r.URL.Path, "/.well-known/openid-configuration") {
-				answers(http.StatusOK, fmt.Sprintf(`{"issuer":%q,"token_endpoint":%q}`, server.URL, server.URL))(w, r)
+				jsonHandler(http.StatusOK, fmt.Sprintf(`{"issuer":%q,"token_endpoint":%q}`, server.URL, server.URL))(w, r)
 				return
 			}
-			answers(http.StatusOK, validToken)(w, r)
+			jsonHandler(http.StatusOK, validToken)(w, r)
 		})
 		client := clientFor(t, server)
 		failures := make(chan error, 2)
@@ -601,11 +602,11 @@ func TestCloseLetsRequestsFinish(t *testing.T) {
 		<-arrived
 		client.Close()
 		client.Close()
-		<-arrived // discovery, begun anew under its reader's own context
+		<-arrived // discovery, sent again under the caller's own context
 		close(release)
 		require.NoError(t, errors.Join(<-failures, <-failures))
 		go func() { <-arrived }()
 		_, err := client.RequestToken(t.Context(), server.URL, emptyForm)
-		require.NoError(t, err, "a reader that still holds the old client is served")
+		require.NoError(t, err, "a caller that still holds the closed client is served")
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestConfigIsValidated(t *testing.T) {
+func TestConfig_EachFieldIsValidated(t *testing.T) {
 	t.Parallel()
 	server := serve(t, nil)
 	good := certificateOf(server)
@@ -24,7 +24,7 @@ func TestConfigIsValidated(t *testing.T) {
 		"a damaged certificate": {Config{RequestTimeout: 1, CACert: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}, "ca_cert", "certificate 1 cannot be parsed"},
 		"a cut certificate":     {Config{RequestTimeout: 1, CACert: good + good[:100]}, "ca_cert", "block 2 is not a certificate"},
 		"allowed_hosts":         {Config{RequestTimeout: 1, AllowedHosts: []string{"*"}}, "allowed_hosts", "item 1"},
-		"proxy_url":             {Config{RequestTimeout: 1, AllowedHosts: []string{"a.b"}, ProxyURL: "x"}, "proxy_url", "not the URL"},
+		"proxy_url":             {Config{RequestTimeout: 1, AllowedHosts: []string{"a.b"}, ProxyURL: "x"}, "proxy_url", "not a proxy URL"},
 	} {
 		_, err := New(c.cfg, Options{})
 		var field *FieldError
@@ -37,9 +37,9 @@ func TestConfigIsValidated(t *testing.T) {
 	require.Equal(t, defaultBackoff(), client.backoff)
 }
 
-func TestCACertReplacesTheSystemsRoots(t *testing.T) {
+func TestConfig_CACertReplacesSystemRoots(t *testing.T) {
 	t.Parallel()
-	server := serve(t, answers(http.StatusOK, validToken))
+	server := serve(t, jsonHandler(http.StatusOK, validToken))
 	require.NotNil(t, clientFor(t, server).transport.TLSClientConfig.RootCAs)
 	require.Nil(t, clientFor(t, server, func(c *Config) { c.CACert = "" }).transport.TLSClientConfig.RootCAs)
 }

@@ -9,125 +9,116 @@ import (
 )
 
 const (
-	documentLife = time.Hour   // how long a discovery document is not asked for again
-	refreshPause = time.Minute // between attempts to replace an old one
+	documentTTL  = time.Hour   // how long a discovery document is fresh
+	refreshPause = time.Minute // between attempts to replace a stale one
 )
 
-// Metadata is what a provider's discovery document (OpenID Connect Discovery 1.0 §3) says of its endpoints.
+// Metadata holds the endpoints of a discovery document (OpenID Connect Discovery 1.0 §3).
 type Metadata struct {
 	TokenEndpoint      string
-	RevocationEndpoint string // empty if the provider names none; guarded when it is used
+	RevocationEndpoint string // empty if absent; checked when it is used
 	FetchedAt          time.Time
 }
 
-// document is an issuer's metadata in memory.
+// document is an issuer's cached metadata.
 type document struct {
-	metadata Metadata
-	dueAt    time.Time // when to ask for a newer one
+	metadata  Metadata
+	refreshAt time.Time
 }
 
-// errClosed ends a shared request when the client is closed under it.
+// errClosed ends a shared request when the client is closed.
 var errClosed = errors.New("the client is closed")
 
-// Discover returns the issuer's metadata, from memory where it is younger than an hour. Callers share one request, each
-// under its own context. An old document is served when a newer one cannot be had, or not within a quarter of the request's
-// time, so that a slow discovery endpoint does not stop token requests. The error is an *Error.
+// Discover returns the issuer's metadata, from the cache if younger than an hour. Callers share one
+// request, each under its own context. A stale document is served if a new one cannot be fetched,
+// or not within a quarter of the request_timeout, so that a slow discovery endpoint does not stop
+// token requests. The error is an *Error.
 func (c *Client) Discover(ctx context.Context, issuer string) (Metadata, error) {
-	known, fresh := c.known(issuer)
+	cached, fresh := c.cached(issuer)
 	if fresh {
-		return known.metadata, nil
+		return cached.metadata, nil
 	}
-	var patience <-chan time.Time
-	if known != nil {
-		timer := time.NewTimer(c.timeout / 4)
-		defer timer.Stop()
-		patience = timer.C
+	var slow <-chan time.Time
+	if cached != nil {
+		slow = time.After(c.timeout / 4)
 	}
 	select {
-	//nolint:contextcheck // a refresh serves all who wait, and must not end with the one who began it
+	//nolint:contextcheck // a refresh serves all who wait, and must not end with its first caller
 	case result := <-c.flights.DoChan(issuer, func() (any, error) { return c.refresh(issuer) }):
 		if errors.Is(result.Err, errClosed) {
-			return c.fetch(ctx, issuer) // ours alone: it is not background work
+			return c.fetch(ctx, issuer) // for this caller alone: it is not background work
 		}
 		metadata, _ := result.Val.(Metadata)
 		return metadata, result.Err
-	case <-patience:
-		return known.metadata, nil
+	case <-slow:
+		return cached.metadata, nil
 	case <-ctx.Done():
-		return Metadata{}, c.gaveUp(ctx, issuer)
+		return c.fetch(ctx, issuer) // sends nothing and returns the *Error
 	}
 }
 
-// gaveUp is the error of a caller whose own context ended while it waited for the shared request.
-func (c *Client) gaveUp(ctx context.Context, issuer string) error {
-	call, err := c.newCall(OpDiscovery, documentURL(issuer), nil)
-	if err != nil {
-		return err
-	}
-	return call.failed(ctx, ctx.Err())
-}
-
-// documentURL is where OpenID Connect Discovery 1.0 §4 puts an issuer's document.
+// documentURL follows OpenID Connect Discovery 1.0 §4.
 func documentURL(issuer string) string {
 	return strings.TrimSuffix(issuer, "/") + "/.well-known/openid-configuration"
 }
 
-// known returns the cached document, nil if there is none, and reports whether it is fresh.
-func (c *Client) known(issuer string) (*document, bool) {
+// cached returns the issuer's document, or nil, and reports whether it is fresh.
+func (c *Client) cached(issuer string) (*document, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	known := c.documents[issuer]
-	return known, known != nil && c.now().Before(known.dueAt)
+	cached := c.documents[issuer]
+	return cached, cached != nil && c.now().Before(cached.refreshAt)
 }
 
-// refresh fetches a document for all who wait for it, under none of their contexts, and keeps it. If it fails an old one is
-// kept for the next minute.
+// refresh fetches and caches a document for all who wait for it, under none of their contexts. If
+// that fails, a stale one is served for the next minute.
 func (c *Client) refresh(issuer string) (metadata any, err error) {
 	defer func() {
-		if value := recover(); value != nil { // here it would end the process, and with it every mount
-			metadata, err = nil, fmt.Errorf("internal error in OpenID discovery (%T): please report it", value)
+		if value := recover(); value != nil { // in this goroutine it would end the whole process
+			metadata = nil
+			err = fmt.Errorf("internal error in OpenID discovery (%T): please report it", value)
 		}
 	}()
 	// Another flight may have stored one since the caller read the cache.
-	if known, fresh := c.known(issuer); fresh {
-		return known.metadata, nil
+	if cached, fresh := c.cached(issuer); fresh {
+		return cached.metadata, nil
 	}
 	if !c.beginBackground() {
 		return nil, errClosed
 	}
 	defer c.background.Done()
-	ctx, cancel := c.WithTimeout(c.life)
+	ctx, cancel := c.WithTimeout(c.ctx)
 	defer cancel()
 
 	fetched, err := c.fetch(ctx, issuer)
-	if err != nil && c.life.Err() != nil {
+	if err != nil && c.ctx.Err() != nil {
 		return nil, errClosed
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil {
-		c.documents[issuer] = &document{fetched, fetched.FetchedAt.Add(documentLife)}
+		c.documents[issuer] = &document{fetched, fetched.FetchedAt.Add(documentTTL)}
 		return fetched, nil
 	}
-	if old := c.documents[issuer]; old != nil {
-		c.documents[issuer] = &document{old.metadata, c.now().Add(refreshPause)}
-		return old.metadata, nil
+	if stale := c.documents[issuer]; stale != nil {
+		c.documents[issuer] = &document{stale.metadata, c.now().Add(refreshPause)}
+		return stale.metadata, nil
 	}
 	return nil, err
 }
 
-// beginBackground counts work that Close waits for; false after Close.
+// beginBackground registers work for Close to wait for. It returns false after Close.
 func (c *Client) beginBackground() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.life.Err() != nil {
+	if c.ctx.Err() != nil {
 		return false
 	}
 	c.background.Add(1)
 	return true
 }
 
-// fetch asks the provider. Its error is an *Error.
+// fetch requests the document. Its error is an *Error.
 func (c *Client) fetch(ctx context.Context, issuer string) (Metadata, error) {
 	call, err := c.newCall(OpDiscovery, documentURL(issuer), nil)
 	if err != nil {
@@ -146,35 +137,35 @@ func (c *Client) fetch(ctx context.Context, issuer string) (Metadata, error) {
 		return Metadata{}, call.unusable(ctx, resp, err)
 	}
 	if err := c.CheckURL(metadata.TokenEndpoint); err != nil {
-		return Metadata{}, call.blockedByAnswer(resp, err)
+		return Metadata{}, call.blockedEndpoint(resp, err)
 	}
 	metadata.FetchedAt = resp.receivedAt
 	return metadata, nil
 }
 
-// parseMetadata demands the very issuer that was asked for (RFC 8414 §3.3): a document of another one could send our
-// assertions elsewhere. Its error is an *answerError.
+// parseMetadata requires the exact issuer requested (RFC 8414 §3.3): another's document could send
+// our assertions elsewhere. Its error is a *responseError.
 func parseMetadata(members jsonObject, issuer string) (Metadata, error) {
 	var m Metadata
 	named, valid := members.string("issuer")
 	switch {
 	case !valid || named == "":
-		return m, invalidAnswer("`issuer` is missing from the discovery document")
+		return m, malformed("`issuer` is missing from the discovery document")
 	case named != issuer:
-		return m, &answerError{OtherIssuer, otherIssuer(named)}
+		return m, &responseError{OtherIssuer, otherIssuer(named)}
 	}
 	if m.TokenEndpoint, valid = members.string("token_endpoint"); !valid || m.TokenEndpoint == "" {
-		return m, invalidAnswer("`token_endpoint` is missing from the discovery document")
+		return m, malformed("`token_endpoint` is missing from the discovery document")
 	}
 	if m.RevocationEndpoint, valid = members.string("revocation_endpoint"); !valid {
-		return m, invalidAnswer("`revocation_endpoint` in the discovery document is not a string")
+		return m, malformed("`revocation_endpoint` in the discovery document is not a string")
 	}
 	return m, nil
 }
 
-// otherIssuer names what the document says where that is a plain URL.
+// otherIssuer quotes the document's issuer if that is a plain URL.
 func otherIssuer(named string) string {
-	const detail = "the discovery document is another issuer's"
+	const detail = "the discovery document is for another issuer"
 	if len(named) > 256 || !printable(named, "") || sanitize(named) != named {
 		return detail
 	}

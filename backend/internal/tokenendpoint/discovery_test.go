@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// provider serves a discovery document that a test may change, and counts how often it is read.
+// provider serves a discovery document that a test may change, and counts the requests for it.
 type provider struct {
 	*httptest.Server
 	requests atomic.Int64
@@ -40,11 +40,11 @@ func serveProvider(t *testing.T) *provider {
 		p.mu.Unlock()
 		document(w, r)
 	})
-	p.answer(answers(http.StatusOK, p.valid()))
+	p.respond(jsonHandler(http.StatusOK, p.valid()))
 	return p
 }
 
-func (p *provider) answer(document http.HandlerFunc) {
+func (p *provider) respond(document http.HandlerFunc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.document = document
@@ -57,7 +57,7 @@ func (p *provider) valid() string {
 		p.issuer(), p.URL+"/token", p.URL+"/revoke")
 }
 
-// clock is a time that a test moves.
+// clock is a clock that a test moves.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -87,7 +87,7 @@ func clientWithClock(t *testing.T, p *provider, changes ...func(*Config)) (*Clie
 	return newClient(t, cfg, opts), at
 }
 
-func TestDiscoveryIsRememberedForAnHour(t *testing.T) {
+func TestDiscover_CachesForAnHour(t *testing.T) {
 	t.Parallel()
 	p := serveProvider(t)
 	client, at := clientWithClock(t, p)
@@ -124,7 +124,7 @@ func TestDiscover_LateFlightReturnsCachedDocument(t *testing.T) {
 	require.EqualValues(t, 2, p.requests.Load())
 }
 
-func TestAnOldDocumentIsServedWhileARefreshFails(t *testing.T) {
+func TestDiscover_ServesStaleDocumentIfRefreshFails(t *testing.T) {
 	t.Parallel()
 	p := serveProvider(t)
 	client, at := clientWithClock(t, p)
@@ -132,7 +132,7 @@ func TestAnOldDocumentIsServedWhileARefreshFails(t *testing.T) {
 	require.NoError(t, err)
 
 	at.advance(2 * time.Hour)
-	p.answer(answers(http.StatusInternalServerError, `{}`))
+	p.respond(jsonHandler(http.StatusInternalServerError, `{}`))
 	for range 5 { // one attempt a minute
 		got, err := client.Discover(t.Context(), p.issuer())
 		require.NoError(t, err)
@@ -141,27 +141,27 @@ func TestAnOldDocumentIsServedWhileARefreshFails(t *testing.T) {
 	require.EqualValues(t, 2, p.requests.Load())
 
 	at.advance(time.Minute)
-	p.answer(answers(http.StatusOK, `{"issuer":"https://evil.example.com","token_endpoint":"https://evil.example.com/"}`))
+	p.respond(jsonHandler(http.StatusOK, `{"issuer":"https://evil.example.com","token_endpoint":"https://evil.example.com/"}`))
 	got, err := client.Discover(t.Context(), p.issuer())
 	require.NoError(t, err)
 	require.Equal(t, first, got)
 	require.EqualValues(t, 3, p.requests.Load())
 
 	at.advance(time.Minute)
-	p.answer(answers(http.StatusOK, p.valid()))
+	p.respond(jsonHandler(http.StatusOK, p.valid()))
 	got, err = client.Discover(t.Context(), p.issuer())
 	require.NoError(t, err)
 	require.Equal(t, at.Now(), got.FetchedAt)
 }
 
-func TestAnOldDocumentIsServedWhileARefreshIsSlow(t *testing.T) {
+func TestDiscover_ServesStaleDocumentIfRefreshIsSlow(t *testing.T) {
 	t.Parallel()
 	p := serveProvider(t)
 	client, at := clientWithClock(t, p, timeout(4*time.Second))
 	first, err := client.Discover(t.Context(), p.issuer())
 	require.NoError(t, err)
 	at.advance(2 * time.Hour)
-	p.answer(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	p.respond(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	ctx, cancel := client.WithTimeout(t.Context())
 	defer cancel()
 	got, err := client.Discover(ctx, p.issuer())
@@ -170,42 +170,42 @@ func TestAnOldDocumentIsServedWhileARefreshIsSlow(t *testing.T) {
 	require.NoError(t, ctx.Err(), "time is left for the token request")
 }
 
-func TestAFailedFirstDiscoveryIsNotRemembered(t *testing.T) {
+func TestDiscover_FirstFailureIsNotCached(t *testing.T) {
 	t.Parallel()
 	p := serveProvider(t)
-	p.answer(answers(http.StatusInternalServerError, `{}`))
+	p.respond(jsonHandler(http.StatusInternalServerError, `{}`))
 	client, _ := clientWithClock(t, p)
 	_, err := client.Discover(t.Context(), p.issuer())
 	e := requireError(t, err, KindUnavailable)
 	require.Contains(t, e.Error(), "OpenID discovery at "+p.issuer()+"/.well-known/openid-configuration: HTTP 500")
-	p.answer(answers(http.StatusOK, p.valid()))
+	p.respond(jsonHandler(http.StatusOK, p.valid()))
 	_, err = client.Discover(t.Context(), p.issuer())
 	require.NoError(t, err)
 }
 
-func TestDiscoveryRetries(t *testing.T) {
+func TestDiscover_Retries(t *testing.T) {
 	t.Parallel()
 	p := serveProvider(t)
-	p.answer(func(w http.ResponseWriter, r *http.Request) {
+	p.respond(func(w http.ResponseWriter, r *http.Request) {
 		if p.requests.Load() < 3 {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
-		answers(http.StatusOK, p.valid())(w, r)
+		jsonHandler(http.StatusOK, p.valid())(w, r)
 	})
 	client, _ := clientWithClock(t, p, retries(2))
 	_, err := client.Discover(t.Context(), p.issuer())
 	require.NoError(t, err)
 }
 
-func TestDiscoveryIsSharedButEachCallerKeepsItsOwnContext(t *testing.T) {
+func TestDiscover_CallersShareRequestUnderOwnContexts(t *testing.T) {
 	t.Parallel()
 	p := serveProvider(t)
 	arrived, release := make(chan struct{}), make(chan struct{})
-	p.answer(func(w http.ResponseWriter, r *http.Request) {
+	p.respond(func(w http.ResponseWriter, r *http.Request) {
 		close(arrived)
 		<-release
-		answers(http.StatusOK, p.valid())(w, r)
+		jsonHandler(http.StatusOK, p.valid())(w, r)
 	})
 	client, _ := clientWithClock(t, p)
 
@@ -224,7 +224,7 @@ func TestDiscoveryIsSharedButEachCallerKeepsItsOwnContext(t *testing.T) {
 			}
 		})
 	}
-	leave() // who began the request goes away; it goes on for the others
+	leave() // the caller that began the request is canceled; it continues for the others
 	_ = requireError(t, <-left, KindCanceled)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -237,7 +237,7 @@ func TestDiscoveryIsSharedButEachCallerKeepsItsOwnContext(t *testing.T) {
 	require.EqualValues(t, 1, p.requests.Load())
 }
 
-func TestDiscoveryDocumentsThatAreRefused(t *testing.T) {
+func TestDiscover_RejectsInvalidDocuments(t *testing.T) {
 	t.Parallel()
 	p := serveProvider(t)
 	document := func(changes map[string]any) string {
@@ -253,7 +253,7 @@ func TestDiscoveryDocumentsThatAreRefused(t *testing.T) {
 		kind   Kind
 		says   string
 	}{
-		"another issuer":       {200, document(map[string]any{"issuer": "https://evil.example.com/realms/x"}), KindRejected, "another issuer's: https://evil.example.com/realms/x"},
+		"another issuer":       {200, document(map[string]any{"issuer": "https://evil.example.com/realms/x"}), KindRejected, "another issuer: https://evil.example.com/realms/x"},
 		"a trailing slash":     {200, document(map[string]any{"issuer": p.issuer() + "/"}), KindRejected, p.issuer() + "/"},
 		"another letter case":  {200, document(map[string]any{"issuer": strings.Replace(p.issuer(), "realms", "Realms", 1)}), KindRejected, "another issuer"},
 		"a token for issuer":   {200, document(map[string]any{"issuer": "https://idp.example.com/eyJhbGciOi"}), KindRejected, "another issuer"},
@@ -263,7 +263,7 @@ func TestDiscoveryDocumentsThatAreRefused(t *testing.T) {
 		"no token endpoint":    {200, document(map[string]any{"token_endpoint": nil}), KindMalformed, "`token_endpoint` is missing"},
 		"endpoint no string":   {200, document(map[string]any{"token_endpoint": 5}), KindMalformed, "`token_endpoint` is missing"},
 		"revocation no string": {200, document(map[string]any{"revocation_endpoint": 5}), KindMalformed, "`revocation_endpoint`"},
-		"a member twice":       {200, strings.Replace(document(nil), "{", `{"issuer":"https://evil.example.com",`, 1), KindMalformed, "one member twice"},
+		"a member twice":       {200, strings.Replace(document(nil), "{", `{"issuer":"https://evil.example.com",`, 1), KindMalformed, "duplicate member"},
 		"http":                 {200, document(map[string]any{"token_endpoint": "http://idp.example.com/token"}), KindBlocked, "`token_endpoint` in the discovery document uses http"},
 		"metadata address":     {200, document(map[string]any{"token_endpoint": "https://169.254.169.254/token"}), KindBlocked, "not listed"},
 		"an unlisted host":     {200, document(map[string]any{"token_endpoint": "https://evil.example.com/token"}), KindBlocked, "evil.example.com, which is not listed"},
@@ -271,30 +271,30 @@ func TestDiscoveryDocumentsThatAreRefused(t *testing.T) {
 		"an array":             {200, `[]`, KindMalformed, "not a JSON object"},
 		"404":                  {404, `{"error":"Realm does not exist"}`, KindRejected, "HTTP 404 Realm does not exist"},
 	} {
-		p.answer(answers(c.status, c.body))
+		p.respond(jsonHandler(c.status, c.body))
 		client, _ := clientWithClock(t, p)
 		_, err := client.Discover(t.Context(), p.issuer())
 		e := requireError(t, err, c.kind)
 		require.Contains(t, e.Error(), c.says, name)
 		require.NotContains(t, e.Error(), "eyJ")
 	}
-	p.answer(answers(404, `{"error":"Realm does not exist"}`))
+	p.respond(jsonHandler(404, `{"error":"Realm does not exist"}`))
 	client, _ := clientWithClock(t, p)
 	_, err := client.Discover(t.Context(), p.issuer())
 	require.Equal(t, NoSuchIssuer, requireError(t, err, KindRejected).Reason)
 }
 
-func TestAnIssuerMayEndInASlash(t *testing.T) {
+func TestDiscover_IssuerMayEndInSlash(t *testing.T) {
 	t.Parallel()
 	p := serveProvider(t)
-	p.answer(answers(http.StatusOK, fmt.Sprintf(`{"issuer":%q,"token_endpoint":%q}`, p.issuer()+"/", p.URL+"/token")))
+	p.respond(jsonHandler(http.StatusOK, fmt.Sprintf(`{"issuer":%q,"token_endpoint":%q}`, p.issuer()+"/", p.URL+"/token")))
 	client, _ := clientWithClock(t, p)
 	metadata, err := client.Discover(t.Context(), p.issuer()+"/")
 	require.NoError(t, err)
 	require.Empty(t, metadata.RevocationEndpoint)
 }
 
-func TestDiscoveryOfARefusedIssuerAsksNobody(t *testing.T) {
+func TestDiscover_BlockedIssuerSendsNothing(t *testing.T) {
 	t.Parallel()
 	client := newClient(t, Config{RequestTimeout: time.Second}, quick)
 	for _, issuer := range []string{"", "http://idp.example.com", "https://127.0.0.1", "https://u:secret@idp.example.com", "https://idp.example.com?x=secret"} {
@@ -304,11 +304,11 @@ func TestDiscoveryOfARefusedIssuerAsksNobody(t *testing.T) {
 	}
 }
 
-func TestCloseEndsDiscovery(t *testing.T) {
+func TestClose_EndsDiscovery(t *testing.T) {
 	t.Parallel()
 	p := serveProvider(t)
 	arrived := make(chan struct{}, 1)
-	p.answer(func(_ http.ResponseWriter, r *http.Request) { arrived <- struct{}{}; <-r.Context().Done() })
+	p.respond(func(_ http.ResponseWriter, r *http.Request) { arrived <- struct{}{}; <-r.Context().Done() })
 	client, _ := clientWithClock(t, p)
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan struct{})
@@ -325,7 +325,7 @@ func TestCloseEndsDiscovery(t *testing.T) {
 	}
 }
 
-func TestCloseWaitsForBackgroundWork(t *testing.T) {
+func TestClose_WaitsForBackgroundWork(t *testing.T) {
 	t.Parallel()
 	client := newClient(t, Config{RequestTimeout: time.Second}, quick)
 	arrived := make(chan struct{})
@@ -345,8 +345,9 @@ func TestCloseWaitsForBackgroundWork(t *testing.T) {
 	require.True(t, ended.Load())
 }
 
-// FuzzDiscovery holds that a document is taken only if it is the issuer's, with endpoints as written.
-func FuzzDiscovery(f *testing.F) {
+// FuzzDiscoverDocument checks that a document is accepted only if it is the issuer's, and that its
+// endpoints are returned verbatim.
+func FuzzDiscoverDocument(f *testing.F) {
 	const issuer = "https://idp.example.com/realms/x"
 	f.Add(http.StatusOK, "application/json", `{"issuer":"`+issuer+`","token_endpoint":"https://idp.example.com/token","revocation_endpoint":"x"}`)
 	f.Add(http.StatusOK, "application/json", `{"issuer":"https://eyJhbGciOi.example.com/","token_endpoint":"https://idp.example.com/token"}`)
@@ -356,10 +357,13 @@ func FuzzDiscovery(f *testing.F) {
 	require.NoError(f, err)
 	f.Cleanup(client.Close)
 	f.Fuzz(func(t *testing.T, status int, mediaType, body string) {
-		v, err := client.newCall(OpDiscovery, documentURL(issuer), nil)
+		call, err := client.newCall(OpDiscovery, documentURL(issuer), nil)
 		require.NoError(t, err)
-		a := &response{status: status, mediaType: mediaType, body: []byte(body), header: http.Header{}, startedAt: time.Now(), receivedAt: time.Now()}
-		members, err := v.success(t.Context(), a)
+		r := &response{
+			status: status, mediaType: mediaType, body: []byte(body), header: http.Header{},
+			startedAt: time.Now(), receivedAt: time.Now(),
+		}
+		members, err := call.success(t.Context(), r)
 		if err == nil {
 			var metadata Metadata
 			if metadata, err = parseMetadata(members, issuer); err == nil {
@@ -371,9 +375,9 @@ func FuzzDiscovery(f *testing.F) {
 					require.Equal(t, "https", u.Scheme)
 					return
 				}
-				err = v.blockedByAnswer(a, err)
+				err = call.blockedEndpoint(r, err)
 			} else {
-				err = v.unusable(t.Context(), a, err)
+				err = call.unusable(t.Context(), r, err)
 			}
 		}
 		requireHarmless(t, err, members, body)

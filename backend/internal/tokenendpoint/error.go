@@ -6,46 +6,26 @@ import (
 	"time"
 )
 
-// Kind is who can fix a failure, which its HTTP status in Vault follows from.
-type Kind int
+// Kind is who can fix a failure. Its text is for logs and counters.
+type Kind string
 
 const (
-	// KindRejected: the provider answered, and the registration here or there must be fixed: any 4xx
-	// but 408 and 429, a 200 with an `error` member, a discovery document of another issuer.
-	KindRejected Kind = iota + 1
+	// KindRejected: the registration here or at the provider must be fixed. Any 4xx but 408 and
+	// 429, a 200 with an `error` member, a discovery document of another issuer.
+	KindRejected Kind = "rejected"
 	// KindBlocked: the guard rejected the URL, the host or its address. Nothing was sent.
-	KindBlocked
+	KindBlocked Kind = "blocked"
 	// KindUnavailable: no connection (DNS, TCP, TLS, proxy), or 408, 429 or 5xx after the retries.
-	KindUnavailable
-	// KindMalformed: an answer that the standards do not allow.
-	KindMalformed
-	// KindTimedOut: no complete answer in time.
-	KindTimedOut
+	KindUnavailable Kind = "unavailable"
+	// KindMalformed: a response that the standards do not allow.
+	KindMalformed Kind = "malformed"
+	// KindTimedOut: no complete response in time.
+	KindTimedOut Kind = "timed out"
 	// KindCanceled: the caller canceled the request.
-	KindCanceled
+	KindCanceled Kind = "canceled"
 )
 
-// String returns the kind in lower case, for logs and counters.
-func (k Kind) String() string {
-	switch k {
-	case KindRejected:
-		return "rejected"
-	case KindBlocked:
-		return "blocked"
-	case KindUnavailable:
-		return "unavailable"
-	case KindMalformed:
-		return "malformed"
-	case KindTimedOut:
-		return "timed out"
-	case KindCanceled:
-		return "canceled"
-	default:
-		return "unknown"
-	}
-}
-
-// Operation is what was attempted, as the first words of an error.
+// Operation is what was attempted, in the first words of an error.
 type Operation string
 
 // The operations of a Client.
@@ -56,28 +36,28 @@ const (
 	OpConnect    Operation = "connection"
 )
 
-// Error is a failed call to the provider. No part of it contains a request, a token, a provider's
-// body, or a URL's query or userinfo.
+// Error is a failed call to the provider. It never contains a request, a token, a response body, or
+// a URL's query or userinfo.
 type Error struct {
 	Reason    Reason
 	Operation Operation
 	URL       string // the endpoint, without query and userinfo
 
-	Status      int    // the HTTP status, 0 without an answer
-	Code        string // the answer's `error` (RFC 6749 §5.2), sanitized
-	Description string // the answer's `error_description`, sanitized: at most 256 characters
+	Status      int    // the HTTP status, 0 without a response
+	Code        string // `error` (RFC 6749 §5.2), sanitized
+	Description string // `error_description`, sanitized: at most 256 characters
 	Detail      string // what went wrong where Code does not say it
 
-	Attempts   int           // requests sent or attempted
-	RetryAfter time.Duration // how long the provider wants callers to wait, 0 if it does not say
+	Attempts   int
+	RetryAfter time.Duration // 0 if the provider sent none
 
-	ServerTime time.Time // the answer's Date header (whole seconds), zero without one
-	LocalTime  time.Time // when that answer came
+	ServerTime time.Time // the response's Date header (whole seconds), zero without one
+	LocalTime  time.Time // when that response arrived
 
 	cause error // context.Canceled or context.DeadlineExceeded, for errors.Is
 }
 
-// Error is one line: the operation, the endpoint and the outcome.
+// Error returns one line: the operation, the endpoint and the outcome.
 func (e *Error) Error() string {
 	text := fmt.Sprintf("%s at %s: %s", e.Operation, e.URL, e.outcome())
 	if e.Attempts > 1 {
@@ -86,7 +66,6 @@ func (e *Error) Error() string {
 	return text
 }
 
-// outcome is what the provider or the network answered.
 func (e *Error) outcome() string {
 	var parts []string
 	if e.Status != 0 {
@@ -100,8 +79,8 @@ func (e *Error) outcome() string {
 	return strings.Join(parts, ": ")
 }
 
-// Unwrap returns context.Canceled or context.DeadlineExceeded where the context ended the call.
-// Nothing else is wrapped: net/http quotes the provider's bytes in some of its errors.
+// Unwrap returns context.Canceled or context.DeadlineExceeded if the context ended the call.
+// Nothing else is wrapped: some errors of net/http quote the provider's bytes.
 func (e *Error) Unwrap() error { return e.cause }
 
 // ClockDifference returns how far the provider's clock is ahead of this machine's (negative:
@@ -110,8 +89,6 @@ func (e *Error) ClockDifference() (time.Duration, bool) {
 	return clockDifference(e.ServerTime, e.LocalTime)
 }
 
-// clockDifference returns how far server is ahead of local, to the second, which is all that a Date
-// header tells.
 func clockDifference(server, local time.Time) (time.Duration, bool) {
 	if server.IsZero() {
 		return 0, false
@@ -119,9 +96,9 @@ func clockDifference(server, local time.Time) (time.Duration, bool) {
 	return server.Sub(local.Truncate(time.Second)).Truncate(time.Second), true
 }
 
-// FieldError is a field of Config that New rejects.
+// FieldError is a Config field that New rejects.
 type FieldError struct {
-	Field   string // as an operator writes it: allowed_hosts, ca_cert, proxy_url, …
+	Field   string // the operator's name for it: allowed_hosts, ca_cert, proxy_url, …
 	Problem string // what is wrong, and what is accepted
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/netguard"
 )
 
-// blockedReason returns the Reason of an error of the guard.
+// blockedReason returns the Reason of a guard's error.
 func blockedReason(err error) Reason {
 	if rejection, ok := errors.AsType[*netguard.Error](err); ok && rejection.Unlisted {
 		return HostNotListed
@@ -22,27 +22,32 @@ func blockedReason(err error) Reason {
 // blocked is a URL that the guard rejected before anything was sent.
 func blocked(op Operation, endpoint string, err error) *Error {
 	return &Error{
-		Reason: blockedReason(err), Operation: op, URL: redactURL(endpoint), Detail: "the URL " + err.Error(),
+		Reason: blockedReason(err), Operation: op,
+		URL: redactURL(endpoint), Detail: "the URL " + err.Error(),
 	}
 }
 
-// blockedByAnswer is an endpoint of a discovery document that the guard rejected.
-func (c *call) blockedByAnswer(r *response, err error) *Error {
-	return c.answered(r, blockedReason(err), "`token_endpoint` in the discovery document "+err.Error())
+// blockedEndpoint is a discovery document's token endpoint that the guard rejected.
+func (c *call) blockedEndpoint(r *response, err error) *Error {
+	detail := "`token_endpoint` in the discovery document " + err.Error()
+	return c.newError(r, blockedReason(err), detail)
 }
 
-// failed is a call without an answer.
+// failed is a call without a response.
 func (c *call) failed(ctx context.Context, err error) *Error {
-	return c.unfinished(ctx, c.newError(), diagnoseNetwork(err))
+	return c.unfinished(ctx, c.newError(&response{}, "", ""), diagnoseNetwork(err))
 }
 
-// truncated is an answer whose body did not arrive whole.
-func (c *call) truncated(ctx context.Context, r *response, err error) *Error {
+// unusable is a 200 response with an invalid body (err is a *responseError) or a truncated one.
+func (c *call) unusable(ctx context.Context, r *response, err error) *Error {
+	if invalid, ok := errors.AsType[*responseError](err); ok {
+		return c.newError(r, invalid.reason, invalid.detail)
+	}
 	failure := diagnoseNetwork(err)
 	if failure.reason.Kind() == KindUnavailable {
-		failure = networkFailure{reason: AnswerTruncated, detail: "the answer was cut off"}
+		failure = networkFailure{reason: AnswerTruncated, detail: "the response was cut off"}
 	}
-	return c.unfinished(ctx, c.answered(r, "", ""), failure)
+	return c.unfinished(ctx, c.newError(r, "", ""), failure)
 }
 
 // unfinished blames the context if that ended the call, and the network otherwise.
@@ -51,7 +56,9 @@ func (c *call) unfinished(ctx context.Context, e *Error, failure networkFailure)
 	case errors.Is(ctx.Err(), context.Canceled):
 		failure, e.cause = diagnoseNetwork(context.Canceled), context.Canceled
 	case ctx.Err() != nil:
-		failure = networkFailure{reason: Timeout, detail: "no complete answer before the request's own deadline"}
+		failure = networkFailure{
+			reason: Timeout, detail: "no complete response before the request's own deadline",
+		}
 		if own, ok := errors.AsType[*timeoutCause](context.Cause(ctx)); ok {
 			failure.detail = own.Error()
 		}
@@ -65,22 +72,22 @@ func (c *call) unfinished(ctx context.Context, e *Error, failure networkFailure)
 	return e
 }
 
-// rejected is an answer with another status than success, or with an `error` in spite of it.
+// rejected is a response that is not a success, by its status or by an `error` in a 200.
 func (c *call) rejected(r *response) *Error {
 	switch {
 	case r.status >= 300 && r.status < 400:
-		return c.answered(r, Redirected, describeRedirect(r))
+		return c.newError(r, Redirected, describeRedirect(r))
 	case r.status < 300 && r.status != http.StatusOK:
-		return c.answered(r, InvalidAnswer, "only HTTP 200 is a success here")
+		return c.newError(r, InvalidAnswer, "expected HTTP 200")
 	}
-	e := c.answered(r, "", "")
+	e := c.newError(r, "", "")
 	members, err := r.object()
 	if err == nil {
 		e.Code = sanitizeCode(members.text("error"))
 		e.Description = sanitize(members.text("error_description"))
 	}
 	if e.Code == "" {
-		e.Detail = "the answer has no OAuth error code"
+		e.Detail = "the response has no OAuth error code"
 		if r.mediaType != "" && !isJSON(r.mediaType) {
 			e.Detail += " (it is " + sanitizeCode(r.mediaType) + ")"
 		}
@@ -90,13 +97,13 @@ func (c *call) rejected(r *response) *Error {
 		e.Detail = strings.TrimPrefix(e.Detail+retryAfter, "; ")
 	}
 	e.Reason = reasonOf(e, members.has("error_description"))
-	if c.op == OpRevocation { // the provider may repeat the access token, which can be of any form
+	if c.op == OpRevocation { // the provider may repeat the access token, whatever its form
 		e.Code, e.Description = "", ""
 	}
 	return e
 }
 
-// describeRedirect names no more of the Location than its host: the rest may contain anything.
+// describeRedirect quotes only the host of the Location: the rest may contain anything.
 func describeRedirect(r *response) string {
 	const detail = "redirects are not followed"
 	location, err := url.Parse(r.header.Get("Location"))
@@ -104,34 +111,21 @@ func describeRedirect(r *response) string {
 		return detail
 	}
 	host, err := netguard.Host(location)
-	if err != nil || len(host) > maxCode || sanitize(host) != host { // a relative one, or junk
+	if err != nil || len(host) > maxCode || sanitize(host) != host { // relative or junk
 		return detail
 	}
 	return detail + " (this one leads to " + host + ")"
 }
 
-// unusable is a 200 answer that cannot be used: err is an *answerError, or the network's.
-func (c *call) unusable(ctx context.Context, r *response, err error) *Error {
-	if broken, ok := errors.AsType[*answerError](err); ok {
-		return c.answered(r, broken.reason, broken.detail)
+func (c *call) newError(r *response, reason Reason, detail string) *Error {
+	return &Error{
+		Reason: reason, Operation: c.op, URL: redactURL(c.endpoint.String()), Detail: detail,
+		Status: r.status, Attempts: c.attempts, RetryAfter: retryAfter(r.header, r.receivedAt),
+		ServerTime: r.serverTime, LocalTime: r.receivedAt,
 	}
-	return c.truncated(ctx, r, err)
 }
 
-// answered is the Error of a call that was answered.
-func (c *call) answered(r *response, reason Reason, detail string) *Error {
-	e := c.newError()
-	e.Reason, e.Detail = reason, detail
-	e.Status, e.ServerTime, e.LocalTime = r.status, r.serverTime, r.receivedAt
-	e.RetryAfter = retryAfter(r.header, r.receivedAt)
-	return e
-}
-
-func (c *call) newError() *Error {
-	return &Error{Operation: c.op, URL: redactURL(c.endpoint.String()), Attempts: c.attempts}
-}
-
-// redactURL returns a URL without what may contain a secret.
+// redactURL drops the parts of a URL that may contain a secret.
 func redactURL(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {

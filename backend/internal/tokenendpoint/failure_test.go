@@ -21,8 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Keycloak's answers, word for word, and what each must tell.
-func TestProviderErrorsAreExplained(t *testing.T) {
+// Keycloak's responses, verbatim, and the reason of each.
+func TestError_KeycloakErrorsHaveReasons(t *testing.T) {
 	t.Parallel()
 	const signed = "Client authentication with signed JWT failed: "
 	for _, c := range []struct {
@@ -71,7 +71,7 @@ func TestProviderErrorsAreExplained(t *testing.T) {
 		{403, "invalid_client", "", InvalidClient},
 		{404, "Realm does not exist", "For more on this error consult the server log.", NoSuchEndpoint},
 	} {
-		server := serve(t, answers(c.status, errorAnswer(c.code, c.words)))
+		server := serve(t, jsonHandler(c.status, errorBody(c.code, c.words)))
 		_, err := clientFor(t, server, retries(2)).RequestToken(t.Context(), server.URL+"/token", emptyForm)
 		e := requireError(t, err, KindRejected)
 		require.Equal(t, 1, e.Attempts)
@@ -86,26 +86,26 @@ func TestProviderErrorsAreExplained(t *testing.T) {
 	}
 }
 
-func errorAnswer(code, description string) string {
+func errorBody(code, description string) string {
 	if description == "" {
 		return fmt.Sprintf(`{"error":%q}`, code)
 	}
 	return fmt.Sprintf(`{"error":%q,"error_description":%q}`, code, description)
 }
 
-// Anything but the exact answer might be another server's, and must not make us sign with another key.
-func TestOnlyAnExactAnswerRefusesAKey(t *testing.T) {
+// Any other response might be another server's, and must not make us sign with another key.
+func TestError_OnlyExactResponseRejectsKey(t *testing.T) {
 	t.Parallel()
 	for name, handler := range map[string]http.HandlerFunc{
-		"another status":        answers(403, `{"error":"invalid_client"}`),
-		"a server error":        answers(500, `{"error":"invalid_client"}`),
-		"another code":          answers(401, `{"error":"unauthorized_client"}`),
-		"a miscased name":       answers(401, `{"Error":"invalid_client"}`),
-		"a miscased code":       answers(401, `{"error":"Invalid_Client"}`),
-		"a name twice":          answers(401, `{"error":"invalid_client","error":"invalid_client"}`),
-		"an empty description":  answers(401, `{"error":"invalid_client","error_description":""}`),
-		"description no string": answers(401, `{"error":"invalid_client","error_description":["Unable to load public key"]}`),
-		"a bad algorithm":       answers(400, `{"error":"invalid_client","error_description":"Invalid signature algorithm"}`),
+		"another status":        jsonHandler(403, `{"error":"invalid_client"}`),
+		"a server error":        jsonHandler(500, `{"error":"invalid_client"}`),
+		"another code":          jsonHandler(401, `{"error":"unauthorized_client"}`),
+		"a miscased name":       jsonHandler(401, `{"Error":"invalid_client"}`),
+		"a miscased code":       jsonHandler(401, `{"error":"Invalid_Client"}`),
+		"a name twice":          jsonHandler(401, `{"error":"invalid_client","error":"invalid_client"}`),
+		"an empty description":  jsonHandler(401, `{"error":"invalid_client","error_description":""}`),
+		"description no string": jsonHandler(401, `{"error":"invalid_client","error_description":["Unable to load public key"]}`),
+		"a bad algorithm":       jsonHandler(400, `{"error":"invalid_client","error_description":"Invalid signature algorithm"}`),
 		"not JSON by its type": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			w.WriteHeader(http.StatusUnauthorized)
@@ -120,7 +120,7 @@ func TestOnlyAnExactAnswerRefusesAKey(t *testing.T) {
 	}
 }
 
-func TestStatusesWithoutWordsAreExplained(t *testing.T) {
+func TestError_BareStatusesHaveReasons(t *testing.T) {
 	t.Parallel()
 	for status, c := range map[int]struct {
 		kind   Kind
@@ -152,16 +152,16 @@ func TestStatusesWithoutWordsAreExplained(t *testing.T) {
 		for _, err := range []error{tokenErr, client.Revoke(t.Context(), server.URL, emptyForm)} {
 			e := requireError(t, err, c.kind)
 			require.Equal(t, c.reason, e.Reason)
-			require.Contains(t, e.Error(), fmt.Sprintf("HTTP %d: the answer has no OAuth error code (it is text/html)", status))
+			require.Contains(t, e.Error(), fmt.Sprintf("HTTP %d: the response has no OAuth error code (it is text/html)", status))
 			require.NotContains(t, e.Error(), "secret")
 		}
 	}
 }
 
-func TestClockErrorsMeasureTheDifference(t *testing.T) {
+func TestError_MeasuresClockDifference(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		ahead time.Duration // the provider's clock before ours
+		ahead time.Duration // of the provider's clock
 		date  bool
 	}{
 		{90 * time.Second, true},
@@ -175,7 +175,7 @@ func TestClockErrorsMeasureTheDifference(t *testing.T) {
 			if c.date {
 				w.Header().Set("Date", now.Add(c.ahead).Format(http.TimeFormat))
 			}
-			answers(400, errorAnswer("invalid_client", "Token is not active"))(w, r)
+			jsonHandler(400, errorBody("invalid_client", "Token is not active"))(w, r)
 		})
 		opts := quick
 		opts.Now = func() time.Time { return now }
@@ -187,12 +187,12 @@ func TestClockErrorsMeasureTheDifference(t *testing.T) {
 	}
 }
 
-func TestNetworkErrorsAreExplained(t *testing.T) {
+func TestError_NetworkFailuresHaveReasons(t *testing.T) {
 	t.Parallel()
-	trusting := serve(t, answers(200, validToken))
+	trusting := serve(t, jsonHandler(200, validToken))
 	closed := serve(t, nil)
 	closed.Close()
-	plain := httptest.NewServer(answers(200, validToken))
+	plain := httptest.NewServer(jsonHandler(200, validToken))
 	t.Cleanup(plain.Close)
 	expired := serveExpired(t)
 	for name, c := range map[string]struct {
@@ -233,7 +233,7 @@ func portOf(server *httptest.Server) string {
 	return ":" + port
 }
 
-// serveJunk answers over TLS, but not in HTTP.
+// serveJunk speaks TLS but not HTTP.
 func serveJunk(t *testing.T) string {
 	t.Helper()
 	server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
@@ -248,7 +248,7 @@ func serveJunk(t *testing.T) string {
 
 func serveOldTLS(t *testing.T) string {
 	t.Helper()
-	server := httptest.NewUnstartedServer(answers(200, validToken))
+	server := httptest.NewUnstartedServer(jsonHandler(200, validToken))
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
 	server.StartTLS()
@@ -266,7 +266,7 @@ func serveExpired(t *testing.T) *httptest.Server {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	require.NoError(t, err)
-	server := httptest.NewUnstartedServer(answers(200, validToken))
+	server := httptest.NewUnstartedServer(jsonHandler(200, validToken))
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 	server.StartTLS()
@@ -274,8 +274,8 @@ func serveExpired(t *testing.T) *httptest.Server {
 	return server
 }
 
-// A description that an earlier one contains could never be reached.
-func TestReason_EachDescriptionCanBeReached(t *testing.T) {
+// A description that contains an earlier one could never be reached.
+func TestReason_EachDescriptionIsReachable(t *testing.T) {
 	t.Parallel()
 	for _, d := range descriptions() {
 		code := d.code

@@ -7,33 +7,34 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 )
 
-var errTooLarge = errors.New("the answer is larger than 1 MiB")
+var errTooLarge = errors.New("the response is larger than 1 MiB")
 
 // jsonObject holds a JSON object's members by their exact names.
 type jsonObject map[string]json.RawMessage
 
-// answerError is a success that breaks the rules, in words that contain nothing of the answer.
-type answerError struct {
+// responseError is a 200 response that violates the standards. detail quotes nothing of it.
+type responseError struct {
 	reason Reason
 	detail string
 }
 
-func (e *answerError) Error() string { return e.detail }
+func (e *responseError) Error() string { return e.detail }
 
-func invalidAnswer(detail string) error { return &answerError{InvalidAnswer, detail} }
+func malformed(detail string) error { return &responseError{InvalidAnswer, detail} }
 
-// object returns the answer's body, which must be a JSON object by its media type too. Its error is
-// an *answerError, or the network's if the body did not arrive whole.
+// object returns the body, which must be a JSON object by its media type too. Its error is a
+// *responseError, or the network's if the body did not arrive whole.
 func (r *response) object() (jsonObject, error) {
 	switch {
 	case errors.Is(r.bodyErr, errTooLarge):
-		return nil, &answerError{AnswerTooLarge, errTooLarge.Error()}
+		return nil, &responseError{AnswerTooLarge, errTooLarge.Error()}
 	case r.bodyErr != nil:
 		return nil, r.bodyErr
 	case r.mediaType == "":
-		return nil, &answerError{NotJSON, "the answer is not JSON: it has no Content-Type"}
+		return nil, &responseError{NotJSON, "the response is not JSON: it has no Content-Type"}
 	case !isJSON(r.mediaType):
-		return nil, &answerError{NotJSON, "the answer is not JSON but " + sanitizeCode(r.mediaType)}
+		detail := "the response is not JSON but " + sanitizeCode(r.mediaType)
+		return nil, &responseError{NotJSON, detail}
 	}
 	return parseObject(r.body)
 }
@@ -44,59 +45,47 @@ func isJSON(mediaType string) bool {
 		strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json")
 }
 
-// parseObject parses exactly one JSON object. go-jose's fork of encoding/json matches names exactly
-// and rejects duplicates. The error is an *answerError.
+// parseObject parses exactly one JSON object. Unlike encoding/json, go-jose's fork rejects
+// duplicate names. The error is a *responseError.
 func parseObject(text []byte) (jsonObject, error) {
 	var members jsonObject
 	err := json.Unmarshal(text, &members)
 	_, syntax := errors.AsType[*json.SyntaxError](err)
 	switch {
 	case syntax:
-		return nil, invalidAnswer("the answer is not valid JSON")
+		return nil, malformed("the response is not valid JSON")
 	case members == nil: // another type, or null
-		return nil, invalidAnswer("the answer is not a JSON object")
+		return nil, malformed("the response is not a JSON object")
 	case err != nil:
-		return nil, invalidAnswer("the answer names one member twice")
+		return nil, malformed("the response has a duplicate member")
 	}
 	return members, nil
 }
 
-// has reports whether a member of that name exists other than null.
+// has reports whether the member exists and is not null.
 func (o jsonObject) has(name string) bool {
 	value, ok := o[name]
 	return ok && string(value) != "null"
 }
 
-// text returns a string member, empty if it is absent or not a string.
+// text returns a string member, or "" if it is absent or not a string.
 func (o jsonObject) text(name string) string {
 	text, _ := o.string(name)
 	return text
 }
 
-// string returns a string member, and whether it is absent (or null) or truly a string.
+// string returns a string member, and reports whether it is a string or absent (or null).
 func (o jsonObject) string(name string) (string, bool) {
-	if !o.has(name) {
-		return "", true
-	}
-	raw := o[name]
-	if raw[0] != '"' {
-		return "", false
-	}
-	if inner := raw[1 : len(raw)-1]; plainASCII(inner) { // saves another scan of the access token
-		return string(inner), true
-	}
 	var text string
-	err := json.Unmarshal(raw, &text)
-	return text, err == nil
+	valid := !o.has(name) || json.Unmarshal(o[name], &text) == nil
+	return text, valid
 }
 
-func plainASCII(text []byte) bool {
-	for _, b := range text {
-		if b < ' ' || b > '~' || b == '\\' {
-			return false
-		}
-	}
-	return true
+// number returns a member, and reports whether it is a finite number.
+func (o jsonObject) number(name string) (float64, bool) {
+	var number float64
+	valid := o.has(name) && json.Unmarshal(o[name], &number) == nil
+	return number, valid
 }
 
 // printable reports whether text consists of visible ASCII characters and those in also.

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// serve starts a TLS provider that ends with the test.
+// serve starts a TLS server that is closed with the test.
 func serve(tb testing.TB, handler http.HandlerFunc) *httptest.Server {
 	tb.Helper()
 	server := httptest.NewUnstartedServer(handler)
@@ -35,8 +35,8 @@ func serve(tb testing.TB, handler http.HandlerFunc) *httptest.Server {
 	return server
 }
 
-// answers is a handler that always gives the same JSON.
-func answers(status int, body string) http.HandlerFunc {
+// jsonHandler always returns the same JSON.
+func jsonHandler(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
@@ -44,7 +44,7 @@ func answers(status int, body string) http.HandlerFunc {
 	}
 }
 
-// configFor lists and trusts the server.
+// configFor allows and trusts the server.
 func configFor(server *httptest.Server) Config {
 	return Config{
 		AllowedHosts:   []string{server.Listener.Addr().String()},
@@ -57,7 +57,7 @@ func certificateOf(server *httptest.Server) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 }
 
-// quick makes retries wait for next to nothing.
+// quick makes the waits before retries negligible.
 var quick = Options{UserAgent: "test/1", backoff: backoff{min: time.Millisecond, max: 2 * time.Millisecond}}
 
 func newClient(tb testing.TB, cfg Config, opts Options) *Client {
@@ -68,7 +68,7 @@ func newClient(tb testing.TB, cfg Config, opts Options) *Client {
 	return client
 }
 
-// clientFor is a client that reaches the server, with the configuration changed.
+// clientFor returns a client that reaches the server, with its configuration changed.
 func clientFor(tb testing.TB, server *httptest.Server, changes ...func(*Config)) *Client {
 	tb.Helper()
 	cfg := configFor(server)
@@ -82,12 +82,12 @@ func retries(n int) func(*Config) { return func(c *Config) { c.MaxRetries = n } 
 
 func timeout(d time.Duration) func(*Config) { return func(c *Config) { c.RequestTimeout = d } }
 
-// emptyForm is for the tests that do not look at what is sent.
+// emptyForm is for tests that do not check what is sent.
 func emptyForm() (url.Values, error) {
 	return url.Values{"grant_type": {"client_credentials"}}, nil
 }
 
-// requireError asserts that err is an *Error of a kind, whole and of one line.
+// requireError asserts that err is an *Error of the kind, complete and on one line.
 func requireError(tb testing.TB, err error, kind Kind) *Error {
 	tb.Helper()
 	var e *Error
@@ -98,17 +98,17 @@ func requireError(tb testing.TB, err error, kind Kind) *Error {
 	return e
 }
 
-// resolverFor knows these names only, each at its addresses.
+// resolverFor resolves only these names, each to its addresses.
 func resolverFor(names map[string][]string) *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
-		go answerDNS(theirs, names)
+		go serveDNS(theirs, names)
 		return ours, nil
 	}}
 }
 
-// answerDNS speaks DNS over a stream (RFC 1035 §4.2.2).
-func answerDNS(conn net.Conn, names map[string][]string) {
+// serveDNS speaks DNS over a stream (RFC 1035 §4.2.2).
+func serveDNS(conn net.Conn, names map[string][]string) {
 	defer conn.Close()
 	for {
 		var length [2]byte
@@ -124,7 +124,10 @@ func answerDNS(conn net.Conn, names map[string][]string) {
 			return
 		}
 		question := query.Questions[0]
-		reply := dnsmessage.Message{Header: dnsmessage.Header{ID: query.ID, Response: true, Authoritative: true, RecursionAvailable: true}, Questions: query.Questions}
+		reply := dnsmessage.Message{
+			Header:    dnsmessage.Header{ID: query.ID, Response: true, Authoritative: true, RecursionAvailable: true},
+			Questions: query.Questions,
+		}
 		addresses, known := names[strings.TrimSuffix(question.Name.String(), ".")]
 		if !known {
 			reply.RCode = dnsmessage.RCodeNameError

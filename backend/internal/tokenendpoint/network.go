@@ -15,18 +15,18 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/netguard"
 )
 
-// networkFailure is what an error of net/http means.
+// networkFailure is the meaning of an error of net/http.
 type networkFailure struct {
 	reason    Reason
 	detail    string
-	transient bool // may pass in a moment
+	transient bool // a retry may succeed
 }
 
-// diagnoseNetwork classifies an error of net/http, whose own text is never used: it may quote what
-// the server sent. All timeouts are final, since the next attempt would have even less time.
+// diagnoseNetwork classifies an error of net/http but never quotes it, because it may quote what
+// the server sent. Timeouts are final, since the next attempt would have even less time.
 func diagnoseNetwork(err error) networkFailure {
 	failure := networkFailureOf(err)
-	if op := new(net.OpError); errors.As(err, &op) && op.Op == "proxyconnect" {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "proxyconnect" {
 		failure.detail = "at the proxy: " + failure.detail
 	}
 	return failure
@@ -50,9 +50,11 @@ func networkFailureOf(err error) networkFailure {
 	case errors.As(err, &cert):
 		return certificateFailure(cert)
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return networkFailure{PlainHTTP, "the server speaks plain HTTP at this port, not TLS", false}
+		return networkFailure{
+			PlainHTTP, "the server speaks plain HTTP on this port, not TLS", false,
+		}
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return networkFailure{Timeout, "no complete answer in time", false}
+		return networkFailure{Timeout, "no complete response in time", false}
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return networkFailure{NoSuchHost, "the host name does not exist", false}
 	case errors.As(err, &dns):
@@ -64,9 +66,11 @@ func networkFailureOf(err error) networkFailure {
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return networkFailure{Unreachable, "no route to the host", true}
 	case isClosed(err):
-		return networkFailure{ConnectionClosed, "the connection was closed before an answer", true}
+		return networkFailure{ConnectionClosed, "the connection was closed before a response", true}
 	default:
-		return networkFailure{NetworkFailure, "the connection failed, or its other end does not speak HTTP", false}
+		return networkFailure{
+			NetworkFailure, "the connection failed, or the server does not speak HTTP", false,
+		}
 	}
 }
 
@@ -78,24 +82,30 @@ func certificateFailure(err error) networkFailure {
 	)
 	switch {
 	case errors.As(err, &unknown):
-		return networkFailure{UnknownAuthority, "the certificate is signed by an unknown authority", false}
+		return networkFailure{
+			UnknownAuthority, "the certificate is signed by an unknown authority", false,
+		}
 	case errors.As(err, &hostname):
 		return networkFailure{WrongHostName, "the certificate is for another host name", false}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return networkFailure{CertificateExpired, "the certificate has expired or is not valid yet", false}
+		return networkFailure{
+			CertificateExpired, "the certificate has expired or is not valid yet", false,
+		}
 	default:
 		return networkFailure{InvalidCertificate, "the certificate is not valid", false}
 	}
 }
 
-// proxyError is a proxy's answer to CONNECT other than 200.
+// proxyError is a proxy's response to CONNECT other than 200.
 type proxyError struct{ status int }
 
-func (e *proxyError) Error() string { return fmt.Sprintf("the proxy answered HTTP %d", e.status) }
+func (e *proxyError) Error() string { return fmt.Sprintf("the proxy returned HTTP %d", e.status) }
 
 func (e *proxyError) failure() networkFailure {
 	if e.status == http.StatusProxyAuthRequired {
-		return networkFailure{ProxyAuthentication, "the proxy requires authentication (HTTP 407)", false}
+		return networkFailure{
+			ProxyAuthentication, "the proxy requires authentication (HTTP 407)", false,
+		}
 	}
 	detail := fmt.Sprintf("the proxy rejected the connection with HTTP %d", e.status)
 	return networkFailure{ProxyRejected, detail, transientStatus(e.status)}
@@ -105,14 +115,16 @@ func (e *proxyError) failure() networkFailure {
 func isTLSFailure(err error) bool {
 	var alert tls.AlertError
 	var record tls.RecordHeaderError
-	return errors.As(err, &alert) || errors.As(err, &record) || strings.Contains(err.Error(), "tls: ")
+	return errors.As(err, &alert) || errors.As(err, &record) ||
+		strings.Contains(err.Error(), "tls: ")
 }
 
-// isClosed also recognizes the errors that net/http exports no value for: a kept connection that the
-// server closed just as it was reused, and the end of an HTTP/2 connection or stream.
+// isClosed also recognizes errors that net/http does not export: an idle connection that the server
+// closed just as it was reused, and the end of an HTTP/2 connection or stream.
 func isClosed(err error) bool {
 	for _, closed := range []error{
-		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
+		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed,
+		syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
 	} {
 		if errors.Is(err, closed) {
 			return true

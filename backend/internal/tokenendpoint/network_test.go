@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Errors that are hard to provoke; the rest is in TestNetworkErrorsAreExplained.
-func TestNetworkErrorsAreSorted(t *testing.T) {
+// Errors that are hard to provoke; TestError_NetworkFailuresHaveReasons has the others.
+func TestError_NetworkErrorsAreClassified(t *testing.T) {
 	t.Parallel()
 	dial := func(cause error) error {
 		return &url.Error{Op: "Post", URL: "https://u:secret@idp.example.com", Err: &net.OpError{Op: "dial", Net: "tcp", Err: cause}}
@@ -26,20 +26,20 @@ func TestNetworkErrorsAreSorted(t *testing.T) {
 		reason    Reason
 		transient bool
 	}{
-		"the system's own timeout":  {dial(os.NewSyscallError("connect", syscall.ETIMEDOUT)), KindTimedOut, Timeout, false},
-		"DNS timeout":               {dial(&net.DNSError{IsTimeout: true}), KindTimedOut, Timeout, false},
-		"DNS server failure":        {dial(&net.DNSError{IsTemporary: true}), KindUnavailable, ResolutionFailed, true},
-		"no such host":              {dial(&net.DNSError{IsNotFound: true}), KindUnavailable, NoSuchHost, false},
-		"host unreachable":          {dial(syscall.EHOSTUNREACH), KindUnavailable, Unreachable, true},
-		"network unreachable":       {dial(syscall.ENETUNREACH), KindUnavailable, Unreachable, true},
-		"reset":                     {dial(syscall.ECONNRESET), KindUnavailable, ConnectionClosed, true},
-		"end of file":               {fmt.Errorf("read: %w", io.ErrUnexpectedEOF), KindUnavailable, ConnectionClosed, true},
-		"a kept connection, closed": {errors.New("http: server closed idle connection"), KindUnavailable, ConnectionClosed, true},
-		"a lost HTTP/2 connection":  {errors.New("http2: client connection lost"), KindUnavailable, ConnectionClosed, true},
-		"TLS version":               {errors.New("tls: server selected unsupported protocol version 301"), KindUnavailable, HandshakeFailed, false},
-		"canceled":                  {dial(context.Canceled), KindCanceled, Canceled, false},
-		"deadline":                  {dial(context.DeadlineExceeded), KindTimedOut, Timeout, false},
-		"unknown":                   {errors.New(`malformed HTTP response "secret"`), KindUnavailable, NetworkFailure, false},
+		"a timeout of the system":    {dial(os.NewSyscallError("connect", syscall.ETIMEDOUT)), KindTimedOut, Timeout, false},
+		"DNS timeout":                {dial(&net.DNSError{IsTimeout: true}), KindTimedOut, Timeout, false},
+		"DNS server failure":         {dial(&net.DNSError{IsTemporary: true}), KindUnavailable, ResolutionFailed, true},
+		"no such host":               {dial(&net.DNSError{IsNotFound: true}), KindUnavailable, NoSuchHost, false},
+		"host unreachable":           {dial(syscall.EHOSTUNREACH), KindUnavailable, Unreachable, true},
+		"network unreachable":        {dial(syscall.ENETUNREACH), KindUnavailable, Unreachable, true},
+		"reset":                      {dial(syscall.ECONNRESET), KindUnavailable, ConnectionClosed, true},
+		"end of file":                {fmt.Errorf("read: %w", io.ErrUnexpectedEOF), KindUnavailable, ConnectionClosed, true},
+		"an idle connection, closed": {errors.New("http: server closed idle connection"), KindUnavailable, ConnectionClosed, true},
+		"a lost HTTP/2 connection":   {errors.New("http2: client connection lost"), KindUnavailable, ConnectionClosed, true},
+		"TLS version":                {errors.New("tls: server selected unsupported protocol version 301"), KindUnavailable, HandshakeFailed, false},
+		"canceled":                   {dial(context.Canceled), KindCanceled, Canceled, false},
+		"deadline":                   {dial(context.DeadlineExceeded), KindTimedOut, Timeout, false},
+		"unknown":                    {errors.New(`malformed HTTP response "secret"`), KindUnavailable, NetworkFailure, false},
 	} {
 		got := diagnoseNetwork(c.err)
 		require.Equal(t, c.reason, got.reason, name)
@@ -49,13 +49,14 @@ func TestNetworkErrorsAreSorted(t *testing.T) {
 	}
 }
 
-func TestKindsHaveNames(t *testing.T) {
+func TestKind_NamesAreDistinct(t *testing.T) {
 	t.Parallel()
-	seen := map[string]bool{}
-	for kind := KindRejected; kind <= KindCanceled; kind++ {
-		require.NotEqual(t, "unknown", kind.String())
-		require.False(t, seen[kind.String()])
-		seen[kind.String()] = true
+	seen := map[Kind]bool{}
+	for _, kind := range []Kind{
+		KindRejected, KindBlocked, KindUnavailable, KindMalformed, KindTimedOut, KindCanceled,
+	} {
+		require.NotEmpty(t, kind)
+		require.False(t, seen[kind])
+		seen[kind] = true
 	}
-	require.Equal(t, "unknown", Kind(0).String())
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,12 +15,12 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// connectProxy is a forward proxy that sends every CONNECT to one address and remembers what was asked for.
+// connectProxy is a forward proxy that sends every CONNECT to one address and records it.
 type connectProxy struct {
 	*httptest.Server
-	mu     sync.Mutex
-	asked  []string
-	status atomic.Int64
+	mu       sync.Mutex
+	received []string
+	status   atomic.Int64
 }
 
 func serveProxy(t *testing.T, to string) *connectProxy {
@@ -28,7 +29,7 @@ func serveProxy(t *testing.T, to string) *connectProxy {
 	p.status.Store(http.StatusOK)
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
-		p.asked = append(p.asked, r.Method+" "+r.Host)
+		p.received = append(p.received, r.Method+" "+r.Host)
 		p.mu.Unlock()
 		if status := int(p.status.Load()); status != http.StatusOK {
 			w.WriteHeader(status)
@@ -44,7 +45,7 @@ func serveProxy(t *testing.T, to string) *connectProxy {
 			return
 		}
 		_, _ = io.WriteString(here, "HTTP/1.1 200 Connection established\r\n\r\n")
-		go func() { defer there.Close(); _, _ = io.Copy(there, buffered) }() // what came early is buffered
+		go func() { defer there.Close(); _, _ = io.Copy(there, buffered) }() // early bytes are buffered
 		go func() { defer here.Close(); _, _ = io.Copy(here, there) }()
 	}))
 	t.Cleanup(p.Close)
@@ -54,7 +55,7 @@ func serveProxy(t *testing.T, to string) *connectProxy {
 func (p *connectProxy) requests() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]string(nil), p.asked...)
+	return slices.Clone(p.received)
 }
 
 func proxiedConfig(server *httptest.Server, proxyURL string) Config {
@@ -66,9 +67,9 @@ func proxiedConfig(server *httptest.Server, proxyURL string) Config {
 	}
 }
 
-func TestRequestsGoThroughTheProxy(t *testing.T) {
+func TestProxy_CarriesAllRequests(t *testing.T) {
 	t.Parallel()
-	server := serve(t, answers(http.StatusOK, validToken))
+	server := serve(t, jsonHandler(http.StatusOK, validToken))
 	proxy := serveProxy(t, server.Listener.Addr().String())
 	opts := quick
 	opts.resolver = resolverFor(nil) // the proxy resolves names
@@ -86,9 +87,9 @@ func TestRequestsGoThroughTheProxy(t *testing.T) {
 	require.Equal(t, "TLS 1.3", connection.TLSVersion)
 }
 
-func TestOnlyListedNamesGoThroughTheProxy(t *testing.T) {
+func TestProxy_OnlyListedNamesAreSent(t *testing.T) {
 	t.Parallel()
-	server := serve(t, answers(http.StatusOK, validToken))
+	server := serve(t, jsonHandler(http.StatusOK, validToken))
 	proxy := serveProxy(t, server.Listener.Addr().String())
 	cfg := proxiedConfig(server, proxy.URL)
 	cfg.AllowedHosts = append(cfg.AllowedHosts, "8.8.8.8", "[2606:4700::1111]", "10.0.0.1")
@@ -104,9 +105,9 @@ func TestOnlyListedNamesGoThroughTheProxy(t *testing.T) {
 	require.Empty(t, proxy.requests())
 }
 
-func TestProxyErrorsAreExplained(t *testing.T) {
+func TestProxy_ErrorsHaveReasons(t *testing.T) {
 	t.Parallel()
-	server := serve(t, answers(http.StatusOK, validToken))
+	server := serve(t, jsonHandler(http.StatusOK, validToken))
 	for status, c := range map[int]struct {
 		attempts int
 		reason   Reason
@@ -132,16 +133,16 @@ func TestProxyErrorsAreExplained(t *testing.T) {
 	require.Contains(t, requireError(t, err, KindUnavailable).Error(), "at the proxy: connection refused")
 }
 
-func TestProxyURLIsValidated(t *testing.T) {
+func TestProxy_URLIsValidated(t *testing.T) {
 	t.Parallel()
 	for raw, says := range map[string]string{
-		"proxy.example.com:3128":            "not the URL of a proxy",
-		"proxy":                             "not the URL of a proxy",
-		"Environment":                       "not the URL of a proxy",
-		"socks5://proxy.example.com":        "not the URL of a proxy",
-		"http://proxy.example.com/path":     "not the URL of a proxy",
-		"http://proxy.example.com?a=b":      "not the URL of a proxy",
-		"http://proxy.example.com#a":        "not the URL of a proxy",
+		"proxy.example.com:3128":            "not a proxy URL",
+		"proxy":                             "not a proxy URL",
+		"Environment":                       "not a proxy URL",
+		"socks5://proxy.example.com":        "not a proxy URL",
+		"http://proxy.example.com/path":     "not a proxy URL",
+		"http://proxy.example.com?a=b":      "not a proxy URL",
+		"http://proxy.example.com#a":        "not a proxy URL",
 		"http://":                           "no host",
 		"http://proxy.example.com:0":        "between 1 and 65535",
 		"http://u:secret@proxy.example.com": "user name or password",
@@ -162,8 +163,8 @@ func TestProxyURLIsValidated(t *testing.T) {
 	}
 }
 
-func TestProxyFromTheEnvironment(t *testing.T) { // not parallel: it sets the environment
-	server := serve(t, answers(http.StatusOK, validToken))
+func TestProxy_EnvironmentIsHonored(t *testing.T) { // not parallel: it sets the environment
+	server := serve(t, jsonHandler(http.StatusOK, validToken))
 	viaProxy := serveProxy(t, server.Listener.Addr().String())
 	t.Setenv("HTTPS_PROXY", viaProxy.URL)
 	t.Setenv("https_proxy", "")
@@ -180,7 +181,7 @@ func TestProxyFromTheEnvironment(t *testing.T) { // not parallel: it sets the en
 	require.Equal(t, []string{"CONNECT example.com:443"}, viaProxy.requests())
 
 	_, err = client.RequestToken(t.Context(), "https://metadata.example.com/token", emptyForm)
-	require.Contains(t, requireError(t, err, KindBlocked).Detail, "cloud metadata", "what goes direct is guarded at dial")
+	require.Contains(t, requireError(t, err, KindBlocked).Detail, "cloud metadata", "direct connections are guarded at dial")
 	_, err = client.RequestToken(t.Context(), "https://direct.example.com:1/token", emptyForm)
 	require.Contains(t, requireError(t, err, KindUnavailable).Detail, "refused")
 	require.Len(t, viaProxy.requests(), 1)
@@ -191,19 +192,19 @@ func TestProxyFromTheEnvironment(t *testing.T) { // not parallel: it sets the en
 	require.NoError(t, err)
 }
 
-func TestProxiesOfTheEnvironmentAreChecked(t *testing.T) {
+func TestProxy_EnvironmentIsValidated(t *testing.T) {
 	t.Parallel()
 	p, err := proxyFromEnvironment(&httpproxy.Config{HTTPSProxy: "proxy.example.com:3128", HTTPProxy: "http://u:p@proxy.example.com"})
-	require.NoError(t, err, "a login in the environment is shown by no read")
+	require.NoError(t, err, "no read shows a login in the environment")
 	require.ElementsMatch(t, []string{"proxy.example.com:3128", "proxy.example.com:80"}, p.addresses)
 	_, err = proxyFromEnvironment(&httpproxy.Config{HTTPSProxy: "socks5://u:secret@proxy.example.com"})
-	require.ErrorContains(t, err, "environment: HTTPS_PROXY is not the URL of a proxy")
+	require.ErrorContains(t, err, "environment: HTTPS_PROXY is not a proxy URL")
 	require.NotContains(t, err.Error(), "secret")
 }
 
-// Without proxy_url the environment must not matter.
-func TestTheEnvironmentIsIgnoredByDefault(t *testing.T) {
-	server := serve(t, answers(http.StatusOK, validToken))
+// Without proxy_url the environment must have no effect.
+func TestProxy_EnvironmentIsIgnoredByDefault(t *testing.T) {
+	server := serve(t, jsonHandler(http.StatusOK, validToken))
 	viaProxy := serveProxy(t, server.Listener.Addr().String())
 	t.Setenv("HTTPS_PROXY", viaProxy.URL)
 	opts := quick

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// retryAfterLimit is the longest Retry-After that is honored. A longer one ends the call: to return
-// sooner would only add to the provider's load, and the caller would wait for nothing.
+// retryAfterLimit is the longest Retry-After to wait for. A longer one ends the call: an earlier
+// retry would only add to the provider's load, and the caller would wait for nothing.
 const retryAfterLimit = 5 * time.Second
 
 // backoff bounds the wait before a retry.
@@ -18,18 +18,18 @@ func defaultBackoff() backoff {
 	return backoff{min: 250 * time.Millisecond, max: 2 * time.Second}
 }
 
-// wait returns min doubled with each attempt, up to max, less a random share of up to a half, so that
-// callers that failed together do not return together.
+// wait returns min doubled with each attempt, up to max, less up to half at random, so that callers
+// that failed together do not retry together.
 func (b backoff) wait(attempt int) time.Duration {
 	wait := b.max
 	if shifted := b.min << (attempt - 1); attempt < 16 && shifted < b.max {
 		wait = shifted
 	}
-	return wait - rand.N(wait/2+1) //nolint:gosec // spreads requests, hides nothing
+	return wait - rand.N(wait/2+1) //nolint:gosec // jitter needs no secrecy
 }
 
-// transientStatus reports whether the same request may succeed in a moment. Not 500 and 501: a
-// provider's own error returns as often as one tries. Nor 408, which is a timeout.
+// transientStatus reports whether the same request may soon succeed. Not after 500 and 501, which
+// recur, or 408, which is a timeout.
 func transientStatus(status int) bool {
 	switch status {
 	case http.StatusTooManyRequests, http.StatusBadGateway,
@@ -39,8 +39,8 @@ func transientStatus(status int) bool {
 	return false
 }
 
-// retryAfter parses the Retry-After header (RFC 9110 §10.2.3): seconds or a date, 0 without a valid
-// one.
+// retryAfter parses a Retry-After header (RFC 9110 §10.2.3), seconds or a date. Invalid or absent:
+// 0.
 func retryAfter(header http.Header, now time.Time) time.Duration {
 	value := header.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {

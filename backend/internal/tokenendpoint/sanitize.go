@@ -10,18 +10,18 @@ const (
 	maxCode        = 64
 	redacted       = "[redacted]"
 	jwtStart       = "eyJ" // `{"` in base64url
-	// longestWord is longer than any word of a message and shorter than a key, a signature or a token.
+	// longestWord exceeds any word of a message, but no key, signature or token.
 	longestWord = 60
 )
 
-// sanitize makes a provider's words fit for a log: one line, at most 256 characters, and nothing that
-// could be a token, an assertion or a key. Nothing is kept from the start of a JWT on.
+// sanitize makes a provider's text safe to log: one line, at most 256 characters, and nothing that
+// could be a token, an assertion or a key. It drops everything from the start of a JWT on.
 func sanitize(text string) string {
 	text = strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsSpace(r):
 			return ' '
-		case !unicode.IsPrint(r): // control characters, and those that turn the direction of writing
+		case !unicode.IsPrint(r): // control and bidirectional formatting characters
 			return -1
 		}
 		return r
@@ -36,7 +36,7 @@ func sanitize(text string) string {
 	return strings.TrimSpace(text)
 }
 
-// redactLongWords replaces runs of base64 characters that are longer than words are.
+// redactLongWords replaces runs of base64 characters longer than longestWord.
 func redactLongWords(text string) string {
 	var b strings.Builder
 	for text != "" {
@@ -65,7 +65,7 @@ func isBase64(r rune) bool {
 		strings.ContainsRune("+-_=", r)
 }
 
-// sanitizeCode is sanitize for an error code: the characters of RFC 6749 §5.2, at most 64.
+// sanitizeCode is sanitize for an error code: characters of RFC 6749 §5.2, at most 64.
 func sanitizeCode(code string) string {
 	code = strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' || r == '"' || r == '\\' {

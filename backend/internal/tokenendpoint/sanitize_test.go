@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestDescriptionsAreSanitised(t *testing.T) {
+func TestSanitize_RedactsAndTruncates(t *testing.T) {
 	t.Parallel()
 	jwt := unsignedJWT(`{"sub":"x"}`)
 	for in, want := range map[string]string{

@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	// idlePerHost connections stay open, so that a burst of readers does not pay a TLS handshake each.
+	// idlePerHost spares most requests of a burst the TLS handshake.
 	idlePerHost = 128
 	idleTimeout = 90 * time.Second
-	// A silent HTTP/2 connection is pinged: otherwise every request on one that a firewall dropped would
-	// run into its deadline.
+	// A silent HTTP/2 connection is pinged: on one that a firewall dropped, every request would run
+	// into its deadline.
 	pingAfter   = 15 * time.Second
 	pingTimeout = 5 * time.Second
 
@@ -30,27 +30,31 @@ func (c *Client) newTransport() *http.Transport {
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.roots},
 		TLSHandshakeTimeout:    c.dialTimeout(),
 		ForceAttemptHTTP2:      true,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: pingAfter, PingTimeout: pingTimeout,
+		},
 		MaxIdleConnsPerHost:    idlePerHost,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 	}
 }
 
-// newHTTPClient follows no redirect (a 307 would send the assertion elsewhere) and keeps no cookies.
+// newHTTPClient follows no redirects (a 307 would send the assertion elsewhere) and keeps no
+// cookies.
 func newHTTPClient(transport *http.Transport) *http.Client {
 	return &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}
 }
 
-// dialTimeout ends what net/http continues in the background when a request has ended. It comes after
-// the request's own deadline, whose error says more.
+// dialTimeout ends what net/http continues in the background after a request. It outlasts the
+// request's own deadline, whose error says more.
 func (c *Client) dialTimeout() time.Duration { return c.timeout + time.Second }
 
-// dial connects to a host, or to the proxy, with every address checked after resolution. The proxy is
-// the operator's choice and exempt.
+// dial checks every address after resolution. The proxy is the operator's choice and exempt.
 func (c *Client) dial(ctx context.Context, network, hostPort string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: c.dialTimeout(), Resolver: c.resolver}
 	if !slices.Contains(c.proxy.addresses, hostPort) {
@@ -63,9 +67,11 @@ func (c *Client) dial(ctx context.Context, network, hostPort string) (net.Conn, 
 	return dialer.DialContext(ctx, network, hostPort)
 }
 
-func checkConnectResponse(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
-	if answer.StatusCode != http.StatusOK {
-		return &proxyError{answer.StatusCode}
+func checkConnectResponse(
+	_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response,
+) error {
+	if resp.StatusCode != http.StatusOK {
+		return &proxyError{resp.StatusCode}
 	}
 	return nil
 }

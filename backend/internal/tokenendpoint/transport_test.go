@@ -10,10 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The names are fine; what they resolve to is not.
-func TestAddressesAreCheckedAfterResolution(t *testing.T) {
+// The names are allowed; what they resolve to is not.
+func TestDial_ChecksAddressesAfterResolution(t *testing.T) {
 	t.Parallel()
-	server := serve(t, answers(http.StatusOK, validToken))
+	server := serve(t, jsonHandler(http.StatusOK, validToken))
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
 	require.NoError(t, err)
 
@@ -33,8 +33,8 @@ func TestAddressesAreCheckedAfterResolution(t *testing.T) {
 		_, err := unlisted.RequestToken(t.Context(), "https://"+name+":"+port+"/token", emptyForm)
 		e := requireError(t, err, KindBlocked)
 		require.Contains(t, e.Detail, name+" is not allowed: ")
-		require.Equal(t, 1, e.Attempts, "a refusal is not tried again")
-		require.Equal(t, !strings.Contains(e.Detail, "never allowed"), e.Reason == HostNotListed, "listing helps, or it is not suggested")
+		require.Equal(t, 1, e.Attempts, "a rejected address is not tried again")
+		require.Equal(t, !strings.Contains(e.Detail, "never allowed"), e.Reason == HostNotListed, "listing the host helps, or is not suggested")
 	}
 
 	cfg := configFor(server)
