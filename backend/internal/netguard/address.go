@@ -2,17 +2,16 @@ package netguard
 
 import "net/netip"
 
-// reach is which hosts an address may be reached for.
+// reach is which hosts may be at an address.
 type reach int
 
 const (
 	reachPublic   reach = iota // any host
 	reachPrivate               // hosts listed in allowed_hosts
 	reachLoopback              // the same, and any host with allow_insecure_endpoints
-	reachNever                 // nobody
+	reachNever                 // none
 )
 
-// addressRange is a range of addresses of one kind.
 type addressRange struct {
 	prefix netip.Prefix
 	reach  reach
@@ -20,20 +19,21 @@ type addressRange struct {
 }
 
 // addressRanges returns all ranges. The first match decides, so single addresses come before the
-// ranges that hold them. Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries
-// (RFC 6890) and, for the metadata services, each cloud's own documentation.
+// ranges that contain them. Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries
+// (RFC 6890) and each cloud's documentation of its metadata services.
 func addressRanges() []addressRange {
 	rule := func(prefix string, reach reach, name string) addressRange {
 		return addressRange{netip.MustParsePrefix(prefix), reach, name}
 	}
-	const metadata = "a cloud metadata address"
+	const metadata, reserved = "a cloud metadata address", "a reserved address"
 	return []addressRange{
-		rule("169.254.169.254/32", reachNever, metadata), // AWS, Azure, Google Cloud, OpenStack, Oracle
+		rule("169.254.169.254/32", reachNever, metadata), // AWS, Azure, GCP, OpenStack, Oracle
 		rule("100.100.100.200/32", reachNever, metadata), // Alibaba Cloud
 		rule("192.0.0.192/32", reachNever, metadata),     // Oracle Cloud Classic
 		rule("168.63.129.16/32", reachNever, metadata),   // Azure WireServer
-		rule("fd00:ec2::/32", reachNever, metadata),      // AWS: ::254 metadata, ::23 EKS Pod Identity, ::253 DNS
-		rule("fd20:ce::254/128", reachNever, metadata),   // Google Cloud
+		// AWS: ::254 metadata, ::23 EKS Pod Identity, ::253 DNS.
+		rule("fd00:ec2::/32", reachNever, metadata),
+		rule("fd20:ce::254/128", reachNever, metadata), // GCP
 
 		rule("0.0.0.0/8", reachNever, "an unspecified address"),
 		rule("10.0.0.0/8", reachPrivate, "a private address"),
@@ -41,37 +41,36 @@ func addressRanges() []addressRange {
 		rule("127.0.0.0/8", reachLoopback, "a loopback address"),
 		rule("169.254.0.0/16", reachNever, "a link-local address"),
 		rule("172.16.0.0/12", reachPrivate, "a private address"),
-		rule("192.0.0.0/24", reachNever, "a reserved address"),   // IETF protocol assignments
-		rule("192.0.2.0/24", reachNever, "a reserved address"),   // documentation
-		rule("192.88.99.0/24", reachNever, "a reserved address"), // 6to4 relay anycast, deprecated by RFC 7526
+		rule("192.0.0.0/24", reachNever, reserved),   // IETF protocol assignments
+		rule("192.0.2.0/24", reachNever, reserved),   // documentation
+		rule("192.88.99.0/24", reachNever, reserved), // 6to4 relay anycast, deprecated by RFC 7526
 		rule("192.168.0.0/16", reachPrivate, "a private address"),
-		rule("198.18.0.0/15", reachNever, "a reserved address"),   // benchmarking
-		rule("198.51.100.0/24", reachNever, "a reserved address"), // documentation
-		rule("203.0.113.0/24", reachNever, "a reserved address"),  // documentation
+		rule("198.18.0.0/15", reachNever, reserved),   // benchmarking
+		rule("198.51.100.0/24", reachNever, reserved), // documentation
+		rule("203.0.113.0/24", reachNever, reserved),  // documentation
 		rule("224.0.0.0/4", reachNever, "a multicast address"),
-		rule("240.0.0.0/4", reachNever, "a reserved address"), // and the limited broadcast
+		rule("240.0.0.0/4", reachNever, reserved), // and the limited broadcast
 		rule("0.0.0.0/0", reachPublic, "a public address"),
 
 		rule("::/128", reachNever, "an unspecified address"),
 		rule("::1/128", reachLoopback, "a loopback address"),
-		rule("2001::/23", reachNever, "a reserved address"),     // protocol assignments, Teredo (RFC 4380) among them
-		rule("2001:db8::/32", reachNever, "a reserved address"), // documentation
-		rule("2002::/16", reachNever, "a reserved address"),     // 6to4 (RFC 3056): it would hide an IPv4 address
-		rule("3fff::/20", reachNever, "a reserved address"),     // documentation (RFC 9637)
-		rule("2000::/3", reachPublic, "a public address"),       // all of IANA's global unicast
+		rule("2001::/23", reachNever, reserved),           // protocols, Teredo (RFC 4380)
+		rule("2001:db8::/32", reachNever, reserved),       // documentation
+		rule("2002::/16", reachNever, reserved),           // 6to4 (RFC 3056) hides an IPv4 address
+		rule("3fff::/20", reachNever, reserved),           // documentation (RFC 9637)
+		rule("2000::/3", reachPublic, "a public address"), // all of IANA's global unicast
 		rule("fc00::/7", reachPrivate, "a private (unique local) address"),
 		rule("fe80::/10", reachNever, "a link-local address"),
 		rule("ff00::/8", reachNever, "a multicast address"),
-		// The rest of IPv6 is reserved: IPv4-compatible ::/96, NAT64 for local use 64:ff9b:1::/48
-		// (RFC 8215: the IPv4 address in it cannot be located), discard-only 100::/64, site-local
-		// fec0::/10, …
-		rule("::/0", reachNever, "a reserved address"),
+		// The rest of IPv6: IPv4-compatible ::/96, local-use NAT64 64:ff9b:1::/48 (RFC 8215: its
+		// IPv4 address cannot be located), discard-only 100::/64, site-local fec0::/10, …
+		rule("::/0", reachNever, reserved),
 	}
 }
 
-// classify returns who may connect to addr, and what kind of address it is.
+// classify returns the reach of addr, and what kind of address it is.
 func (g *Guard) classify(addr netip.Addr) (reach, string) {
-	plain := withoutIPv6Wrapping(addr)
+	plain := unmap(addr)
 	for _, r := range g.ranges {
 		if r.prefix.Contains(plain) {
 			return r.reach, r.name
@@ -80,9 +79,9 @@ func (g *Guard) classify(addr netip.Addr) (reach, string) {
 	return reachNever, "not an address" // the zero netip.Addr
 }
 
-// withoutIPv6Wrapping returns the IPv4 address that an IPv4-mapped address (RFC 4291 §2.5.5.2) or
-// one of the well-known NAT64 prefix (RFC 6052 §2.1) stands for: that is where a packet to it goes.
-func withoutIPv6Wrapping(addr netip.Addr) netip.Addr {
+// unmap returns the IPv4 address that packets to an IPv4-mapped address (RFC 4291 §2.5.5.2) or to
+// one of the well-known NAT64 prefix (RFC 6052 §2.1) reach.
+func unmap(addr netip.Addr) netip.Addr {
 	addr = addr.WithZone("").Unmap()
 	if nat64 := netip.MustParsePrefix("64:ff9b::/96"); nat64.Contains(addr) {
 		bytes := addr.As16()
@@ -91,8 +90,8 @@ func withoutIPv6Wrapping(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-// checkAddress reports an *Error unless a host may be at addr. subject is the host, or empty where
-// the URL itself names the address. An unlisted host gets here only while allowed_hosts is empty.
+// checkAddress returns an *Error unless a host may be at addr. subject is the host, or empty if the
+// URL itself contains the address. An unlisted host gets here only while allowed_hosts is empty.
 func (g *Guard) checkAddress(addr netip.Addr, listed bool, subject string) error {
 	reach, name := g.classify(addr)
 	switch {
@@ -103,7 +102,7 @@ func (g *Guard) checkAddress(addr netip.Addr, listed bool, subject string) error
 	case reach == reachNever:
 		return reject("%sis not allowed: %s is %s, which is never allowed", subject, addr, name)
 	default:
-		return rejectUnlisted("%sis not allowed: %s is %s, which is allowed only for a host listed in allowed_hosts",
-			subject, addr, name)
+		return rejectUnlisted("%sis not allowed: %s is %s, which is allowed only for a host "+
+			"listed in allowed_hosts", subject, addr, name)
 	}
 }

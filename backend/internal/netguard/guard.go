@@ -1,5 +1,5 @@
-// Package netguard decides which hosts and addresses may be connected to: by URL before anything is
-// sent, and by address at dial, after resolution, so that a name cannot change its address in
+// Package netguard decides which hosts and addresses may be reached. It checks URLs before anything
+// is sent, and addresses at dial, after resolution, so that a name cannot change its address in
 // between (DNS rebinding). It knows nothing of OAuth.
 package netguard
 
@@ -16,8 +16,8 @@ import (
 
 // Config is what an operator allows.
 type Config struct {
-	// AllowedHosts are `host` or `*.suffix` (not the apex), each with an optional `:port` (443 without).
-	// Empty: any host at a public address.
+	// AllowedHosts are `host` or `*.suffix` (not the apex), each with an optional `:port` (default
+	// 443). Empty: any host at a public address.
 	AllowedHosts []string
 	// AllowInsecure allows http:// and, while AllowedHosts is empty, loopback addresses.
 	AllowInsecure bool
@@ -33,12 +33,11 @@ type Guard struct {
 	proxied       bool
 }
 
-// Error is a URL, host or address that the guard rejects, in words for an operator that complete
-// the sentence "<field> …". It never quotes a URL, which may hold a password.
+// Error is a rejected URL, host or address. Its text completes the sentence "<field> …" and never
+// quotes a URL, which may contain a password.
 type Error struct {
-	text string
-	// Unlisted: listing the host in allowed_hosts would allow it.
-	Unlisted bool
+	text     string
+	Unlisted bool // listing the host in allowed_hosts would allow it
 }
 
 func (e *Error) Error() string { return e.text }
@@ -64,12 +63,12 @@ func New(cfg Config) (*Guard, error) {
 	return g, nil
 }
 
-// maxURL keeps errors and logs short, also where the URL comes from a discovery document.
+// maxURL keeps errors and logs short: a URL may come from a discovery document.
 const maxURL = 2048
 
-// CheckURL parses raw and reports an *Error unless it may be an issuer (RFC 8414 §2) or an endpoint:
-// https, no query, fragment or userinfo, at a host that is allowed as far as that shows without the
-// network. RFC 6749 §3.2 allows an endpoint a query, but none is known that needs it.
+// CheckURL parses raw and returns an *Error unless it can be an issuer (RFC 8414 §2) or an
+// endpoint: https, no query, fragment or userinfo, and a host that is allowed as far as can be told
+// without the network. RFC 6749 §3.2 allows endpoints a query, but none is known to need it.
 func (g *Guard) CheckURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
@@ -80,13 +79,15 @@ func (g *Guard) CheckURL(raw string) (*url.URL, error) {
 	case strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		return nil, reject("contains white space or a control character; remove it")
 	case strings.Contains(authority(raw), "%"):
-		return nil, reject("has a percent sign in its host; use a plain host name, or an address without a zone")
+		return nil, reject("has a percent sign in its host; use a plain host name, " +
+			"or an address without a zone")
 	case err != nil:
 		return nil, reject("is not a URL; set one such as https://host/path")
 	case u.Scheme == "" || u.Opaque != "" || u.Scheme != "http" && u.Scheme != "https":
 		return nil, reject("is not an absolute https URL; set one such as https://host/path")
 	case u.Scheme == "http" && !g.allowInsecure:
-		return nil, reject("uses http; use https (allow_insecure_endpoints allows http, for development)")
+		return nil, reject("uses http; use https (allow_insecure_endpoints allows http, " +
+			"for development)")
 	case u.User != nil:
 		return nil, reject("contains a user name or password; remove everything up to the @")
 	case u.RawQuery != "" || u.ForceQuery:
@@ -113,8 +114,10 @@ func authority(raw string) string {
 }
 
 // Control checks a host:port as net/http dials it, and returns a net.Dialer's Control that checks
-// the very address about to be connected to. Both errors are an *Error.
-func (g *Guard) Control(hostPort string) (func(network, address string, _ syscall.RawConn) error, error) {
+// each address before it is connected to. The errors of both are an *Error.
+func (g *Guard) Control(
+	hostPort string,
+) (func(network, address string, _ syscall.RawConn) error, error) {
 	host, port, err := net.SplitHostPort(hostPort)
 	if err != nil {
 		return nil, reject("has no host and port")
@@ -139,14 +142,14 @@ func (g *Guard) Control(hostPort string) (func(network, address string, _ syscal
 	}, nil
 }
 
-// Host returns the URL's host in its normal form: lower case, no final dot, no brackets. Its error
-// is an *Error.
+// Host returns the URL's host in lower case, without a final dot or brackets. Its error is an
+// *Error.
 func Host(u *url.URL) (string, error) {
 	t, err := parseTarget(u)
 	return t.host, err
 }
 
-// HostPort returns host:port of an http or https URL as net/http dials it.
+// HostPort returns the host:port of an http or https URL as net/http dials it.
 func HostPort(u *url.URL) string {
 	return net.JoinHostPort(u.Hostname(), portOf(u))
 }
@@ -179,18 +182,18 @@ func parseHostPort(host, port string) (target, error) {
 	if err != nil || number == 0 {
 		return target{}, reject("has a port that is not between 1 and 65535")
 	}
-	t := target{port: uint16(number)}
-	t.host, t.addr, err = parseHost(host)
+	t, err := parseHost(host)
+	t.port = uint16(number)
 	return t, err
 }
 
-// parseHost accepts a DNS name in ASCII or an address in its canonical spelling. Every other
-// spelling of an address that some resolver or library accepts (2130706433, 0x7f.1, 0177.0.0.1,
-// 127.1, full-width digits) is an error.
-func parseHost(raw string) (string, netip.Addr, error) {
-	// Before lower case makes ASCII of some (U+212A).
+// parseHost accepts a DNS name in ASCII or an address in its canonical form. Other forms of an
+// address that some resolver or library accepts (2130706433, 0x7f.1, 0177.0.0.1, 127.1, full-width
+// digits) are errors. It sets no port.
+func parseHost(raw string) (t target, err error) {
+	// Before ToLower, which maps some to ASCII (U+212A).
 	if strings.ContainsFunc(raw, func(r rune) bool { return r > 0x7f }) {
-		return "", netip.Addr{}, reject("has a host with characters beyond ASCII; use its ASCII form (xn--…)")
+		return t, reject("has a host with non-ASCII characters; use its ASCII form (xn--…)")
 	}
 	host := strings.ToLower(raw)
 	if inner, ok := strings.CutPrefix(host, "["); ok {
@@ -198,21 +201,22 @@ func parseHost(raw string) (string, netip.Addr, error) {
 		addr, err := netip.ParseAddr(inner)
 		switch {
 		case !closed || err != nil || !addr.Is6() || addr.Zone() != "":
-			return "", netip.Addr{}, reject("has brackets without an IPv6 address in them")
+			return t, reject("has brackets without an IPv6 address in them")
 		case addr.String() != inner:
-			return "", netip.Addr{}, reject("spells its address in an unusual way; use [%s]", addr)
+			return t, reject("has an IPv6 address that is not in canonical form; use [%s]", addr)
 		}
-		return inner, addr, nil
+		return target{host: inner, addr: addr}, nil
 	}
 	if looksLikeIPv4(host) {
 		addr, err := netip.ParseAddr(host)
 		if err != nil {
-			return "", netip.Addr{}, reject("has a host that ends in a number but is not a plain IPv4 address such as 192.0.2.1")
+			return t, reject("has a host that ends in a number but is not a plain IPv4 address " +
+				"such as 192.0.2.1")
 		}
-		return host, addr, nil
+		return target{host: host, addr: addr}, nil
 	}
 	host = strings.TrimSuffix(host, ".")
-	return host, netip.Addr{}, checkName(host)
+	return target{host: host}, checkName(host)
 }
 
 // looksLikeIPv4 is the WHATWG URL standard's "ends in a number" check: such a host is an address or
@@ -226,8 +230,7 @@ func looksLikeIPv4(host string) bool {
 	return last != "" && strings.Trim(last, "0123456789") == ""
 }
 
-// checkName accepts a host name of letters, digits, hyphens and underscores (RFC 1123 §2.1;
-// underscores occur in practice).
+// checkName accepts host names as in RFC 1123 §2.1, and underscores, which occur in practice.
 func checkName(name string) error {
 	if name == "" {
 		return reject("has no host; set a URL such as https://host/path")
@@ -244,7 +247,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// checkTarget checks what shows of a target without resolving it.
+// checkTarget checks what can be checked without resolving the host.
 func (g *Guard) checkTarget(t target) error {
 	listed := g.listed(t)
 	switch {
@@ -253,18 +256,20 @@ func (g *Guard) checkTarget(t target) error {
 	case len(g.allowed) > 0 && !listed:
 		return rejectUnlisted("is at %s, which is not listed in allowed_hosts", t)
 	case t.addr.IsValid() && g.proxied:
-		return reject("is at an IP address; with proxy_url set, use a host name that is listed in allowed_hosts")
+		return reject("is at an IP address; with proxy_url set, use a name listed in allowed_hosts")
 	case t.addr.IsValid():
 		return g.checkAddress(t.addr, listed, "")
-	case t.host == "localhost" || strings.HasSuffix(t.host, ".localhost"): // always loopback, RFC 6761 §6.3
+	// Always loopback (RFC 6761 §6.3).
+	case t.host == "localhost" || strings.HasSuffix(t.host, ".localhost"):
 		if g.checkAddress(netip.IPv6Loopback(), listed, "") != nil {
-			return rejectUnlisted("is at %s, this machine, which is allowed only when listed in allowed_hosts", t.host)
+			return rejectUnlisted("is at %s, this machine; list it in allowed_hosts to allow it",
+				t.host)
 		}
 	}
 	return nil
 }
 
-// isMetadataName reports whether clouds use this name for a metadata service inside their networks.
+// isMetadataName reports whether a cloud uses the name for a metadata service.
 func isMetadataName(host string) bool {
 	switch host {
 	case "metadata", "metadata.google.internal", "metadata.goog", // Google Cloud
@@ -275,12 +280,12 @@ func isMetadataName(host string) bool {
 	return false
 }
 
-// listed reports whether allowed_hosts names the target.
+// listed reports whether allowed_hosts lists the target.
 func (g *Guard) listed(t target) bool {
 	return slices.ContainsFunc(g.allowed, func(p hostPattern) bool { return p.matches(t) })
 }
 
-// String returns the target as allowed_hosts would name it.
+// String returns the target as allowed_hosts lists it.
 func (t target) String() string {
 	host := t.host
 	if t.addr.Is6() {
@@ -295,7 +300,7 @@ func (t target) String() string {
 // hostPattern is one item of allowed_hosts.
 type hostPattern struct {
 	target
-	wildcard bool // the host and what is below it, but not the host itself
+	wildcard bool // the subdomains of host, but not host itself
 }
 
 func (p hostPattern) matches(t target) bool {
@@ -308,41 +313,41 @@ func (p hostPattern) matches(t target) bool {
 	return p.host == t.host
 }
 
-func (g *Guard) parseHostPattern(item string) (hostPattern, error) {
+func (g *Guard) parseHostPattern(item string) (p hostPattern, err error) {
 	switch {
 	case strings.TrimSpace(item) == "":
-		return hostPattern{}, reject("is empty; remove it or name a host")
+		return p, reject("is empty; remove it or set a host")
 	case strings.Contains(item, "://"):
-		return hostPattern{}, reject("is a URL; name the host only, such as idp.example.com")
+		return p, reject("is a URL; set only the host, such as idp.example.com")
 	case strings.ContainsAny(item, "/?#@\\"):
-		return hostPattern{}, reject("is more than a host; name a host such as idp.example.com or " +
+		return p, reject("is more than a host; set a host such as idp.example.com or " +
 			"idp.example.com:8443 (no path, user or address range)")
 	case item == "*":
-		return hostPattern{}, reject("is * alone; leave allowed_hosts empty to allow every public host")
+		return p, reject("is * alone; leave allowed_hosts empty to allow every public host")
 	}
 	host, wildcard := strings.CutPrefix(item, "*.")
 	if strings.Contains(host, "*") {
-		return hostPattern{}, reject("has a * that is not its whole first label; use *.example.com")
+		return p, reject("has a * that is not its whole first label; use *.example.com")
 	}
 	port := "443"
 	if colon := strings.LastIndexByte(host, ':'); colon > strings.LastIndexByte(host, ']') {
 		host, port = host[:colon], host[colon+1:]
 	}
 	if strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
-		return hostPattern{}, reject("is an IPv6 address without brackets; use [2001:4860:4860::8888]:443")
+		return p, reject("is an IPv6 address without brackets; use [2001:4860:4860::8888]:443")
 	}
 	t, err := parseHostPort(host, port)
 	switch {
 	case err != nil:
-		return hostPattern{}, err
+		return p, err
 	case wildcard && (t.addr.IsValid() || !strings.Contains(t.host, ".")):
-		return hostPattern{}, reject("needs a domain of at least two labels after the *., such as *.example.com")
+		return p, reject("needs at least two labels after the *., such as *.example.com")
 	case isMetadataName(t.host):
-		return hostPattern{}, reject("is a cloud metadata service, which is never allowed; remove it")
+		return p, reject("is a cloud metadata service, which is never allowed; remove it")
 	}
 	if t.addr.IsValid() {
 		if reach, name := g.classify(t.addr); reach == reachNever {
-			return hostPattern{}, reject("is %s, which is never allowed; remove it", name)
+			return p, reject("is %s, which is never allowed; remove it", name)
 		}
 	}
 	return hostPattern{t, wildcard}, nil
