@@ -270,23 +270,23 @@ var shownWords = map[tokenendpoint.Reason]string{
 	tokenendpoint.ResolutionFailed:       "the host name could not be resolved",
 	tokenendpoint.ConnectionRefused:      "connection refused",
 	tokenendpoint.Unreachable:            "no route to the host",
-	tokenendpoint.ConnectionClosed:       "the connection was closed before an answer",
-	tokenendpoint.AnswerTruncated:        "the answer was cut off",
-	tokenendpoint.Timeout:                "no complete answer",
+	tokenendpoint.ConnectionClosed:       "the connection was closed before a response",
+	tokenendpoint.AnswerTruncated:        "the response was cut off",
+	tokenendpoint.Timeout:                "no complete response",
 	tokenendpoint.NoConnection:           "no connection was made",
 	tokenendpoint.UnknownAuthority:       "the certificate is signed by an unknown authority",
 	tokenendpoint.WrongHostName:          "the certificate is for another host name",
 	tokenendpoint.CertificateExpired:     "the certificate has expired or is not valid yet",
 	tokenendpoint.InvalidCertificate:     "the certificate is not valid",
-	tokenendpoint.PlainHTTP:              "the server speaks plain HTTP at this port, not TLS",
+	tokenendpoint.PlainHTTP:              "the server speaks plain HTTP on this port, not TLS",
 	tokenendpoint.HandshakeFailed:        "the TLS handshake failed",
-	tokenendpoint.NetworkFailure:         "the connection failed, or its other end does not speak HTTP",
+	tokenendpoint.NetworkFailure:         "the connection failed, or the server does not speak HTTP",
 	tokenendpoint.ProxyAuthentication:    "the proxy requires authentication (HTTP 407)",
 	tokenendpoint.ProxyRejected:          "the proxy rejected the connection",
-	tokenendpoint.OtherIssuer:            "the discovery document is another issuer's",
+	tokenendpoint.OtherIssuer:            "the discovery document is for another issuer",
 	tokenendpoint.Redirected:             "redirects are not followed",
-	tokenendpoint.NotJSON:                "the answer is not JSON",
-	tokenendpoint.AnswerTooLarge:         "the answer is larger than 1 MiB",
+	tokenendpoint.NotJSON:                "the response is not JSON",
+	tokenendpoint.AnswerTooLarge:         "the response is larger than 1 MiB",
 	tokenendpoint.TokenExpired:           "the token has already expired",
 	tokenendpoint.InvalidAnswer:          "is missing",
 	tokenendpoint.Unauthorized:           "401", tokenendpoint.Forbidden: "403", tokenendpoint.NoSuchIssuer: "404",
@@ -346,7 +346,7 @@ func TestDocs_ShowWordsThatTheCodeHas(t *testing.T) {
 		words := shownWords[row.reason]
 		require.NotEmpty(t, words, row.reason)
 		if _, err := strconv.Atoi(words); err != nil {
-			require.Contains(t, source, words)
+			require.True(t, strings.Contains(source, words), "no message contains %q", words)
 		}
 	}
 }

@@ -84,16 +84,16 @@ func TestSharedToken_ReadersOutlastOutage(t *testing.T) {
 		{
 			"connections break", (*gate).cut, manyReaders,
 			80 * time.Second, 55 * time.Second, 5 * time.Second,
-			http.StatusBadGateway, "the connection was closed before an answer",
+			http.StatusBadGateway, "the connection was closed before a response",
 		},
 		{
 			"nothing comes back", (*gate).silence, manyReaders,
 			80 * time.Second, 55 * time.Second, 5 * time.Second,
-			http.StatusGatewayTimeout, "no complete answer within request_timeout",
+			http.StatusGatewayTimeout, "no complete response within request_timeout",
 		},
 		{
 			"a short life", (*gate).cut, 10, 30 * time.Second, 15 * time.Second, 3 * time.Second,
-			http.StatusBadGateway, "the connection was closed before an answer",
+			http.StatusBadGateway, "the connection was closed before a response",
 		},
 	}
 	harness.Keycloak(t)

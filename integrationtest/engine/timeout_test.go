@@ -17,7 +17,7 @@ const requestTimeout = 2 * time.Second
 // deadlines.
 func TestFailure_ReachesUserInTime(t *testing.T) {
 	t.Parallel()
-	const timedOut = "no complete answer within request_timeout (2s)"
+	const timedOut = "no complete response within request_timeout (2s)"
 	rows := []struct {
 		name     string
 		endpoint func(*testing.T) string
