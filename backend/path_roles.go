@@ -41,7 +41,7 @@ func (b *backend) pathRoles() *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.CreateOperation: write,
 			logical.UpdateOperation: write,
-			logical.PatchOperation:  forwarded(on(b.writeRole, "patch", "Update a role's settings.")),
+			logical.PatchOperation:  forwarded(on(b.writeRole, "patch", "Update a role.")),
 			logical.ReadOperation:   on(b.readRole, "", "Read a role."),
 			logical.DeleteOperation: remove,
 		},

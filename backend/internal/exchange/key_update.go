@@ -64,7 +64,9 @@ func keyUpdate(
 		if active.AcceptedTime().IsZero() {
 			return nil
 		}
-		return func(current *keyring.Key) *keyring.Key { return current.ClearAccepted(active.Number()) }
+		return func(current *keyring.Key) *keyring.Key {
+			return current.ClearAccepted(active.Number())
+		}
 	default:
 		return func(current *keyring.Key) *keyring.Key {
 			return current.Activate(accepted.Number(), keyring.ByProvider, now).

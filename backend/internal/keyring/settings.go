@@ -6,8 +6,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// Settings holds what an operator can change on a key. The tags are the names in storage. Callers enforce DeletionAllowed and
-// Disabled.
+// Settings holds what an operator can change on a key. The tags are the names in storage. Callers
+// enforce DeletionAllowed and Disabled.
 type Settings struct {
 	// CommonName is the subject of the next version's certificate.
 	CommonName string `json:"common_name"`
