@@ -44,34 +44,38 @@ func convert(kind framework.FieldType, raw any) (any, error) {
 	return nil, fmt.Errorf("has unknown type %s", kind)
 }
 
-func convertString(raw any) (any, error) {
-	text, ok := raw.(string)
-	if !ok {
-		return nil, fmt.Errorf("must be a string, not %s", jsonKind(raw))
+// mismatch returns the error for a value that is not what is wanted. It does not quote a string,
+// which may be a misplaced secret.
+func mismatch(want string, raw any) error {
+	if _, isText := raw.(string); isText {
+		return errors.New(want)
 	}
-	return text, nil
+	return fmt.Errorf("%s, not %s", want, jsonKind(raw))
+}
+
+func convertString(raw any) (any, error) {
+	if text, ok := raw.(string); ok {
+		return text, nil
+	}
+	return nil, mismatch("must be a string", raw)
 }
 
 func convertBool(raw any) (any, error) {
-	switch v := raw.(type) {
-	case bool:
-		return v, nil
-	case string:
-		if value, err := strconv.ParseBool(strings.TrimSpace(v)); err == nil {
-			return value, nil
-		}
-		return nil, errors.New("must be true or false")
+	if value, ok := raw.(bool); ok {
+		return value, nil
 	}
-	return nil, fmt.Errorf("must be true or false, not %s", jsonKind(raw))
+	text, _ := raw.(string)
+	if value, err := strconv.ParseBool(strings.TrimSpace(text)); err == nil {
+		return value, nil
+	}
+	return nil, mismatch("must be true or false", raw)
 }
 
 func convertInt(raw any) (any, error) {
 	number, ok := wholeNumber(raw)
-	switch _, isText := raw.(string); {
-	case !ok && isText: // not quoted: may be a misplaced secret
-		return nil, errors.New("must be a whole number")
+	switch {
 	case !ok:
-		return nil, fmt.Errorf("must be a whole number, not %s", jsonKind(raw))
+		return nil, mismatch("must be a whole number", raw)
 	case number > math.MaxInt32 || number < math.MinInt32:
 		return nil, errors.New("is out of range")
 	}
@@ -80,21 +84,17 @@ func convertInt(raw any) (any, error) {
 
 func convertDuration(raw any) (any, error) {
 	const want = "must be a duration in whole seconds, such as 90, 90s or 5m"
-	var duration time.Duration
-	if text, ok := raw.(string); ok {
+	seconds, ok := wholeNumber(raw)
+	duration := time.Duration(max(-1, min(seconds, math.MaxInt32))) * time.Second
+	if text, isText := raw.(string); isText {
 		var err error
 		duration, err = parseutil.ParseDurationSecond(strings.TrimSpace(text))
-		if err != nil || duration%time.Second != 0 {
-			return nil, errors.New(want)
-		}
-	} else {
-		seconds, ok := wholeNumber(raw)
-		if !ok {
-			return nil, fmt.Errorf("%s, not %s", want, jsonKind(raw))
-		}
-		duration = time.Duration(max(-1, min(seconds, math.MaxInt32))) * time.Second
+		ok = err == nil && duration%time.Second == 0
 	}
-	if duration < 0 { // otherwise the framework rejects it in its own words
+	switch {
+	case !ok:
+		return nil, mismatch(want, raw)
+	case duration < 0: // otherwise the framework rejects it in its own words
 		return nil, errors.New("must not be negative")
 	}
 	return duration, nil

@@ -19,7 +19,7 @@ func (b *backend) pathCreds() *framework.Path {
 func roleReadPath(prefix, help string, read *framework.PathOperation) *framework.Path {
 	return &framework.Path{
 		Pattern: prefix + "/(?P<role>[^/]+)",
-		Fields:  map[string]*framework.FieldSchema{"role": roleNameField()},
+		Fields:  map[string]*framework.FieldSchema{"role": nameField("role")},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: read,
 		},

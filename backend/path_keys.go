@@ -14,17 +14,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
-func (b *backend) pathKeysList() *framework.Path {
-	const synopsis = "List the keys."
-	return &framework.Path{
-		Pattern: "keys/?$",
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: operation(b.listKeys, synopsis, listResponse(), "", "keys"),
-		},
-		HelpSynopsis:    synopsis,
-		HelpDescription: "Lists the names of the mount's keys.",
-	}
-}
+func (b *backend) pathKeysList() *framework.Path { return listPath("keys", b.listKeys) }
 
 func (b *backend) pathKeys() *framework.Path {
 	response := keyResponseSchema()
@@ -38,7 +28,7 @@ func (b *backend) pathKeys() *framework.Path {
 		Pattern:        "keys/(?P<name>[^/]+)",
 		ExistenceCheck: b.keyExists,
 		Fields: fieldSchemas(keyFields(), map[string]*framework.FieldSchema{
-			"name": keyNameField(),
+			"name": nameField("key"),
 			"version": {
 				Type: framework.TypeInt, Query: true,
 				Description: "Version whose public key is returned. Default: the one to register.",
@@ -66,7 +56,7 @@ func keyActionPath(
 	action, suffix, synopsis, help string,
 	handler namedHandler, fields map[string]*framework.FieldSchema,
 ) *framework.Path {
-	fields["name"] = keyNameField()
+	fields["name"] = nameField("key")
 	return &framework.Path{
 		Pattern: "keys/(?P<name>[^/]+)/" + action,
 		Fields:  fields,
@@ -76,12 +66,6 @@ func keyActionPath(
 		},
 		HelpSynopsis:    synopsis,
 		HelpDescription: strings.TrimSpace(help),
-	}
-}
-
-func keyNameField() *framework.FieldSchema {
-	return &framework.FieldSchema{
-		Type: framework.TypeString, Description: "Name of the key.", Required: true,
 	}
 }
 

@@ -11,17 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-func (b *backend) pathRolesList() *framework.Path {
-	return &framework.Path{
-		Pattern: "roles/?$",
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: operation(b.listRoles,
-				"List the roles.", listResponse(), "", "roles"),
-		},
-		HelpSynopsis:    "List the roles.",
-		HelpDescription: "Lists the names of the mount's roles.",
-	}
-}
+func (b *backend) pathRolesList() *framework.Path { return listPath("roles", b.listRoles) }
 
 func (b *backend) pathRoles() *framework.Path {
 	fields := roleFields()
@@ -36,7 +26,7 @@ func (b *backend) pathRoles() *framework.Path {
 		Pattern:        "roles/(?P<name>[^/]+)",
 		ExistenceCheck: b.roleExists,
 		Fields: fieldSchemas(fields, map[string]*framework.FieldSchema{
-			"name": roleNameField(),
+			"name": nameField("role"),
 		}),
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.CreateOperation: write,
@@ -47,12 +37,6 @@ func (b *backend) pathRoles() *framework.Path {
 		},
 		HelpSynopsis:    "Manage roles: what to request, with which key.",
 		HelpDescription: strings.TrimSpace(rolesHelp),
-	}
-}
-
-func roleNameField() *framework.FieldSchema {
-	return &framework.FieldSchema{
-		Type: framework.TypeString, Description: "Name of the role.", Required: true,
 	}
 }
 

@@ -26,6 +26,26 @@ func forwarded(o *framework.PathOperation) *framework.PathOperation {
 	return o
 }
 
+// listPath describes the list of a kind of entry, such as keys.
+func listPath(kind string, callback framework.OperationFunc) *framework.Path {
+	synopsis := "List the " + kind + "."
+	return &framework.Path{
+		Pattern: kind + "/?$",
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ListOperation: operation(callback, synopsis, listResponse(), "", kind),
+		},
+		HelpSynopsis:    synopsis,
+		HelpDescription: "Lists the names of the mount's " + kind + ".",
+	}
+}
+
+// nameField describes the name of a key or role in a path.
+func nameField(kind string) *framework.FieldSchema {
+	return &framework.FieldSchema{
+		Type: framework.TypeString, Description: "Name of the " + kind + ".", Required: true,
+	}
+}
+
 // namedHandler handles a request for the key or role of this name.
 type namedHandler func(context.Context, *logical.Request, string) (*logical.Response, error)
 

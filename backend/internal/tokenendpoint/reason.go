@@ -11,182 +11,108 @@ type Reason string
 
 // The provider rejected the key itself.
 const (
-	// No public key with the assertion's kid is registered.
-	UnknownKey Reason = "unknown_key"
-	// What is registered cannot be used as a key, or the JWKS URL cannot be fetched.
-	UnusableKeys Reason = "unusable_keys"
-	// The signature does not verify with the registered key.
-	InvalidSignature Reason = "invalid_signature"
-	// A bare invalid_client (RFC 6749 §5.2). The key may be the cause.
-	ClientRejected Reason = "client_rejected"
+	UnknownKey       Reason = "unknown_key"       // no public key with this kid is registered
+	UnusableKeys     Reason = "unusable_keys"     // what is registered is no key, or its URL fails
+	InvalidSignature Reason = "invalid_signature" // the registered key does not verify it
+	ClientRejected   Reason = "client_rejected"   // a bare invalid_client: maybe the key
 )
 
 // The provider rejected the client.
 const (
-	// The client is pinned to another signature algorithm.
-	WrongAlgorithm Reason = "wrong_algorithm"
-	// The client authenticates with a secret.
-	SecretClient Reason = "secret_client"
-	// The client does not exist or is disabled.
-	UnknownClient Reason = "unknown_client"
-	// client_id is not the assertion's subject.
-	ClientIDMismatch Reason = "client_id_mismatch"
-	// The client credentials grant is not enabled for the client.
-	NoServiceAccount Reason = "no_service_account"
-	// A public client cannot use the grant.
-	PublicClient Reason = "public_client"
-	// A bearer-only client cannot use the grant.
-	BearerOnlyClient Reason = "bearer_only_client"
-	// The client's service account was deleted.
-	ServiceAccountMissing Reason = "service_account_missing"
-	// The client's service account is disabled.
-	ServiceAccountDisabled Reason = "service_account_disabled"
-	// The provider's setup of the client's authentication is incomplete.
-	ClientSetupIncomplete Reason = "client_setup_incomplete"
-	// The provider failed while it authenticated the client.
-	ClientCheckFailed Reason = "client_check_failed"
-	// invalid_client for a cause that none of the above describes.
-	InvalidClient Reason = "invalid_client"
-	// unauthorized_client (RFC 6749 §5.2).
-	UnauthorizedClient Reason = "unauthorized_client"
-	// unsupported_grant_type (RFC 6749 §5.2).
-	UnsupportedGrantType Reason = "unsupported_grant_type"
-	// The client's tokens are sender-constrained (RFC 9449).
-	DPoPRequired Reason = "dpop_required"
+	WrongAlgorithm         Reason = "wrong_algorithm"          // it is pinned to another algorithm
+	SecretClient           Reason = "secret_client"            // it authenticates with a secret
+	UnknownClient          Reason = "unknown_client"           // it does not exist or is disabled
+	ClientIDMismatch       Reason = "client_id_mismatch"       // client_id is not the sub
+	NoServiceAccount       Reason = "no_service_account"       // the grant is not enabled
+	PublicClient           Reason = "public_client"            // it cannot use the grant
+	BearerOnlyClient       Reason = "bearer_only_client"       // it cannot use the grant
+	ServiceAccountMissing  Reason = "service_account_missing"  // its service account was deleted
+	ServiceAccountDisabled Reason = "service_account_disabled" // its service account is disabled
+	ClientSetupIncomplete  Reason = "client_setup_incomplete"  // its authentication is not set up
+	ClientCheckFailed      Reason = "client_check_failed"      // the provider failed to check it
+	InvalidClient          Reason = "invalid_client"           // invalid_client, for another cause
+	UnauthorizedClient     Reason = "unauthorized_client"      // RFC 6749 §5.2
+	UnsupportedGrantType   Reason = "unsupported_grant_type"   // RFC 6749 §5.2
+	DPoPRequired           Reason = "dpop_required"            // its tokens are bound, RFC 9449
 )
 
 // The provider rejected the assertion.
 const (
-	// aud is not what the provider expects.
-	WrongAudience Reason = "wrong_audience"
-	// More than one aud arrived.
-	MultipleAudiences Reason = "multiple_audiences"
-	// iat is ahead of the provider's clock.
-	IssuedInFuture Reason = "issued_in_future"
-	// iat is too far behind the provider's clock.
-	IssuedTooLongAgo Reason = "issued_too_long_ago"
-	// The assertion has expired or is not valid yet.
-	NotActive Reason = "not_active"
-	// The jti was used before, which proves that the signature is valid.
-	Replayed Reason = "replayed"
-	// No iat arrived.
-	IssuedAtMissing Reason = "issued_at_missing"
-	// Another required claim did not arrive.
-	ClaimMissing Reason = "claim_missing"
-	// client_assertion or client_assertion_type did not arrive as sent.
-	AssertionMissing Reason = "assertion_missing"
+	WrongAudience     Reason = "wrong_audience"      // aud is not what it expects
+	MultipleAudiences Reason = "multiple_audiences"  // more than one aud arrived
+	IssuedInFuture    Reason = "issued_in_future"    // iat is ahead of its clock
+	IssuedTooLongAgo  Reason = "issued_too_long_ago" // iat is too far behind its clock
+	NotActive         Reason = "not_active"          // expired, or not valid yet
+	Replayed          Reason = "replayed"            // jti was used before: the signature is valid
+	IssuedAtMissing   Reason = "issued_at_missing"   // no iat arrived
+	ClaimMissing      Reason = "claim_missing"       // another required claim did not arrive
+	AssertionMissing  Reason = "assertion_missing"   // it did not arrive as sent
 )
 
 // The provider rejected the request.
 const (
-	// A form parameter was sent twice.
-	DuplicateParameter Reason = "duplicate_parameter"
-	// invalid_scope (RFC 6749 §5.2).
-	InvalidScope Reason = "invalid_scope"
-	// invalid_target (RFC 8707 §2).
-	InvalidTarget Reason = "invalid_target"
-	// invalid_request (RFC 6749 §5.2).
-	InvalidRequest Reason = "invalid_request"
-	// The token to revoke was issued to another client.
-	ForeignToken Reason = "foreign_token"
-	// The discovery document is another issuer's (RFC 8414 §3.3).
-	OtherIssuer Reason = "other_issuer"
-	// HTTP 404 for the discovery document.
-	NoSuchIssuer Reason = "no_such_issuer"
-	// HTTP 404.
-	NoSuchEndpoint Reason = "no_such_endpoint"
-	// HTTP 401 without an OAuth error.
-	Unauthorized Reason = "unauthorized"
-	// HTTP 403.
-	Forbidden Reason = "forbidden"
-	// HTTP 405.
-	MethodNotAllowed Reason = "method_not_allowed"
-	// HTTP 407 in place of the provider's answer.
-	ProxyUnauthorized Reason = "proxy_unauthorized"
-	// HTTP 413.
-	RequestTooLarge Reason = "request_too_large"
-	// Any other 4xx.
-	ClientError Reason = "client_error"
+	DuplicateParameter Reason = "duplicate_parameter" // a form parameter was sent twice
+	InvalidScope       Reason = "invalid_scope"       // RFC 6749 §5.2
+	InvalidTarget      Reason = "invalid_target"      // RFC 8707 §2
+	InvalidRequest     Reason = "invalid_request"     // RFC 6749 §5.2
+	ForeignToken       Reason = "foreign_token"       // to revoke: another client's token
+	OtherIssuer        Reason = "other_issuer"        // another issuer's document, RFC 8414 §3.3
+	NoSuchIssuer       Reason = "no_such_issuer"      // HTTP 404 for the discovery document
+	NoSuchEndpoint     Reason = "no_such_endpoint"    // HTTP 404
+	Unauthorized       Reason = "unauthorized"        // HTTP 401 without an OAuth error
+	Forbidden          Reason = "forbidden"           // HTTP 403
+	MethodNotAllowed   Reason = "method_not_allowed"  // HTTP 405
+	ProxyUnauthorized  Reason = "proxy_unauthorized"  // HTTP 407 in place of the answer
+	RequestTooLarge    Reason = "request_too_large"   // HTTP 413
+	ClientError        Reason = "client_error"        // any other 4xx
 )
 
 // The guard rejected the URL. Nothing was sent.
 const (
-	// Listing the host in allowed_hosts would allow it.
-	HostNotListed Reason = "host_not_listed"
-	// The URL, host or address is never allowed.
-	URLNotAllowed Reason = "url_not_allowed"
+	HostNotListed Reason = "host_not_listed" // allowed if listed in allowed_hosts
+	URLNotAllowed Reason = "url_not_allowed" // never allowed
 )
 
 // The provider is unavailable.
 const (
-	// The host name does not exist.
-	NoSuchHost Reason = "no_such_host"
-	// The host name could not be resolved.
-	ResolutionFailed Reason = "resolution_failed"
-	// Nothing listens at the port.
-	ConnectionRefused Reason = "connection_refused"
-	// No route to the host.
-	Unreachable Reason = "unreachable"
-	// The connection ended before an answer.
-	ConnectionClosed Reason = "connection_closed"
-	// The connection ended within the answer.
-	AnswerTruncated Reason = "answer_truncated"
-	// The certificate is signed by an unknown authority.
-	UnknownAuthority Reason = "unknown_authority"
-	// The certificate is for another host name.
-	WrongHostName Reason = "wrong_host_name"
-	// The certificate is outside its validity period.
-	CertificateExpired Reason = "certificate_expired"
-	// The certificate or its chain is invalid otherwise.
-	InvalidCertificate Reason = "invalid_certificate"
-	// The port does not speak TLS.
-	PlainHTTP Reason = "plain_http"
-	// The TLS handshake failed otherwise.
-	HandshakeFailed Reason = "handshake_failed"
-	// The proxy answered CONNECT with HTTP 407.
-	ProxyAuthentication Reason = "proxy_authentication"
-	// The proxy answered CONNECT with another error.
-	ProxyRejected Reason = "proxy_rejected"
-	// Any other failure of the connection.
-	NetworkFailure Reason = "network_failure"
-	// HTTP 408.
-	RequestTimeout Reason = "request_timeout"
-	// HTTP 429.
-	RateLimited Reason = "rate_limited"
-	// HTTP 500.
-	InternalServerError Reason = "internal_server_error"
-	// HTTP 502.
-	BadGateway Reason = "bad_gateway"
-	// HTTP 503.
-	ServiceUnavailable Reason = "service_unavailable"
-	// HTTP 504.
-	GatewayTimeout Reason = "gateway_timeout"
-	// Any other 5xx.
-	ServerError Reason = "server_error"
+	NoSuchHost          Reason = "no_such_host"          // the host name does not exist
+	ResolutionFailed    Reason = "resolution_failed"     // the host name could not be resolved
+	ConnectionRefused   Reason = "connection_refused"    // nothing listens at the port
+	Unreachable         Reason = "unreachable"           // no route to the host
+	ConnectionClosed    Reason = "connection_closed"     // the connection ended before a response
+	AnswerTruncated     Reason = "answer_truncated"      // the connection ended within the response
+	UnknownAuthority    Reason = "unknown_authority"     // certificate: unknown authority
+	WrongHostName       Reason = "wrong_host_name"       // certificate: for another host name
+	CertificateExpired  Reason = "certificate_expired"   // certificate: outside its validity
+	InvalidCertificate  Reason = "invalid_certificate"   // certificate: invalid otherwise
+	PlainHTTP           Reason = "plain_http"            // the port does not speak TLS
+	HandshakeFailed     Reason = "handshake_failed"      // TLS failed otherwise
+	ProxyAuthentication Reason = "proxy_authentication"  // CONNECT: HTTP 407
+	ProxyRejected       Reason = "proxy_rejected"        // CONNECT: another error
+	NetworkFailure      Reason = "network_failure"       // any other failure of the connection
+	RequestTimeout      Reason = "request_timeout"       // HTTP 408
+	RateLimited         Reason = "rate_limited"          // HTTP 429
+	InternalServerError Reason = "internal_server_error" // HTTP 500
+	BadGateway          Reason = "bad_gateway"           // HTTP 502
+	ServiceUnavailable  Reason = "service_unavailable"   // HTTP 503
+	GatewayTimeout      Reason = "gateway_timeout"       // HTTP 504
+	ServerError         Reason = "server_error"          // any other 5xx
 )
 
-// The answer cannot be used.
+// The response cannot be used.
 const (
-	// The answer is a redirect, which is never followed.
-	Redirected Reason = "redirected"
-	// The answer is not JSON by its media type.
-	NotJSON Reason = "not_json"
-	// The answer is larger than maxAnswer.
-	AnswerTooLarge Reason = "answer_too_large"
-	// The answer violates OAuth 2.0 or OpenID Connect.
-	InvalidAnswer Reason = "invalid_answer"
-	// The token has already expired by this machine's clock.
-	TokenExpired Reason = "token_expired"
+	Redirected     Reason = "redirected"       // redirects are never followed
+	NotJSON        Reason = "not_json"         // by its media type
+	AnswerTooLarge Reason = "answer_too_large" // larger than maxResponse
+	InvalidAnswer  Reason = "invalid_answer"   // violates OAuth 2.0 or OpenID Connect
+	TokenExpired   Reason = "token_expired"    // by this machine's clock
 )
 
-// There was no complete answer.
+// There was no complete response.
 const (
-	// The time ran out.
-	Timeout Reason = "timeout"
-	// The time ran out before there was a connection.
-	NoConnection Reason = "no_connection"
-	// The caller canceled the request.
-	Canceled Reason = "canceled"
+	Timeout      Reason = "timeout"       // the time ran out
+	NoConnection Reason = "no_connection" // the time ran out before there was a connection
+	Canceled     Reason = "canceled"      // the caller canceled the request
 )
 
 // Kind returns who can fix a failure of this reason.
