@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -117,14 +118,26 @@ func (v *VaultServer) BuildPlugin(ctx context.Context, command, version string) 
 	return nil
 }
 
-// freeAddress returns an address that is free now; the server binds it a moment later.
+// freeAddress returns an address that is free now, as is the next port, which a development server
+// takes for its cluster; the server binds both a moment later. Packages start servers at the same
+// time, and outgoing connections take the system's ephemeral ports, so the port is a random one
+// below those.
 func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	const first, count = 20000, 12000
+	for range 100 {
+		port := first + mathrand.N(count)
+		if address := localAddress(port); isFree(address) && isFree(localAddress(port+1)) {
+			return address, nil
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
+	return "", errors.New("no free port found")
+}
+
+func localAddress(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+func isFree(address string) bool {
+	listener, err := net.Listen("tcp", address)
+	return err == nil && listener.Close() == nil
 }
 
 // start starts a development server: in memory, unsealed, with the given root token. It leaves
@@ -184,7 +197,7 @@ func (v *VaultServer) waitReady(ctx context.Context) error {
 		}
 		select {
 		case <-v.exited:
-			return errors.New("exited before it was ready")
+			return fmt.Errorf("exited before it was ready: %s", v.cmd.ProcessState)
 		case <-ctx.Done():
 			return fmt.Errorf("not ready: %w", ctx.Err())
 		case <-time.After(50 * time.Millisecond):
