@@ -62,13 +62,14 @@ func pathBlocks(t *testing.T) map[string]string {
 	t.Helper()
 	m := newMount(t)
 	lists, blocks := map[string]string{}, map[string]string{}
+	key := m.Route("keys/x").Operations[logical.ReadOperation].(*framework.PathOperation).Responses[200][0].Fields
 	for _, path := range m.paths() {
 		shown := shownPath(path)
 		if list, ok := path.Operations[logical.ListOperation].(*framework.PathOperation); ok {
 			lists[shown+"/:name"] = operationRow("LIST", shown, list)
 			continue
 		}
-		blocks[shown] = "| Method | Path | |\n|---|---|---|\n" + lists[shown] + describePath(path)
+		blocks[shown] = "| Method | Path | |\n|---|---|---|\n" + lists[shown] + describePath(path, key)
 	}
 	return blocks
 }
@@ -83,7 +84,8 @@ func shownPath(path *framework.Path) string {
 	return strings.TrimSuffix(shown, "/?$")
 }
 
-func describePath(path *framework.Path) string {
+// describePath lists a path's parameters and response; for one that returns key, a link.
+func describePath(path *framework.Path, key map[string]*framework.FieldSchema) string {
 	var b strings.Builder
 	fields := map[string]*framework.FieldSchema{}
 	var response map[string]*framework.FieldSchema
@@ -115,17 +117,23 @@ func describePath(path *framework.Path) string {
 		b.WriteString("\n**Parameters**\n\n")
 		writeFields(&b, fields, true)
 	}
-	if computed := without(response, fields); len(computed) > 0 {
-		switch {
-		case len(fields) > 0 && len(computed) < len(response):
-			b.WriteString("\n**Response**: the parameters, and\n\n")
-		default:
-			b.WriteString("\n**Response**\n\n")
-		}
-		writeFields(&b, computed, false)
+	computed := without(response, fields)
+	switch {
+	case len(computed) == 0:
+		return b.String()
+	case shownPath(path) != "keys/:name" && maps.EqualFunc(response, key, sameField):
+		b.WriteString("\n**Response**: the same as a read of [the key](#keys).\n")
+		return b.String()
+	case len(computed) < len(response):
+		b.WriteString("\n**Response**: the settings, and\n\n")
+	default:
+		b.WriteString("\n**Response**\n\n")
 	}
+	writeFields(&b, computed, false)
 	return b.String()
 }
+
+func sameField(a, b *framework.FieldSchema) bool { return a.Description == b.Description }
 
 func without(fields, others map[string]*framework.FieldSchema) map[string]*framework.FieldSchema {
 	rest := maps.Clone(fields)
