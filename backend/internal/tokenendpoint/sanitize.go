@@ -67,11 +67,11 @@ func isBase64(r rune) bool {
 
 // sanitizeCode is sanitize for an error code: characters of RFC 6749 §5.2, at most 64.
 func sanitizeCode(code string) string {
-	code = strings.Map(func(r rune) rune {
+	code = sanitize(strings.Map(func(r rune) rune { // before: it may join parts of a token
 		if r < ' ' || r > '~' || r == '"' || r == '\\' {
 			return -1
 		}
 		return r
-	}, sanitize(code))
+	}, code))
 	return code[:min(len(code), maxCode)]
 }

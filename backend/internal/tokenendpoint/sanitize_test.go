@@ -30,4 +30,6 @@ func TestSanitize_RedactsAndTruncates(t *testing.T) {
 	require.Equal(t, "invalid_client", sanitizeCode("invalid\"_\\client\n"))
 	require.Len(t, sanitizeCode(strings.Repeat("ab ", 100)), maxCode)
 	require.Equal(t, redacted, sanitizeCode(jwt))
+	require.Equal(t, redacted, sanitizeCode("eyéJhbGciOi.e30.x"), "removing a character completes no JWT")
+	require.Equal(t, redacted, sanitizeCode(strings.Repeat("A", 51)+"é"+strings.Repeat("A", 10)))
 }
