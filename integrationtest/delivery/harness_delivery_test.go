@@ -115,8 +115,8 @@ type tokenResponse struct {
 	Description string `json:"error_description"`
 }
 
-// postAssertion exchanges an assertion without Vault, and past the gate: Keycloak takes its address
-// from the Host header.
+// postAssertion exchanges an assertion without Vault, and past the gate: Keycloak derives its
+// address from the Host header.
 func postAssertion(t *testing.T, assertion harness.Response) (status int, response tokenResponse) {
 	t.Helper()
 	form := url.Values{"grant_type": {"client_credentials"}}

@@ -70,7 +70,7 @@ func isOutageWarning(text string) bool {
 }
 
 // requireServedWhileValid allows for the missing fractions of expires_at, and for nothing else: a
-// read is answered at some time between its begin and its end.
+// read is answered at some time between its start and its end.
 func (o outage) requireServedWhileValid(t *testing.T, expiresAt time.Time, readings []reading) {
 	t.Helper()
 	lastServed := expiresAt.Add(-o.minRemaining)

@@ -15,7 +15,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
 )
 
-// TestLease_EndRevokesToken at Keycloak, if the role requests it.
+// TestLease_EndRevokesToken requires it in Keycloak, if the role requests it.
 func TestLease_EndRevokesToken(t *testing.T) {
 	t.Parallel()
 	revoke := func(t *testing.T, m *harness.Mount, creds *api.Secret) {
@@ -31,7 +31,7 @@ func TestLease_EndRevokesToken(t *testing.T) {
 			m.MustRun(t, "delete", "{mount}/roles/myapi")
 			revoke(t, m, creds)
 		}},
-		{"by itself", true, func(*testing.T, *harness.Mount, *api.Secret) {}},
+		{"on expiry", true, func(*testing.T, *harness.Mount, *api.Secret) {}},
 		{"with the mount", true, func(t *testing.T, m *harness.Mount, _ *api.Secret) {
 			m.RecordPrivateKeys(t)
 			m.MustRun(t, "secrets", "disable", "{mount}")

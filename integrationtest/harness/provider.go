@@ -84,7 +84,7 @@ func newKeycloakProvider(baseURL string, detector *LeakDetector) (*Provider, err
 	return p, nil
 }
 
-// keycloakProxy passes requests to a Keycloak, which takes its own address from the Host header.
+// keycloakProxy passes requests to a Keycloak, which derives its address from the Host header.
 func keycloakProxy(baseURL string) (http.Handler, error) {
 	target, err := url.Parse(baseURL)
 	if err != nil {
@@ -241,7 +241,7 @@ func (p *Provider) registerWithAttribute(
 	require.NoError(t, p.Put(t.Context(), client))
 }
 
-// Introspect returns what Keycloak's introspection (RFC 7662) answers about a token.
+// Introspect returns what Keycloak's introspection (RFC 7662) returns for a token.
 func (p *Provider) Introspect(t *testing.T, token string) (claims map[string]any) {
 	t.Helper()
 	claims, err := p.admin.Introspect(t.Context(), keycloakRealm(), apiClientID, apiSecret, token)

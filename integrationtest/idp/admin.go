@@ -11,7 +11,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-// adminTokenLifetime is the lifetime of an administrator's token at Keycloak.
+// adminTokenLifetime is the lifetime of a Keycloak administrator's token.
 const adminTokenLifetime = time.Minute
 
 // serveAdminToken serves the password grant of the admin CLI, the only way to obtain an

@@ -18,8 +18,8 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-// TestStandIn_MatchesTable checks the stand-in against the table.
-func TestStandIn_MatchesTable(t *testing.T) {
+// TestEmbedded_MatchesTable checks the stand-in against the table.
+func TestEmbedded_MatchesTable(t *testing.T) {
 	t.Parallel()
 	testConformance(t, newStandIn)
 }

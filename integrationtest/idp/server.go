@@ -34,7 +34,7 @@ type Options struct {
 }
 
 // Server is the provider, an http.Handler: a test wraps it to count, delay or replace responses.
-// Like Keycloak it takes its own address from the request, so it works wherever it is served. It is
+// Like Keycloak it derives its address from the request, so it works wherever it is served. It is
 // safe for concurrent use.
 type Server struct {
 	options  Options

@@ -77,7 +77,7 @@ func keyIDOf(publicKey string) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(digest[:]), nil
 }
 
-// paste registers a key at Keycloak, and reads until it signs, which is normally the very next
+// paste registers a key with Keycloak, and reads until it signs, which is normally the very next
 // read. Under load Keycloak may continue with the old key: a request that it was serving when the
 // new one was saved puts the old one back into its cache. Nothing fails then, and saving again
 // helps.

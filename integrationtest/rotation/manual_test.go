@@ -16,7 +16,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-// TestManualRotation_FailsNoRead replaces the registered key at Keycloak, back, and forth again,
+// TestManualRotation_FailsNoRead replaces the registered key in Keycloak, back, and forth again,
 // while creds is read all the time. A unit test, which moves the clock, checks that the old private
 // key is deleted from storage after retire_after: the minimum of that, and the background run every
 // minute, are too long to wait for here.
