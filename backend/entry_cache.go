@@ -42,7 +42,7 @@ func (c *entryCache[T]) get(ctx context.Context, storage logical.Storage, name s
 	}
 }
 
-// keep stores a loaded value and returns the one in place; false if a drop overtook the loading.
+// keep stores a loaded value and returns the one in place; false if a drop overtook the load.
 func (c *entryCache[T]) keep(name string, value *T, generation uint64) (*T, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -69,8 +69,8 @@ the host is allowed, connection and TLS, the clock, discovery, whether the provi
 accepts the key, and the token. The token is discarded and, where the provider allows,
 revoked. Nothing is stored.
 
-The response is always a report: ok tells whether a token was obtained. If not,
-failed_step, error and hint tell what is wrong and what to do.
+The response is always a report: ok is true if a token was obtained. Otherwise
+failed_step, error and hint explain what is wrong and what to do.
 
     vault read -field=report bcgov-jwt/check/myapi
 `

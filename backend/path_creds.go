@@ -60,9 +60,9 @@ The role's delivery decides what a read returns:
     leased    a fresh token, under a lease that ends before the token expires, so that
               readers that follow the lease, such as Vault Agent, always hold a valid
               token. The lease cannot be renewed: read again.
-    unleased  a fresh token; ttl tells when to read again.
-    shared    one token for all readers on this node, refreshed early; ttl tells when to
-              read again.
+    unleased  a fresh token; read again after ttl seconds.
+    shared    one token for all readers on this node, refreshed early; read again after
+              ttl seconds.
 
     curl -H "Authorization: Bearer $(vault read -field=access_token bcgov-jwt/creds/myapi)" $URL
 

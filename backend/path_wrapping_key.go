@@ -48,6 +48,6 @@ func (b *backend) readWrappingKey(
 }
 
 const wrappingKeyHelp = `
-An RSA-4096 key of this mount, created on the first read, for ciphertext of
-keys/<name>/import. Wire-compatible with transit's: vault transit import uses it.
+Returns the mount's RSA-4096 public key, which the first read creates. Wrap the private
+key for ciphertext of keys/<name>/import with it, as vault transit import does.
 `

@@ -8,8 +8,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// replicationCacheTTL is how long replication state is cached. A change of it (a promotion, a
-// step-down) is seen this much later; a write in between fails with Vault's own read-only error.
+// replicationCacheTTL is how long replication state is cached. A change (a promotion, a step-down)
+// is noticed up to this much later; a write in between fails with Vault's own read-only error.
 const replicationCacheTTL = time.Second
 
 // cachedSystem saves two calls to Vault on every request: framework.Backend reads the replication

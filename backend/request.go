@@ -27,7 +27,7 @@ func (b *backend) HandleRequest(
 }
 
 // HandleExistenceCheck tells create from update by the path alone: the framework would reject a bad
-// field here with an error that quotes its value, which Vault logs in clear.
+// field here with an error that quotes its value, which Vault logs in plaintext.
 func (b *backend) HandleExistenceCheck(
 	ctx context.Context, req *logical.Request,
 ) (found, exists bool, err error) {

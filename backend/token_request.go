@@ -49,8 +49,8 @@ func checkUsable(mount string, key *keyring.Key) error {
 	return nil
 }
 
-// fetch obtains a token within request_timeout. The version that signs, and what is learned from
-// it, are exchange's matter.
+// fetch obtains a token within request_timeout. Package exchange chooses the version that signs,
+// and records the outcome.
 func (r *tokenRequest) fetch(ctx context.Context) (*exchange.Token, error) {
 	ctx, cancel := r.config.client.WithTimeout(ctx)
 	defer cancel()
@@ -95,9 +95,8 @@ func (r *tokenRequest) failed(err error) error {
 	return providerError(err, r.req.MountPoint, r.key, r.name)
 }
 
-// tokenInputs is what a shared token depends on. Cached entries that did not change are identical,
-// but what an exchange learned makes a new one of the key: of that, only what a token is requested
-// with counts.
+// tokenInputs is what a shared token depends on. Unchanged cached entries keep their pointer,
+// except a key whose acceptance was recorded, so of the key only its ID and settings count.
 type tokenInputs struct {
 	config   *configuration
 	role     *role

@@ -20,14 +20,14 @@ type responseError struct {
 
 func (e *responseError) Error() string { return e.detail }
 
-func malformed(detail string) error { return &responseError{InvalidAnswer, detail} }
+func malformed(detail string) error { return &responseError{InvalidResponse, detail} }
 
 // object returns the body, which must be a JSON object by its media type too. Its error is a
 // *responseError, or the network's if the body did not arrive whole.
 func (r *response) object() (jsonObject, error) {
 	switch {
 	case errors.Is(r.bodyErr, errTooLarge):
-		return nil, &responseError{AnswerTooLarge, errTooLarge.Error()}
+		return nil, &responseError{ResponseTooLarge, errTooLarge.Error()}
 	case r.bodyErr != nil:
 		return nil, r.bodyErr
 	case r.mediaType == "":
@@ -39,7 +39,7 @@ func (r *response) object() (jsonObject, error) {
 	return parseObject(r.body)
 }
 
-// isJSON accepts application/json and the likes of application/problem+json.
+// isJSON accepts application/json and types such as application/problem+json.
 func isJSON(mediaType string) bool {
 	return mediaType == "application/json" ||
 		strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json")

@@ -79,7 +79,7 @@ func parseToken(members jsonObject, r *response) (*Token, error) {
 	if !valid || !printable(t.Scope, " ") {
 		return nil, malformed("`scope` is not a string of visible ASCII characters and spaces")
 	}
-	if strings.Contains(t.Scope, jwtStart) { // scopes are shown in the clear
+	if strings.Contains(t.Scope, jwtStart) { // scopes are shown in plaintext
 		return nil, malformed("`scope` contains what looks like a JWT")
 	}
 	claims := unverifiedClaims(t.AccessToken)
