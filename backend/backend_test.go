@@ -777,7 +777,7 @@ func TestClean_LeavesNothingBehind(t *testing.T) {
 	require.Eventually(t, func() bool { return p.open.Load() == 0 }, eventually, poll, "no connection")
 }
 
-func TestRequest_UnservedOnesAreRejectedByFramework(t *testing.T) {
+func TestRequest_UnsupportedOperationIsRejectedByFramework(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	for _, unserved := range []string{"", "nothing", "keys/a/b", "creds/", "config/x", path.Join("check", "a", "b")} {

@@ -70,11 +70,8 @@ func (c *check) checkRole(context.Context) error {
 func (c *check) checkKey(ctx context.Context) error {
 	key, err := c.keyOfRole(ctx, c.req, c.name, c.role)
 	if _, ok := errors.AsType[userError](err); ok {
-		return &stepFailure{
-			step: "key", text: err.Error(),
-			hint: fmt.Sprintf("Set the role's key: vault write %sroles/%s key=…",
-				c.req.MountPoint, c.name),
-		}
+		text, hint, _ := strings.Cut(err.Error(), "; ")
+		return &stepFailure{step: "key", text: text, hint: "T" + strings.TrimPrefix(hint, "t")}
 	}
 	if err != nil {
 		return err
@@ -158,16 +155,16 @@ func (c *check) checkClock(connection tokenendpoint.Connection) {
 	case ahead.Abs() <= clockTolerance:
 		c.passed("clock", "%s", clockOffset(ahead))
 	default:
-		c.line("clock", "WARN", clockOffset(ahead)+"; synchronize this Vault node's clock")
+		c.line("clock", "WARN", clockOffset(ahead)+"; synchronize it")
 	}
 }
 
 func clockOffset(ahead time.Duration) string {
-	direction := "ahead"
+	side := " behind"
 	if ahead < 0 {
-		direction = "behind"
+		side = " ahead of"
 	}
-	return fmt.Sprintf("the provider's clock is %s %s", compact(ahead.Abs()), direction)
+	return "this Vault node's clock is " + compact(ahead.Abs()) + side + " the provider's"
 }
 
 func (c *check) checkDiscovery(ctx context.Context) error {
@@ -248,9 +245,9 @@ func (c *check) checkIssuer(ctx context.Context) error {
 	metadata, err := c.config.client.Discover(ctx, settings.Issuer)
 	switch {
 	case err != nil:
-		c.line("discovery", "WARN", "not needed with token_endpoint set, but: "+err.Error())
+		c.line("discovery", "WARN", "not needed (token_endpoint is set) but failed: "+err.Error())
 	case metadata.TokenEndpoint != settings.TokenEndpoint:
-		c.line("discovery", "WARN", "the issuer matches, but it has another token endpoint: "+
+		c.line("discovery", "WARN", "the issuer matches, but its token endpoint is different: "+
 			metadata.TokenEndpoint)
 	default:
 		c.passed("discovery", "the issuer and the token endpoint match")

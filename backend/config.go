@@ -51,12 +51,12 @@ func configFields() []field[tokenendpoint.Config] {
 	return []field[config]{
 		newField("allowed_hosts", framework.TypeCommaStringSlice,
 			"Hosts that Vault may connect to: `host`, or `*.suffix` (not the apex), each with an "+
-				"optional `:port` (443 without). Private and loopback addresses require a listed "+
-				"host. Default: any host at a public address.",
+				"optional `:port` (443 if omitted). Private and loopback addresses require a "+
+				"listed host. Default: any host at a public address.",
 			func(c *config) *[]string { return &c.AllowedHosts }, anyValue),
 		newField("ca_cert", framework.TypeString,
-			"PEM certificates of the authorities that the provider's certificate may come from. "+
-				"Replaces the system's roots. Default: the system's roots.",
+			"PEM certificates of the certificate authorities to trust. Replaces the system's "+
+				"roots. Default: the system's roots.",
 			func(c *config) *string { return &c.CACert }, anyValue),
 		newField("request_timeout", framework.TypeDurationSecond,
 			"Time limit for all provider requests of one read: 1s to 45s. Default: 10s.",

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -22,18 +21,28 @@ type diagnosis struct {
 	meaning, remedy string
 }
 
-// Remedies of more than one reason.
+// Texts of more than one reason.
 const (
+	rejectedClient = "The provider did not accept the client's authentication: client_id is " +
+		"unknown there, access is not approved yet, or a different public key is registered."
+	cutConnection = "The provider, or a firewall or load balancer in front of it, cut the " +
+		"connection."
 	askOwner = "Ask the API's owner to enable the client's service account (client credentials " +
 		"grant)."
-	compareClient = "Compare client_id, issuer and token_endpoint in `vault read " +
-		"{mount}keys/{key}` with what the portal shows."
 	reportBug = "If nothing between Vault and the provider changes requests, report this line " +
 		"to the plugin's maintainers."
 	checkURLs = "Compare issuer and token_endpoint in `vault read {mount}keys/{key}` with what " +
 		"the portal shows, then run `vault read {mount}check/{role}`."
-	syncClock = "Synchronize the clock of every Vault node (NTP): Keycloak accepts an " +
-		"assertion from 15 s before its own time until assertion_ttl is over, at most 60 s."
+	compareRegistration = "Compare client_id, issuer and public_key in `vault read " +
+		"{mount}keys/{key}` with what is registered at the provider."
+	setURL = "`vault write {mount}keys/{key} token_endpoint=<URL>` (or issuer, " +
+		"revocation_endpoint)."
+	syncClock = "Synchronize the clock of every Vault node (NTP): Keycloak rejects an assertion " +
+		"from more than 15 s in the future, and one older than assertion_ttl or 60 s."
+	proxyLogin = "The forward proxy requires a user name and password."
+	passProxy  = "Allow the Vault node through the proxy without authentication, or set " +
+		"HTTPS_PROXY with credentials for the Vault process and run `vault write " +
+		"{mount}config proxy_url=environment`."
 	tryLater     = "Read again in a minute; if it persists, ask the provider's operators."
 	checkNetwork = "Check from the Vault node that the host and port can be reached (firewall, " +
 		"DNS, proxy_url in `vault read {mount}config`), then run `vault read " +
@@ -49,48 +58,40 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 		// The key is rejected.
 		row(tokenendpoint.UnknownKey,
 			"The provider has no public key with this key's id: it is not registered yet, "+
-				"another one is, or a certificate was pasted in its place.",
+				"a different one is, or a certificate was pasted in its place.",
 			"{register}, then read again."),
 		row(tokenendpoint.UnusableKeys,
 			"What is registered cannot be used as a key: a certificate, a private key or a "+
 				"damaged PEM was pasted, or the provider cannot fetch the registered JWKS URL.",
 			"{register}; the provider must be able to fetch a registered JWKS URL within 2 s."),
 		row(tokenendpoint.InvalidSignature,
-			"The provider verified the signature with another public key, or its JWKS entry "+
-				"has another `alg` or curve.",
+			"The provider verified the signature with a different public key, or its JWKS entry "+
+				"has a different `alg` or curve.",
 			"{register}, then read again."),
 		row(tokenendpoint.WrongAlgorithm,
-			"The client is pinned to another signature algorithm at the provider.",
+			"The client is pinned to a different signature algorithm at the provider.",
 			"Set the algorithm that is registered there: `vault write {mount}keys/{key} "+
 				"algorithm=<algorithm>`."),
 
 		// The client is rejected.
 		row(tokenendpoint.UnknownClient,
-			"Access not approved yet? The portal shows credentials before the API's owner "+
-				"approves and keeps the client disabled until then; otherwise client_id or the "+
-				"realm in the issuer is wrong.",
+			"The API's owner has probably not approved the access yet: the portal shows "+
+				"credentials before approval, and the client stays disabled until then. Otherwise "+
+				"client_id or the realm in the issuer is wrong.",
 			"Ask the API's owner to approve the access request; if it is approved, compare "+
 				"client_id and issuer in `vault read {mount}keys/{key}` with what the portal "+
 				"shows."),
 		row(tokenendpoint.SecretClient,
 			"The client is registered to authenticate with a secret, not with a signed JWT.",
 			"Ask the API's owner to set the client's authentication to signed JWT."),
-		row(tokenendpoint.ClientRejected,
-			"The provider did not accept the client's authentication: client_id is unknown "+
-				"there, access is not approved yet, or another public key is registered.",
-			"Compare client_id, issuer and public_key in `vault read {mount}keys/{key}` with "+
-				"what is registered at the provider."),
-		row(tokenendpoint.InvalidClient,
-			"The provider did not accept the client's authentication: client_id is unknown "+
-				"there, access is not approved yet, or another public key is registered.",
-			"Compare client_id, issuer and public_key in `vault read {mount}keys/{key}` with "+
-				"what is registered at the provider."),
+		row(tokenendpoint.ClientRejected, rejectedClient, compareRegistration),
+		row(tokenendpoint.InvalidClient, rejectedClient, compareRegistration),
 		row(tokenendpoint.ClientIDMismatch,
 			"The client_id that arrived is not the assertion's subject, so something on the "+
 				"way changed the form.",
 			reportBug),
 		row(tokenendpoint.NoServiceAccount,
-			"The client cannot use the client credentials grant: its service account is off.",
+			"The client cannot use the client credentials grant: its service account is disabled.",
 			askOwner),
 		row(tokenendpoint.PublicClient,
 			"The client is registered as a public client, which cannot use the client "+
@@ -154,7 +155,7 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 			"The provider found no `iat` in the assertion, which is always sent with one.",
 			reportBug),
 		row(tokenendpoint.ClaimMissing,
-			"The provider misses a claim that is always sent.",
+			"The provider did not find a claim that is always sent.",
 			reportBug),
 		row(tokenendpoint.AssertionMissing,
 			"The client authentication did not arrive as it was sent: a proxy changed the form.",
@@ -163,12 +164,12 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 		// The request is rejected.
 		row(tokenendpoint.InvalidScope,
 			"A scope that the role requests does not exist or is not granted to the client.",
-			"Remove it from scopes in `vault read {mount}roles/{role}`, or ask the API's owner "+
-				"to grant it."),
+			"Remove it: `vault write {mount}roles/{role} scopes=<scopes>`, or ask the API's "+
+				"owner to grant it."),
 		row(tokenendpoint.InvalidTarget,
 			"The provider does not know the resource or audience that the role requests (RFC "+
 				"8707).",
-			"Correct parameters in `vault read {mount}roles/{role}`."),
+			"Correct it: `vault write {mount}roles/{role} parameters=<name=value>`."),
 		row(tokenendpoint.InvalidRequest,
 			"The provider does not understand the request: a form parameter is missing, "+
 				"unknown or malformed.",
@@ -176,10 +177,10 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 				"documentation."),
 		row(tokenendpoint.DuplicateParameter,
 			"The provider does not accept a form parameter twice.",
-			"Remove the repetition from parameters in `vault read {mount}roles/{role}`."),
+			"Remove the duplicate: `vault write {mount}roles/{role} parameters=<name=value>`."),
 		row(tokenendpoint.ForeignToken,
-			"The token to revoke was issued to another client: the key's client_id has changed "+
-				"since.",
+			"The token to revoke was issued to a different client: the key's client_id has "+
+				"changed since.",
 			"Nothing to do: the token expires on its own."),
 
 		// Before anything is sent.
@@ -187,10 +188,10 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 			"Nothing was sent: the mount's configuration does not allow this host.",
 			"If the host is to be trusted, list it together with those that are: `vault write "+
 				"{mount}config allowed_hosts=<host>,…` (a port other than 443 as host:port); "+
-				"otherwise correct the URL in `vault read {mount}keys/{key}`."),
+				"otherwise correct the URL: "+setURL),
 		row(tokenendpoint.URLNotAllowed,
 			"Nothing was sent.",
-			"Correct the URL in `vault read {mount}keys/{key}`."),
+			"Correct the URL: "+setURL),
 
 		// No connection.
 		row(tokenendpoint.NoSuchHost,
@@ -205,15 +206,11 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 		row(tokenendpoint.Unreachable,
 			"The Vault node has no network route to the provider.",
 			checkNetwork),
-		row(tokenendpoint.ConnectionClosed,
-			"The provider, or a firewall or load balancer in front of it, cut the connection.",
-			tryLater),
-		row(tokenendpoint.AnswerTruncated,
-			"The provider, or a firewall or load balancer in front of it, cut the connection.",
-			tryLater),
+		row(tokenendpoint.ConnectionClosed, cutConnection, tryLater),
+		row(tokenendpoint.ResponseTruncated, cutConnection, tryLater),
 		row(tokenendpoint.Timeout,
 			"The provider is slow or hangs.",
-			"Read again in a minute; if the provider is slow as a rule, allow it more time: "+
+			"Read again in a minute; if the provider is usually slow, allow it more time: "+
 				"`vault write {mount}config request_timeout=30s`."),
 		row(tokenendpoint.NoConnection,
 			"A firewall drops the packets silently, the host is down or hangs, or the DNS "+
@@ -225,7 +222,7 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 			"If that authority is to be trusted: `vault write {mount}config ca_cert=@ca.pem` "+
 				"(it replaces the system's roots)."),
 		row(tokenendpoint.WrongHostName,
-			"Another server answers under this name, or the URL names the host differently "+
+			"A different server answers under this name, or the URL names the host differently "+
 				"from its certificate.",
 			checkURLs),
 		row(tokenendpoint.CertificateExpired,
@@ -237,59 +234,50 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 			"Tell the provider's operators; with a private authority, check ca_cert in `vault "+
 				"read {mount}config`."),
 		row(tokenendpoint.PlainHTTP,
-			"The URL says https, but the port is a plain HTTP one.",
-			"Correct the port in the URL: `vault read {mount}keys/{key}` shows it."),
+			"The URL says https, but the port speaks plain HTTP.",
+			"Correct the port: "+setURL),
 		row(tokenendpoint.HandshakeFailed,
-			"The server does not speak TLS 1.2 or later, demands a client certificate, or the "+
-				"port is not a TLS one.",
+			"The server does not speak TLS 1.2 or later, requires a client certificate, or the "+
+				"port does not speak TLS.",
 			checkNetwork),
 		row(tokenendpoint.NetworkFailure,
-			"Something other than a web server answers there, or the connection was disturbed.",
+			"Something other than a web server answers there, or the connection was interrupted.",
 			checkNetwork),
-		row(tokenendpoint.ProxyAuthentication,
-			"The forward proxy wants a user name and password.",
-			"Let the proxy accept the Vault node without a login, or set HTTPS_PROXY with the "+
-				"login for the Vault process and run `vault write {mount}config "+
-				"proxy_url=environment`."),
-		row(tokenendpoint.ProxyUnauthorized,
-			"The forward proxy wants a user name and password.",
-			"Let the proxy accept the Vault node without a login, or set HTTPS_PROXY with the "+
-				"login for the Vault process and run `vault write {mount}config "+
-				"proxy_url=environment`."),
+		row(tokenendpoint.ProxyAuthentication, proxyLogin, passProxy),
+		row(tokenendpoint.ProxyUnauthorized, proxyLogin, passProxy),
 		row(tokenendpoint.ProxyRejected,
 			"The forward proxy does not let Vault connect to this host, or cannot reach it.",
 			"Ask the proxy's operators to allow the host and port; proxy_url in `vault read "+
 				"{mount}config` says which proxy."),
 
-		// The answer cannot be used.
+		// The response cannot be used.
 		row(tokenendpoint.OtherIssuer,
 			"The issuer is not written exactly as the provider writes it (scheme, host, path, "+
-				"trailing slash), or another server answers (mix-up, RFC 8414 §3.3).",
+				"trailing slash), or a different server answers (mix-up, RFC 8414 §3.3).",
 			"Copy the issuer exactly as the portal shows it: `vault write {mount}keys/{key} "+
 				"issuer=<issuer>`."),
 		row(tokenendpoint.Redirected,
 			"The URL is not the endpoint itself, or a login page or gateway is in front of it.",
-			"Set the URL that the provider documents; `vault read {mount}keys/{key}` shows the "+
-				"present one."),
+			"Set the URL that the provider documents: "+setURL),
 		row(tokenendpoint.NotJSON,
 			"A web page or gateway answers in the endpoint's place; the URL is probably wrong.",
 			checkURLs),
-		row(tokenendpoint.AnswerTooLarge,
-			"What answers there is hardly a token endpoint; the URL is probably wrong.",
+		row(tokenendpoint.ResponseTooLarge,
+			"A provider does not return this much; the URL is probably wrong.",
 			checkURLs),
 		row(tokenendpoint.TokenExpired,
 			"The token's own `exp` is not after this machine's time, so the clocks differ too "+
 				"much ({clock}).",
 			syncClock),
-		row(tokenendpoint.InvalidAnswer,
-			"The provider, or something in its place, does not answer as OAuth 2.0 and OpenID "+
-				"Connect demand.",
+		row(tokenendpoint.InvalidResponse,
+			"The provider, or something in its place, does not respond as OAuth 2.0 and OpenID "+
+				"Connect require.",
 			checkURLs),
 
 		// Only an HTTP status.
 		row(tokenendpoint.Unauthorized,
-			"A gateway in front of the provider demands a login, or the URL is not the token "+
-				"endpoint.",
+			"A gateway in front of the provider requires authentication, or the URL is not the "+
+				"token endpoint.",
 			checkURLs),
 		row(tokenendpoint.Forbidden,
 			"A firewall in front of the provider rejects Vault's address or request.",
@@ -299,22 +287,22 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 			"Compare issuer in `vault read {mount}keys/{key}` with what the portal shows."),
 		row(tokenendpoint.NoSuchEndpoint,
 			"No such realm or endpoint exists at this host: the URL is wrong.",
-			compareClient),
+			checkURLs),
 		row(tokenendpoint.MethodNotAllowed,
 			"The URL exists but is not the token endpoint: it does not accept POST.",
-			compareClient),
+			checkURLs),
 		row(tokenendpoint.RequestTimeout,
 			"The provider did not receive the request in time.",
 			tryLater),
 		row(tokenendpoint.RequestTooLarge,
 			"The request is too large for the provider or a gateway in front of it.",
-			"Shorten scopes and parameters in `vault read {mount}roles/{role}`, or ask the "+
-				"provider's operators for a higher limit."),
+			"Request less: `vault write {mount}roles/{role} scopes=<scopes> "+
+				"parameters=<name=value>`, or ask the provider's operators for a higher limit."),
 		row(tokenendpoint.RateLimited,
 			"The provider limits the request rate.",
 			"Read less often, or ask the provider's operators for a higher limit."),
 		row(tokenendpoint.InternalServerError,
-			"The provider failed while it answered.",
+			"The provider failed while processing the request.",
 			tryLater),
 		row(tokenendpoint.BadGateway,
 			"The load balancer in front of the provider cannot reach it.",
@@ -338,8 +326,7 @@ func diagnose(reason tokenendpoint.Reason) diagnosis {
 	return diagnosis{}
 }
 
-// advice returns what a failure means and its remedy, with names filled in; empty if nothing is
-// known of it.
+// advice returns a failure's meaning and remedy, with names filled in; empty if unknown.
 func advice(failure *tokenendpoint.Error, mount string, key *keyring.Key, role string) string {
 	found := diagnose(failure.Reason)
 	return strings.NewReplacer(
@@ -374,15 +361,11 @@ func providerError(err error, mount string, key *keyring.Key, role string) error
 
 func describeClock(failure *tokenendpoint.Error) string {
 	ahead, known := failure.ClockDifference()
-	side := "behind"
 	switch {
 	case !known:
-		return "the answer has no Date header to compare with"
+		return "the response has no Date header to compare with"
 	case ahead.Abs() <= 2*time.Second:
-		return "by its Date header both clocks agree to within 2 s"
-	case ahead < 0:
-		side = "ahead of"
+		return "by its Date header the clocks agree to within 2s"
 	}
-	return fmt.Sprintf("by its Date header this Vault node's clock is %d s %s the provider's",
-		ahead.Abs()/time.Second, side)
+	return "by its Date header " + clockOffset(ahead)
 }

@@ -36,14 +36,14 @@ func TestDiagnosis_SaysMeaningAndRemedy(t *testing.T) {
 	t.Parallel()
 	for reason, c := range map[tokenendpoint.Reason]struct{ meaning, remedy string }{
 		tokenendpoint.UnknownKey:             {"has no public key", "portal"},
-		tokenendpoint.InvalidSignature:       {"another public key", "portal"},
+		tokenendpoint.InvalidSignature:       {"a different public key", "portal"},
 		tokenendpoint.ClientRejected:         {"did not accept the client's authentication", "public_key"},
 		tokenendpoint.UnusableKeys:           {"a certificate, a private key or a damaged PEM", "JWKS URL"},
 		tokenendpoint.AssertionMissing:       {"a proxy changed the form", "maintainers"},
 		tokenendpoint.ClientIDMismatch:       {"not the assertion's subject", "maintainers"},
-		tokenendpoint.UnknownClient:          {"Access not approved yet?", "approve the access request"},
+		tokenendpoint.UnknownClient:          {"The API's owner has probably not approved the access yet", "approve the access request"},
 		tokenendpoint.SecretClient:           {"with a secret", "signed JWT"},
-		tokenendpoint.WrongAlgorithm:         {"another signature algorithm", "algorithm=<algorithm>"},
+		tokenendpoint.WrongAlgorithm:         {"a different signature algorithm", "algorithm=<algorithm>"},
 		tokenendpoint.WrongAudience:          {"trailing slash", "issuer=<issuer>"},
 		tokenendpoint.MultipleAudiences:      {"more than one audience", "audience"},
 		tokenendpoint.NotActive:              {"clocks", "NTP"},
@@ -54,7 +54,7 @@ func TestDiagnosis_SaysMeaningAndRemedy(t *testing.T) {
 		tokenendpoint.Replayed:               {"repeats requests", "Turn off retries"},
 		tokenendpoint.ClientSetupIncomplete:  {"not completely set up", "operators"},
 		tokenendpoint.ClientCheckFailed:      {"failed while it authenticated", "operators"},
-		tokenendpoint.NoServiceAccount:       {"service account is off", "API's owner"},
+		tokenendpoint.NoServiceAccount:       {"service account is disabled", "API's owner"},
 		tokenendpoint.PublicClient:           {"public client", "API's owner"},
 		tokenendpoint.BearerOnlyClient:       {"bearer-only", "API's owner"},
 		tokenendpoint.ServiceAccountMissing:  {"deleted", "API's owner"},
@@ -68,7 +68,7 @@ func TestDiagnosis_SaysMeaningAndRemedy(t *testing.T) {
 		tokenendpoint.DPoPRequired:           {"RFC 9449", "Bearer"},
 		tokenendpoint.InvalidClient:          {"did not accept the client's authentication", "public_key"},
 		tokenendpoint.NoSuchEndpoint:         {"No such realm", "issuer"},
-		tokenendpoint.Unauthorized:           {"demands a login", "portal"},
+		tokenendpoint.Unauthorized:           {"requires authentication", "portal"},
 		tokenendpoint.Forbidden:              {"firewall", "operators"},
 		tokenendpoint.NoSuchIssuer:           {"the issuer is wrong", "issuer"},
 		tokenendpoint.MethodNotAllowed:       {"does not accept POST", "token_endpoint"},
@@ -78,12 +78,12 @@ func TestDiagnosis_SaysMeaningAndRemedy(t *testing.T) {
 		tokenendpoint.RequestTimeout:         {"in time", "Read again"},
 		tokenendpoint.RequestTooLarge:        {"too large", "m/roles/r"},
 		tokenendpoint.RateLimited:            {"limits the request rate", "Read less often"},
-		tokenendpoint.InternalServerError:    {"failed while it answered", "Read again"},
+		tokenendpoint.InternalServerError:    {"failed while processing the request", "Read again"},
 		tokenendpoint.BadGateway:             {"cannot reach", "Read again"},
 		tokenendpoint.ServiceUnavailable:     {"unavailable", "Read again"},
 		tokenendpoint.GatewayTimeout:         {"timed out", "Read again"},
 		tokenendpoint.UnknownAuthority:       {"private authority", "ca_cert=@ca.pem"},
-		tokenendpoint.WrongHostName:          {"Another server", "issuer"},
+		tokenendpoint.WrongHostName:          {"A different server", "issuer"},
 		tokenendpoint.CertificateExpired:     {"renewed", "clock"},
 		tokenendpoint.PlainHTTP:              {"plain HTTP", "port"},
 		tokenendpoint.HandshakeFailed:        {"TLS 1.2", "firewall"},
@@ -122,9 +122,9 @@ func TestDiagnosis_MeasuresTheClocks(t *testing.T) {
 		date  bool
 		text  string
 	}{
-		{90 * time.Second, true, "this Vault node's clock is 90 s behind the provider's"},
-		{-90 * time.Second, true, "this Vault node's clock is 90 s ahead of the provider's"},
-		{time.Second, true, "both clocks agree"},
+		{90 * time.Second, true, "this Vault node's clock is 1m30s behind the provider's"},
+		{-90 * time.Second, true, "this Vault node's clock is 1m30s ahead of the provider's"},
+		{time.Second, true, "the clocks agree to within 2s"},
 		{0, false, "no Date header"},
 	} {
 		failure := &tokenendpoint.Error{Reason: tokenendpoint.NotActive, LocalTime: now}
@@ -192,7 +192,7 @@ func TestProviderError_StatusSaysWhoCanFixIt(t *testing.T) {
 	t.Parallel()
 	for reason, status := range map[tokenendpoint.Reason]int{
 		tokenendpoint.NoSuchEndpoint: 400, tokenendpoint.URLNotAllowed: 400, tokenendpoint.ConnectionClosed: 502,
-		tokenendpoint.InvalidAnswer: 502, tokenendpoint.Timeout: 504, tokenendpoint.Canceled: 504,
+		tokenendpoint.InvalidResponse: 502, tokenendpoint.Timeout: 504, tokenendpoint.Canceled: 504,
 	} {
 		failure := &tokenendpoint.Error{
 			Reason: reason, Operation: tokenendpoint.OpToken, URL: "https://idp.example/token", Detail: "went wrong",

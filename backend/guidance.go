@@ -49,19 +49,20 @@ func nextAfterRotation(mount string, key *keyring.Key, now time.Time) string {
 }
 
 func afterDestruction(key *keyring.Key, number int) string {
-	until := "it is replaced there, if it was registered"
+	effect := "If its public key is registered, the provider accepts it until it is replaced in " +
+		"the portal."
 	if key.Settings().Registration == keyring.ByJWKS {
-		until = "it fetches the key set again, as Keycloak does for an unknown kid"
+		effect = "The provider accepts its public key until it fetches the key set again, as " +
+			"Keycloak does for an unknown kid."
 	}
-	return fmt.Sprintf("Version %d is permanently deleted. The provider still accepts its public "+
-		"key until %s.", number, until)
+	return fmt.Sprintf("Version %d is permanently deleted. %s", number, effect)
 }
 
 // registrationStep returns how to register the key with the provider.
 func registrationStep(mount string, key *keyring.Key) string {
 	if key.Settings().Registration == keyring.ByJWKS {
-		return "Give the API Services Portal the JWKS URL: Vault's address, as the provider " +
-			"reaches it, and " + jwksPath(mount, key)
+		return "Give the API Services Portal the JWKS URL (Vault's address as the provider " +
+			"reaches it, followed by " + jwksPath(mount, key) + ")"
 	}
 	return fmt.Sprintf("Paste into the API Services Portal the output of `vault read "+
 		"-field=public_key %skeys/%s` (the public key, not the certificate, although the portal "+
@@ -69,8 +70,8 @@ func registrationStep(mount string, key *keyring.Key) string {
 }
 
 func registrationAdvice(mount string, key *keyring.Key) string {
-	return fmt.Sprintf("%s, where you request access to the API; then write the values that it "+
-		"shows: vault write %skeys/%s client_id=… issuer=… token_endpoint=…",
+	return fmt.Sprintf("%s when you request access to the API. Then write the values that the "+
+		"portal shows: vault write %skeys/%s client_id=… issuer=… token_endpoint=…",
 		registrationStep(mount, key), mount, key.Name())
 }
 
@@ -86,12 +87,14 @@ func unregistered(key *keyring.Key) string {
 	return fmt.Sprintf("key %q has no %s yet", key.Name(), missing)
 }
 
-// allowHostAdvice returns how to allow a rejected host; empty where that is impossible.
-func allowHostAdvice(mount string, err error) string {
-	if rejection, ok := errors.AsType[*netguard.Error](err); !ok || !rejection.Unlisted {
-		return ""
+// urlError names the field of a rejected URL and, if possible, how to allow its host.
+func urlError(mount, field string, err error) error {
+	rejection, ok := errors.AsType[*netguard.Error](err)
+	if !ok || !rejection.Unlisted {
+		return userErrorf("%s: %w", field, err)
 	}
-	return "; to add it to the list: vault write " + mount + "config allowed_hosts=…"
+	return userErrorf("%s: %w; to allow it, write the complete list: vault write %sconfig "+
+		"allowed_hosts=…", field, err, mount)
 }
 
 func unknownVersion(key *keyring.Key, number int) error {
@@ -121,15 +124,15 @@ func keyWarnings(key *keyring.Key, now time.Time) []string {
 	}
 	if key.RotationWaitsForAcceptance(now) {
 		warnings = append(warnings, "Automatic rotation is due but waiting: the provider has not "+
-			"accepted the newest version yet, or no node that can write has read a token. Check "+
-			"that the provider can reach the key set: read check/<role>, then creds/<role>.")
+			"accepted the newest version yet, or no token has been read on a node that can write. "+
+			"Check that the provider can reach the key set: read check/<role>, then creds/<role>.")
 	}
 	return warnings
 }
 
 func missingScopes(mount, roleName string, token *exchange.Token) string {
-	return fmt.Sprintf("The provider did not grant %s. Ask the API's owner to grant it to the "+
-		"client, or request less: vault write %sroles/%s scopes=…",
+	return fmt.Sprintf("The provider did not grant these scopes: %s. Ask the API's owner to grant "+
+		"them to the client, or request fewer: vault write %sroles/%s scopes=…",
 		strings.Join(token.MissingScopes, ", "), mount, roleName)
 }
 

@@ -64,7 +64,7 @@ func keyFields() []field[keyring.Settings] {
 			func(s *settings) *string { return (*string)(&s.Algorithm) }, trimmed).
 			allowing(algorithms()...),
 		newField("assertion_ttl", framework.TypeDurationSecond,
-			"Lifetime of an assertion: 30s to 1h. Default: 45s, the most that is safe at Keycloak.",
+			"Lifetime of an assertion: 30s to 1h. Default: 45s, the longest safe with Keycloak.",
 			func(s *settings) *time.Duration { return &s.AssertionTTL },
 			between(30*time.Second, time.Hour)),
 		newField("send_key_id", framework.TypeBool,
@@ -119,7 +119,7 @@ func (b *backend) newKeySettings(
 	if err := apply(keyFields(), &after, &defaults, req.Data); err != nil {
 		return after, err
 	}
-	err := checkKeySettings(keyType, before, after)
+	err := checkKeySettings(req.MountPoint, name, keyType, before, after)
 	if err == nil {
 		err = b.checkURLs(ctx, req, before, after)
 	}
@@ -143,17 +143,20 @@ func typeParam(data map[string]any, byDefault keyring.Type) (keyring.Type, error
 // of clock skew and may cache the key set for 60 s.
 const retirementSlack = 75 * time.Second
 
-func checkKeySettings(keyType keyring.Type, before, after keyring.Settings) error {
-	const emptied = "%s: cannot be emptied once set; to disable the key: disabled=true"
+func checkKeySettings(
+	mount, name string, keyType keyring.Type, before, after keyring.Settings,
+) error {
+	const emptied = "%s: cannot be emptied once set; to stop the key from signing: " +
+		"vault write %skeys/%s disabled=true"
 	retireAfter := after.AssertionTTL + retirementSlack
 	switch {
 	case !slices.Contains(keyType.Algorithms(), after.Algorithm):
 		return userErrorf("algorithm: %s does not match key type %s, which supports %s",
 			quoted(string(after.Algorithm)), keyType, join(keyType.Algorithms()))
 	case before.ClientID != "" && after.ClientID == "":
-		return userErrorf(emptied, "client_id")
+		return userErrorf(emptied, "client_id", mount, name)
 	case before.Issuer != "" && after.Issuer == "":
-		return userErrorf(emptied, "issuer")
+		return userErrorf(emptied, "issuer", mount, name)
 	case after.AutoRotatePeriod > 0 && after.Registration != keyring.ByJWKS:
 		return userErrorf("auto_rotate_period: requires registration=jwks, because with manual a " +
 			"person registers each public key; to use manual, also write auto_rotate_period=0")
@@ -180,7 +183,7 @@ func (b *backend) checkURLs(
 			continue
 		}
 		if err := config.client.CheckURL(endpoint.after); err != nil {
-			return userErrorf("%s: %w%s", endpoint.field, err, allowHostAdvice(req.MountPoint, err))
+			return urlError(req.MountPoint, endpoint.field, err)
 		}
 	}
 	return nil

@@ -15,9 +15,9 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
-// TestKeycloakRetirement checks with a real Keycloak what takes longer than a test can wait: the engine's clock is moved for
+// TestKeycloak_RetiredVersionIsDeleted checks with a real Keycloak what takes longer than a test can wait: the engine's clock is moved for
 // background work only, and restored for token requests, as Keycloak's does not move.
-func TestKeycloakRetirement(t *testing.T) {
+func TestKeycloak_RetiredVersionIsDeleted(t *testing.T) {
 	t.Parallel()
 	admin := keycloak.ForTest(t)
 	realm := "retirement-" + strings.ToLower(rand.Text())

@@ -77,7 +77,7 @@ func (b *backend) readAssertion(
 func (r *tokenRequest) assertion(ctx context.Context) (*exchange.Assertion, error) {
 	if endpoint := r.key.Settings().TokenEndpoint; endpoint != "" {
 		if err := r.config.client.CheckURL(endpoint); err != nil {
-			return nil, userErrorf("token_endpoint of key %q %w", r.key.Name(), err)
+			return nil, urlError(r.req.MountPoint, "token_endpoint", err)
 		}
 	}
 	ctx, cancel := r.config.client.WithTimeout(ctx)

@@ -94,14 +94,14 @@ func TestCheck_EachStepCanFail(t *testing.T) {
 		},
 		"key replaced": {
 			fail: func(m *mount, _ *provider) { m.remakeKey("myapi") },
-			step: "key", error: "earlier key", hint: "vault write bcgov-jwt/roles/myapi key=",
+			step: "key", error: "earlier key", hint: "To use the current one: vault write bcgov-jwt/roles/myapi key=myapi",
 		},
 		"key deleted": {
 			fail: func(m *mount, _ *provider) {
 				require.NoError(m.tb, m.storage.Delete(m.tb.Context(), "key/myapi"))
 				m.InvalidateKey(m.tb.Context(), "key/myapi")
 			},
-			step: "key", error: "does not exist", hint: "vault write bcgov-jwt/roles/myapi key=",
+			step: "key", error: `key "myapi", which does not exist`, hint: "To use another key: vault write bcgov-jwt/roles/myapi key=…",
 		},
 		"not registered": {
 			fail: func(m *mount, _ *provider) {
@@ -130,7 +130,7 @@ func TestCheck_EachStepCanFail(t *testing.T) {
 		},
 		"another issuer": {
 			fail: func(m *mount, p *provider) { m.write("keys/myapi", map[string]any{"issuer": p.issuer() + "/"}) },
-			step: "discovery", error: "for another issuer", hint: "vault write bcgov-jwt/keys/myapi issuer=",
+			step: "discovery", error: "for a different issuer", hint: "vault write bcgov-jwt/keys/myapi issuer=",
 		},
 		"discovery fails": {
 			fail: func(_ *mount, p *provider) {
@@ -149,11 +149,11 @@ func TestCheck_EachStepCanFail(t *testing.T) {
 			fail: func(m *mount, p *provider) {
 				p.register(m, "myapi", "my-client", func(c *keycloak.Client) { c.Enabled = false })
 			},
-			step: "token", error: "HTTP 401", hint: "Access not approved yet?",
+			step: "token", error: "HTTP 401", hint: "The API's owner has probably not approved the access yet",
 		},
 		"unknown scope": {
 			fail: func(m *mount, _ *provider) { m.write("roles/myapi", map[string]any{"scopes": "nope"}) },
-			step: "token", error: "invalid_scope", hint: "vault read bcgov-jwt/roles/myapi",
+			step: "token", error: "invalid_scope", hint: "vault write bcgov-jwt/roles/myapi scopes=<scopes>",
 		},
 		"no token in time": {
 			fail: func(m *mount, p *provider) {
@@ -192,9 +192,9 @@ func TestCheck_ReportsClockDifference(t *testing.T) {
 	}{
 		"no Date":   {noDate: true, line: "no Date header"},
 		"the same":  {line: "ok     the clocks agree to within 1s"},
-		"ahead":     {ahead: 10 * time.Second, line: "ok     the provider's clock is "},
-		"behind":    {ahead: -10 * time.Second, line: "s behind"},
-		"far ahead": {ahead: 30 * time.Second, line: "WARN   the provider's clock is "},
+		"ahead":     {ahead: 10 * time.Second, line: "ok     this Vault node's clock is "},
+		"behind":    {ahead: -10 * time.Second, line: "s ahead of the provider's"},
+		"far ahead": {ahead: 30 * time.Second, line: "WARN   this Vault node's clock is "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -229,7 +229,7 @@ func TestCheck_DiscoveryOnlyWarnsWithTokenEndpoint(t *testing.T) {
 	m.write("config", map[string]any{"max_retries": 1}) // another client, without a cached document
 	data = m.read("check/myapi").Data
 	require.Equal(t, true, data["ok"], "a token needs no discovery")
-	require.Contains(t, data["report"], "discovery    WARN   not needed with token_endpoint set, but: ")
+	require.Contains(t, data["report"], "discovery    WARN   not needed (token_endpoint is set) but failed: ")
 }
 
 func TestCheck_ReportsDifferentExpiry(t *testing.T) {
@@ -258,6 +258,6 @@ func TestCheck_ReportsMissingScopes(t *testing.T) {
 	p.answerWith(tokenPath, http.StatusOK, jsonType, `{"access_token":"opaque","token_type":"Bearer","expires_in":60,"scope":"read"}`)
 	data := m.read("check/myapi").Data
 	require.Equal(t, true, data["ok"])
-	require.Contains(t, data["report"], "did not grant write")
+	require.Contains(t, data["report"], "did not grant these scopes: write")
 	require.Contains(t, data["report"], "opaque, valid for 1m, leased for 48s (12s margin), scope read")
 }

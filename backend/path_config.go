@@ -26,7 +26,7 @@ func (b *backend) pathConfig() *framework.Path {
 			logical.UpdateOperation: forwarded(operation(b.writeConfig,
 				"Configure the mount.", responses, "configure", "")),
 			logical.PatchOperation: forwarded(operation(b.writeConfig,
-				"Patch the mount's configuration.", responses, "patch", "configuration")),
+				"Update the mount's configuration.", responses, "patch", "configuration")),
 			logical.DeleteOperation: forwarded(operation(b.deleteConfig,
 				"Restore the defaults.", noContentResponse(), "delete", "configuration")),
 		},

@@ -162,11 +162,11 @@ func TestConfig_BoundsAreInclusive(t *testing.T) {
 func TestConfig_ProxyRequiresAllowedHosts(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
-	require.Contains(t, m.refused(logical.UpdateOperation, "config", map[string]any{"proxy_url": "http://proxy.example:3128"}), "proxy_url: needs allowed_hosts")
-	require.Contains(t, m.refused(logical.UpdateOperation, "config", map[string]any{"proxy_url": "environment"}), "proxy_url: needs allowed_hosts")
+	require.Contains(t, m.refused(logical.UpdateOperation, "config", map[string]any{"proxy_url": "http://proxy.example:3128"}), "proxy_url: requires allowed_hosts")
+	require.Contains(t, m.refused(logical.UpdateOperation, "config", map[string]any{"proxy_url": "environment"}), "proxy_url: requires allowed_hosts")
 	m.write("config", map[string]any{"proxy_url": " http://proxy.example:3128\n", "allowed_hosts": "idp.example"})
 	require.Equal(t, "http://proxy.example:3128", m.read("config").Data["proxy_url"])
-	require.Contains(t, m.refused(logical.UpdateOperation, "config", map[string]any{"allowed_hosts": ""}), "proxy_url: needs allowed_hosts")
+	require.Contains(t, m.refused(logical.UpdateOperation, "config", map[string]any{"allowed_hosts": ""}), "proxy_url: requires allowed_hosts")
 }
 
 func TestConfig_ProxyTargetsAreNames(t *testing.T) {

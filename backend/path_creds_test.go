@@ -161,7 +161,7 @@ func credsFailures() map[string]credsFailure {
 			fail: func(m *mount, p *provider) {
 				p.register(m, "myapi", "my-client", func(c *keycloak.Client) { c.Enabled = false })
 			},
-			status: 400, texts: []string{"HTTP 401", "Access not approved yet?", "vault read bcgov-jwt/keys/myapi"},
+			status: 400, texts: []string{"HTTP 401", "The API's owner has probably not approved the access yet", "vault read bcgov-jwt/keys/myapi"},
 		},
 		"no service account": {
 			fail: func(m *mount, p *provider) {
@@ -187,7 +187,7 @@ func credsFailures() map[string]credsFailure {
 		},
 		"unknown scope": {
 			fail:   func(m *mount, _ *provider) { m.write("roles/myapi", map[string]any{"scopes": "nope"}) },
-			status: 400, texts: []string{"HTTP 400 invalid_scope", "Invalid scopes: nope", "vault read bcgov-jwt/roles/myapi"},
+			status: 400, texts: []string{"HTTP 400 invalid_scope", "Invalid scopes: nope", "vault write bcgov-jwt/roles/myapi scopes=<scopes>"},
 		},
 		"wrong realm": {
 			fail:   func(m *mount, p *provider) { m.write("keys/myapi", map[string]any{"issuer": p.URL + "/realms/none"}) },
@@ -195,7 +195,7 @@ func credsFailures() map[string]credsFailure {
 		},
 		"another issuer's discovery document": {
 			fail:   func(m *mount, p *provider) { m.write("keys/myapi", map[string]any{"issuer": p.issuer() + "/"}) },
-			status: 400, texts: []string{"discovery document is for another issuer", "vault write bcgov-jwt/keys/myapi issuer="},
+			status: 400, texts: []string{"discovery document is for a different issuer", "vault write bcgov-jwt/keys/myapi issuer="},
 		},
 		"discovery names a forbidden address": {
 			fail: func(_ *mount, p *provider) {
@@ -207,13 +207,13 @@ func credsFailures() map[string]credsFailure {
 			fail:   func(m *mount, _ *provider) { m.write("config", map[string]any{"allowed_hosts": "idp.example"}) },
 			status: 400, texts: []string{"allowed_hosts", "vault write bcgov-jwt/config allowed_hosts="},
 		},
-		"error in a 200":  {fail: answered(200, jsonType, `{"error":"invalid_target"}`), status: 400, texts: []string{"invalid_target", "vault read bcgov-jwt/roles/myapi"}},
+		"error in a 200":  {fail: answered(200, jsonType, `{"error":"invalid_target"}`), status: 400, texts: []string{"invalid_target", "vault write bcgov-jwt/roles/myapi parameters=<name=value>"}},
 		"403 page":        {fail: answered(403, "text/html", `<h1>no</h1>`), status: 400, texts: []string{"HTTP 403", "text/html"}},
 		"429":             {fail: answered(429, jsonType, `{}`), status: 502, texts: []string{"HTTP 429", "limits the request rate"}},
 		"408":             {fail: answered(408, jsonType, `{}`), status: 502, texts: []string{"HTTP 408"}},
 		"500":             {fail: answered(500, jsonType, `{"error":"unknown_error"}`), status: 502, texts: []string{"HTTP 500 unknown_error", "Read again in a minute"}},
 		"503":             {fail: answered(503, "text/html", `<h1>down</h1>`), status: 502, texts: []string{"HTTP 503"}},
-		"redirect":        {fail: answered(307, "text/plain", ``), status: 502, texts: []string{"redirects are not followed", "vault read bcgov-jwt/keys/myapi"}},
+		"redirect":        {fail: answered(307, "text/plain", ``), status: 502, texts: []string{"redirects are not followed", "vault write bcgov-jwt/keys/myapi token_endpoint=<URL>"}},
 		"web page":        {fail: answered(200, "text/html", `<h1>hello</h1>`), status: 502, texts: []string{"not JSON", "vault read bcgov-jwt/check/myapi"}},
 		"no token":        {fail: answered(200, jsonType, `{"token_type":"Bearer","expires_in":60}`), status: 502, texts: []string{"`access_token` is missing"}},
 		"empty token":     {fail: answered(200, jsonType, `{"access_token":"","token_type":"Bearer","expires_in":60}`), status: 502, texts: []string{"`access_token`"}},
@@ -521,7 +521,7 @@ func TestCreds_MissingScopeWarnsWithEveryDelivery(t *testing.T) {
 		m.write("roles/myapi", map[string]any{"scopes": "read", "delivery": delivery})
 		p.answerWith(tokenPath, http.StatusOK, jsonType, `{"access_token":"opaque","token_type":"Bearer","expires_in":60,"scope":""}`)
 		for range 2 {
-			require.Contains(t, strings.Join(m.read("creds/myapi").Warnings, "\n"), "did not grant read", delivery)
+			require.Contains(t, strings.Join(m.read("creds/myapi").Warnings, "\n"), "did not grant these scopes: read", delivery)
 		}
 	}
 }
@@ -844,7 +844,7 @@ func TestCreds_CleanEndsSharedFetch(t *testing.T) {
 	m.Cleanup(t.Context())
 	require.Error(t, <-ended)
 	require.Less(t, time.Since(begun), eventually, "well before request_timeout")
-	require.Equal(t, "the secrets engine is stopping", m.failed(http.StatusServiceUnavailable, logical.ReadOperation, "creds/myapi", nil))
+	require.Equal(t, "the secrets engine is stopping; read again", m.failed(http.StatusServiceUnavailable, logical.ReadOperation, "creds/myapi", nil))
 	require.Len(t, p.requests(tokenPath), 1)
 }
 

@@ -30,8 +30,8 @@ func (b *backend) pathKeys() *framework.Path {
 		Fields: fieldSchemas(keyFields(), map[string]*framework.FieldSchema{
 			"name": nameField("key"),
 			"version": {
-				Type: framework.TypeInt, Query: true,
-				Description: "Version whose public key is returned. Default: the one to register.",
+				Type: framework.TypeInt, Query: true, Description: "On reads: version whose " +
+					"public key is returned. Default: the one to register.",
 			},
 			"type": {
 				Type: framework.TypeString, AllowedValues: allowed(keyring.Types()),
@@ -152,8 +152,8 @@ func (b *backend) writeKey(
 	case key != nil:
 		return b.updateKey(ctx, req, key)
 	case req.Operation == logical.PatchOperation:
-		return nil, logical.CodedError(http.StatusNotFound,
-			fmt.Sprintf("key %q does not exist", name))
+		return nil, logical.CodedError(http.StatusNotFound, fmt.Sprintf("key %q does not exist; "+
+			"create it with: vault write -f %skeys/%[1]s", name, req.MountPoint))
 	default:
 		return b.createKey(ctx, req, name)
 	}

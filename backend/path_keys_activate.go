@@ -67,8 +67,8 @@ func (b *backend) probe(
 		return err
 	}
 	if role == nil {
-		return userErrorf("role %q was deleted in the meantime, before version %d could be tested "+
-			"with it; try again", names[0], staged.Number())
+		return userErrorf("role %q was deleted before version %d was tested with it; try again",
+			names[0], staged.Number())
 	}
 	r, err := b.newTokenRequest(ctx, req, names[0], role)
 	if err != nil {
@@ -96,7 +96,8 @@ func (b *backend) activateStaged(
 	}
 	now := b.now()
 	if key.ID() != before.ID() || key.Version(staged.Number()) == nil {
-		return nil, userErrorf("version %d was destroyed in the meantime", staged.Number())
+		return nil, userErrorf("version %d was destroyed before it could be activated; list the "+
+			"versions with: vault read %skeys/%s", staged.Number(), req.MountPoint, before.Name())
 	}
 	if probed && key.Settings() != before.Settings() {
 		return nil, userErrorf("key %q was changed while version %d was being tested; try again",

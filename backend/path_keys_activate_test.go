@@ -96,7 +96,7 @@ func TestActivate_IsRejected(t *testing.T) {
 				m.write("keys/myapi/rotate", nil)
 				p.answerWith(tokenPath, http.StatusUnauthorized, jsonType, `{"error":"invalid_client","error_description":"Invalid client or Invalid client credentials"}`)
 			},
-			says: []string{"version 2 was not activated", "HTTP 401", "Access not approved yet?"},
+			says: []string{"version 2 was not activated", "HTTP 401", "The API's owner has probably not approved the access yet"},
 		},
 		"a force that is none": {
 			prepare: func(m *mount, _ *provider) { m.write("keys/myapi/rotate", nil) },
@@ -171,13 +171,13 @@ func TestActivate_OnlyTheTestedVersionIsActivated(t *testing.T) {
 			resp := <-answered
 			require.True(t, resp.IsError())
 			text := resp.Error().Error()
-			require.True(t, strings.Contains(text, "was destroyed in the meantime") || strings.Contains(text, `key "myapi" does not exist`), text)
+			require.True(t, strings.Contains(text, "was destroyed before it could be activated") || strings.Contains(text, `key "myapi" does not exist`), text)
 			require.Equal(t, before, m.storage.entries(t))
 		})
 	}
 }
 
-func TestActivate_RoleDeletedInTheMeantimeIsAnError(t *testing.T) {
+func TestActivate_RoleDeletedBeforeTheTestIsAnError(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("roles/other", map[string]any{"key": "myapi"})
@@ -197,11 +197,11 @@ func TestActivate_RoleDeletedInTheMeantimeIsAnError(t *testing.T) {
 	resp, err := m.send(logical.UpdateOperation, "keys/myapi/activate", nil)
 	require.NoError(t, err)
 	require.True(t, resp.IsError())
-	require.Contains(t, resp.Error().Error(), "deleted in the meantime")
+	require.Contains(t, resp.Error().Error(), "was deleted before version 2 was tested with it")
 	require.NotContains(t, m.log.String(), "panic")
 }
 
-func TestActivate_KeyChangedInTheMeantimeIsAnError(t *testing.T) {
+func TestActivate_KeyChangedDuringTheTestIsAnError(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("keys/myapi/rotate", nil)

@@ -61,7 +61,7 @@ func (b *backend) importKey(
 	return b.storeNewKey(ctx, req, key, nextAfterImport(req.MountPoint, name))
 }
 
-// materialParam returns the private key in a request, whether in the clear or wrapped.
+// materialParam returns the private key in a request, whether in plaintext or wrapped.
 func (b *backend) materialParam(
 	ctx context.Context, req *logical.Request,
 ) (*keyring.Material, error) {
@@ -70,7 +70,8 @@ func (b *backend) materialParam(
 	hashName, _ := req.Data["hash_function"].(string)
 	switch {
 	case text == "" && ciphertext == "":
-		return nil, userErrorf("private_key: is required (private_key=@client.key), or ciphertext")
+		return nil, userErrorf("private_key: is required, unless ciphertext is set; pass a PEM " +
+			"file with private_key=@client.key")
 	case text != "" && ciphertext != "":
 		return nil, userErrorf("private_key: cannot be combined with ciphertext")
 	case text != "" && hashName != "":
@@ -134,6 +135,6 @@ Wrapped as for transit, so that only Vault can decrypt it:
     openssl pkcs8 -topk8 -nocrypt -in client.key -outform DER | base64 -w0 > key.b64
     vault transit import bcgov-jwt/keys/myapi @key.b64 type=rsa-4096
 
-An existing key cannot import a version. Delete the file afterwards, and if the portal
+An existing key cannot import a version. Delete the file afterward, and if the portal
 allows it rotate to a key that was never outside Vault.
 `

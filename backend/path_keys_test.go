@@ -223,7 +223,7 @@ func TestKeyWrite_EmptyValueRestoresTheDefault(t *testing.T) {
 				for _, required := range []string{"client_id", "issuer"} {
 					text := m.refused(operation, "keys/myapi", map[string]any{required: empty})
 					require.Contains(t, text, required+": cannot be emptied")
-					require.Contains(t, text, "disabled=true")
+					require.Contains(t, text, "vault write bcgov-jwt/keys/myapi disabled=true")
 				}
 				require.Equal(t, "rsa-2048", m.do(operation, "keys/myapi", map[string]any{"type": empty}).Data["type"])
 			})
@@ -285,7 +285,7 @@ func TestKey_AbsentKeyIsNotFound(t *testing.T) {
 	require.Nil(t, m.read("keys/none"), "nil is a 404")
 	m.delete("keys/none")
 	text := m.failed(http.StatusNotFound, logical.PatchOperation, "keys/none", map[string]any{"disabled": true})
-	require.Contains(t, text, `key "none" does not exist`)
+	require.Equal(t, `key "none" does not exist; create it with: vault write -f bcgov-jwt/keys/none`, text)
 	require.Empty(t, m.storage.entries(t))
 }
 

@@ -80,8 +80,8 @@ func (b *backend) writeRole(
 		return nil, err
 	}
 	if before == nil && req.Operation == logical.PatchOperation {
-		text := fmt.Sprintf("role %q does not exist", name)
-		return nil, logical.CodedError(http.StatusNotFound, text)
+		return nil, logical.CodedError(http.StatusNotFound, fmt.Sprintf("role %q does not exist; "+
+			"create it with: vault write -f %sroles/%[1]s", name, req.MountPoint))
 	}
 	defaults := role{Format: roleFormat, Key: name, Delivery: leasedDelivery}
 	after := defaults

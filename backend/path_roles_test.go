@@ -124,7 +124,8 @@ func TestRole_Absent(t *testing.T) {
 	m := newRoleMount(t)
 	require.Nil(t, m.read("roles/none"), "nil is a 404")
 	m.delete("roles/none")
-	require.Contains(t, m.failed(http.StatusNotFound, logical.PatchOperation, "roles/none", map[string]any{"key": "a"}), `role "none" does not exist`)
+	text := m.failed(http.StatusNotFound, logical.PatchOperation, "roles/none", map[string]any{"key": "a"})
+	require.Equal(t, `role "none" does not exist; create it with: vault write -f bcgov-jwt/roles/none`, text)
 	for _, path := range []string{"creds/none", "assertion/none", "check/none"} {
 		require.Equal(t, `unknown role "none"; to list roles: vault list bcgov-jwt/roles`, m.refused(logical.ReadOperation, path, nil))
 	}
@@ -254,7 +255,8 @@ func TestRole_IsNotBoundToLaterKeyOfSameName(t *testing.T) {
 	check := m.read("check/r").Data
 	require.Equal(t, false, check["ok"])
 	require.Equal(t, "key", check["failed_step"])
-	require.Contains(t, check["error"], command)
+	require.Contains(t, check["error"], `earlier key "a"`)
+	require.Contains(t, check["hint"], command)
 
 	require.Contains(t, strings.Join(m.write("roles/r", map[string]any{"scopes": "x"}).Warnings, "\n"), command, "another change does not rebind it")
 	require.Empty(t, m.write("roles/r", map[string]any{"key": "a"}).Warnings, "this does")
@@ -267,7 +269,7 @@ func TestRole_WarnsOfDeletedKey(t *testing.T) {
 	m.write("roles/r", map[string]any{"key": "a"})
 	require.NoError(t, m.storage.Delete(t.Context(), "key/a"))
 	m.InvalidateKey(t.Context(), "key/a")
-	require.Contains(t, m.refused(logical.ReadOperation, "creds/r", nil), `key "a", which does not exist`)
+	require.Contains(t, m.refused(logical.ReadOperation, "creds/r", nil), `key "a", which does not exist; to use another key: vault write bcgov-jwt/roles/r key=…`)
 	require.Contains(t, m.read("roles/r").Warnings[0], "does not exist")
 	require.Equal(t, "key", m.read("check/r").Data["failed_step"])
 	m.write("roles/r", map[string]any{"key": "b"})

@@ -47,7 +47,7 @@ func (r *revocations) do(
 	ctx context.Context, key *keyring.Key, revoke func(context.Context) error,
 ) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, revocationTimeout,
-		fmt.Errorf("no answer within %s", revocationTimeout))
+		fmt.Errorf("no response within %s", revocationTimeout))
 	defer cancel()
 	issuer := key.Settings().Issuer
 	if r.isPaused(issuer) { // checked before waiting behind others of a provider that hangs

@@ -66,8 +66,9 @@ func roleFields() []field[role] {
 			func(r *role) *string { return (*string)(&r.Delivery) }, deliveryName,
 		).allowing(texts(deliveries())...),
 		newField("refresh_margin", framework.TypeDurationSecond,
-			"How long before the token expires its lease or ttl ends: less than 24h. Default: 0, "+
-				"for a fifth of the token's lifetime, from 10s to 60s, but at most half of it.",
+			"How long before the token's expiry the lease or ttl ends: less than 24h. "+
+				"Default: 0, which means a fifth of the token's lifetime, at least 10s and at "+
+				"most 60s, but never more than half of it.",
 			func(r *role) *time.Duration { return &r.RefreshMargin }, marginWithinLife),
 		newField("revoke_tokens", framework.TypeBool,
 			"Ask the provider to revoke the token when its lease ends (RFC 7009); best effort. "+
@@ -186,7 +187,8 @@ func (b *backend) keyOfRole(
 		return nil, err
 	}
 	if key == nil {
-		return nil, userErrorf("role %q uses key %q, which does not exist", name, r.Key)
+		return nil, userErrorf("role %q uses key %q, which does not exist; to use another key: "+
+			"vault write %sroles/%[1]s key=…", name, r.Key, req.MountPoint)
 	}
 	if key.ID() != r.KeyID {
 		return nil, userErrorf("role %q was created for an earlier key %q, which was deleted; "+

@@ -347,7 +347,7 @@ func TestRevoke_TimesOut(t *testing.T) {
 			<-ctx.Done()
 			return context.Cause(ctx)
 		})
-		require.EqualError(t, err, "no answer within 5s")
+		require.EqualError(t, err, "no response within 5s")
 		require.Equal(t, 5*time.Second, time.Since(begun))
 	})
 }
@@ -384,7 +384,7 @@ func TestRevoke_SixteenRunConcurrently(t *testing.T) {
 		failed := 0
 		for _, err := range errs {
 			if err != nil {
-				require.EqualError(t, err, "too many revocations in progress: no answer within 5s")
+				require.EqualError(t, err, "too many revocations in progress: no response within 5s")
 				failed++
 			}
 		}
@@ -405,7 +405,7 @@ func TestRevoke_OnlyUnreachableProviderPauses(t *testing.T) {
 		"timed out":   {fmt.Errorf("wrapped: %w", &tokenendpoint.Error{Reason: tokenendpoint.Timeout}), true},
 		"rejected":    {&tokenendpoint.Error{Reason: tokenendpoint.UnknownKey}, false},
 		"blocked":     {&tokenendpoint.Error{Reason: tokenendpoint.HostNotListed}, false},
-		"malformed":   {&tokenendpoint.Error{Reason: tokenendpoint.InvalidAnswer}, false},
+		"malformed":   {&tokenendpoint.Error{Reason: tokenendpoint.InvalidResponse}, false},
 		"canceled":    {&tokenendpoint.Error{Reason: tokenendpoint.Canceled}, false},
 		"another":     {errors.New("no endpoint"), false},
 	} {

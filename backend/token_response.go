@@ -35,9 +35,9 @@ func tokenFields() []responseField {
 		optional(framework.TypeInt64, "ttl",
 			"Seconds until the token should be read again. Not with delivery=leased."),
 		optional(framework.TypeInt64, "rotation_period",
-			"Seconds of its lifetime that the token is used for. Not with delivery=leased."),
+			"Seconds of its lifetime after which the token is replaced. Not with delivery=leased."),
 		optional(framework.TypeString, "last_vault_rotation",
-			"issued_at, under the name that static secrets use. Not with delivery=leased."),
+			"Same as issued_at; Vault's static secrets use this name. Not with delivery=leased."),
 	}
 }
 

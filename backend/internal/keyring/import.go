@@ -17,7 +17,7 @@ import (
 // maxPrivateKeySize is far above what the largest accepted key needs, in any encoding.
 const maxPrivateKeySize = 16 << 10
 
-// errNotParsed distinguishes what is no key at all from a key that is not accepted.
+// errNotParsed distinguishes input that is not a key from a key that is not accepted.
 var errNotParsed = errors.New("it is damaged")
 
 // Material is a private key to import, parsed and checked.
@@ -52,7 +52,7 @@ func ParsePEM(text string) (*Material, error) {
 		return nil, errors.New("is not PEM: it must be one block, such as " +
 			"-----BEGIN PRIVATE KEY-----, with its line breaks")
 	case len(bytes.TrimSpace(rest)) > 0:
-		return nil, errors.New("has more after the first PEM block: it must be one private key")
+		return nil, errors.New("has data after the first PEM block: it must be one private key")
 	}
 	private, err := parseBlock(block)
 	if err != nil {

@@ -262,8 +262,8 @@ func (g *Guard) checkTarget(t target) error {
 	// Always loopback (RFC 6761 §6.3).
 	case t.host == "localhost" || strings.HasSuffix(t.host, ".localhost"):
 		if g.checkAddress(netip.IPv6Loopback(), listed, "") != nil {
-			return rejectUnlisted("is at %s, this machine; list it in allowed_hosts to allow it",
-				t.host)
+			return rejectUnlisted("is at %s, a loopback name, "+
+				"which is allowed only if listed in allowed_hosts", t.host)
 		}
 	}
 	return nil

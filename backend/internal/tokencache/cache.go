@@ -24,7 +24,7 @@ const (
 )
 
 // ErrClosed is returned after Close to readers that would have to wait for a token.
-var ErrClosed = errors.New("the secrets engine is stopping")
+var ErrClosed = errors.New("the secrets engine is stopping; read again")
 
 // Cache holds one token per name, in memory only. I is the type of a token's inputs: only readers
 // with equal inputs share a token, so that a write to any of them leads to a new one, even for a

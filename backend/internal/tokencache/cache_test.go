@@ -258,7 +258,7 @@ func TestRefresh_InBackgroundBeforeMargin(t *testing.T) {
 	}
 }
 
-func TestSparseReader_ReceivesNewTokenWithinASecond(t *testing.T) {
+func TestSoleReader_ReceivesNewTokenWithinASecond(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		latency, waits time.Duration
@@ -292,7 +292,7 @@ func TestSparseReader_ReceivesNewTokenWithinASecond(t *testing.T) {
 	}
 }
 
-func TestSparseReader_DoesNotWaitWithMarginLeft(t *testing.T) {
+func TestSoleReader_DoesNotWaitWithMarginLeft(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -312,7 +312,7 @@ func TestSparseReader_DoesNotWaitWithMarginLeft(t *testing.T) {
 	})
 }
 
-func TestSparseReader_CanceledReceivesOldToken(t *testing.T) {
+func TestSoleReader_CanceledReceivesOldToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -329,7 +329,7 @@ func TestSparseReader_CanceledReceivesOldToken(t *testing.T) {
 	})
 }
 
-func TestSparseReader_ReceivesOldTokenIfRefreshFails(t *testing.T) {
+func TestSoleReader_ReceivesOldTokenIfRefreshFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -590,8 +590,8 @@ func TestRefresh_OnceASecondIfNoTokenKeepsMargin(t *testing.T) {
 	}
 }
 
-// TestSparseReader_NeverReceivesExpiredToken uses lifetimes that are short compared with the wait.
-func TestSparseReader_NeverReceivesExpiredToken(t *testing.T) {
+// TestSoleReader_NeverReceivesExpiredToken uses lifetimes that are short compared with the wait.
+func TestSoleReader_NeverReceivesExpiredToken(t *testing.T) {
 	t.Parallel()
 	for _, seconds := range []time.Duration{1, 2, 3, 5, 9} {
 		life := seconds * time.Second
@@ -609,7 +609,7 @@ func TestSparseReader_NeverReceivesExpiredToken(t *testing.T) {
 	}
 }
 
-func TestCache_OtherInputsMeanAnotherToken(t *testing.T) {
+func TestCache_DifferentInputsHaveDifferentTokens(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -628,7 +628,7 @@ func TestCache_OtherInputsMeanAnotherToken(t *testing.T) {
 	})
 }
 
-func TestCache_OtherNameMeansAnotherToken(t *testing.T) {
+func TestCache_DifferentNamesHaveDifferentTokens(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)
@@ -792,7 +792,7 @@ func TestClose_EndsPause(t *testing.T) {
 	})
 }
 
-func TestClose_NoTokenAfterwards(t *testing.T) {
+func TestClose_NoTokenAfterward(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, 5*time.Minute, time.Minute)

@@ -165,7 +165,7 @@ func parseMetadata(members jsonObject, issuer string) (Metadata, error) {
 
 // otherIssuer quotes the document's issuer if that is a plain URL.
 func otherIssuer(named string) string {
-	const detail = "the discovery document is for another issuer"
+	const detail = "the discovery document is for a different issuer"
 	if len(named) > 256 || !printable(named, "") || sanitize(named) != named {
 		return detail
 	}

@@ -253,10 +253,10 @@ func TestDiscover_RejectsInvalidDocuments(t *testing.T) {
 		kind   Kind
 		says   string
 	}{
-		"another issuer":       {200, document(map[string]any{"issuer": "https://evil.example.com/realms/x"}), KindRejected, "another issuer: https://evil.example.com/realms/x"},
+		"another issuer":       {200, document(map[string]any{"issuer": "https://evil.example.com/realms/x"}), KindRejected, "a different issuer: https://evil.example.com/realms/x"},
 		"a trailing slash":     {200, document(map[string]any{"issuer": p.issuer() + "/"}), KindRejected, p.issuer() + "/"},
-		"another letter case":  {200, document(map[string]any{"issuer": strings.Replace(p.issuer(), "realms", "Realms", 1)}), KindRejected, "another issuer"},
-		"a token for issuer":   {200, document(map[string]any{"issuer": "https://idp.example.com/eyJhbGciOi"}), KindRejected, "another issuer"},
+		"another letter case":  {200, document(map[string]any{"issuer": strings.Replace(p.issuer(), "realms", "Realms", 1)}), KindRejected, "a different issuer"},
+		"a token for issuer":   {200, document(map[string]any{"issuer": "https://idp.example.com/eyJhbGciOi"}), KindRejected, "a different issuer"},
 		"no issuer":            {200, document(map[string]any{"issuer": nil}), KindMalformed, "`issuer` is missing"},
 		"issuer no string":     {200, document(map[string]any{"issuer": []string{p.issuer()}}), KindMalformed, "`issuer` is missing"},
 		"a miscased issuer":    {200, document(map[string]any{"issuer": nil, "Issuer": p.issuer()}), KindMalformed, "`issuer` is missing"},

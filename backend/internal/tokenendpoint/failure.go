@@ -45,7 +45,7 @@ func (c *call) unusable(ctx context.Context, r *response, err error) *Error {
 	}
 	failure := diagnoseNetwork(err)
 	if failure.reason.Kind() == KindUnavailable {
-		failure = networkFailure{reason: AnswerTruncated, detail: "the response was cut off"}
+		failure = networkFailure{reason: ResponseTruncated, detail: "the response was cut off"}
 	}
 	return c.unfinished(ctx, c.newError(r, "", ""), failure)
 }
@@ -78,7 +78,7 @@ func (c *call) rejected(r *response) *Error {
 	case r.status >= 300 && r.status < 400:
 		return c.newError(r, Redirected, describeRedirect(r))
 	case r.status < 300 && r.status != http.StatusOK:
-		return c.newError(r, InvalidAnswer, "expected HTTP 200")
+		return c.newError(r, InvalidResponse, "expected HTTP 200")
 	}
 	e := c.newError(r, "", "")
 	members, err := r.object()

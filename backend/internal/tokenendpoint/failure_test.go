@@ -202,7 +202,7 @@ func TestError_NetworkFailuresHaveReasons(t *testing.T) {
 		reason Reason
 	}{
 		"unknown authority": {trusting.URL, "", "unknown authority", UnknownAuthority},
-		"another host name": {"https://other.example.org" + portOf(trusting), certificateOf(trusting), "another host name", WrongHostName},
+		"another host name": {"https://other.example.org" + portOf(trusting), certificateOf(trusting), "a different host name", WrongHostName},
 		"expired":           {expired.URL, certificateOf(expired), "has expired", CertificateExpired},
 		"plain HTTP":        {strings.Replace(plain.URL, "http:", "https:", 1), "", "plain HTTP", PlainHTTP},
 		"old TLS":           {serveOldTLS(t), certificateOf(trusting), "TLS handshake failed", HandshakeFailed},

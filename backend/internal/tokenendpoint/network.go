@@ -86,7 +86,7 @@ func certificateFailure(err error) networkFailure {
 			UnknownAuthority, "the certificate is signed by an unknown authority", false,
 		}
 	case errors.As(err, &hostname):
-		return networkFailure{WrongHostName, "the certificate is for another host name", false}
+		return networkFailure{WrongHostName, "the certificate is for a different host name", false}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return networkFailure{
 			CertificateExpired, "the certificate has expired or is not valid yet", false,

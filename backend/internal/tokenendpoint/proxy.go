@@ -23,8 +23,8 @@ func newProxy(cfg Config) (*proxy, error) {
 		return &proxy{}, nil
 	}
 	if len(cfg.AllowedHosts) == 0 {
-		return nil, &FieldError{"proxy_url", "needs allowed_hosts, because the proxy resolves " +
-			"names and addresses cannot be checked here"}
+		return nil, &FieldError{"proxy_url", "requires allowed_hosts: the proxy resolves names, " +
+			"so addresses cannot be checked"}
 	}
 	if cfg.ProxyURL == "environment" {
 		return proxyFromEnvironment(httpproxy.FromEnvironment())

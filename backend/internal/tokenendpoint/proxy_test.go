@@ -159,7 +159,7 @@ func TestProxy_URLIsValidated(t *testing.T) {
 		newClient(t, cfg, quick)
 		cfg.AllowedHosts = nil
 		_, err := New(cfg, quick)
-		require.ErrorContains(t, err, "proxy_url: needs allowed_hosts", raw)
+		require.ErrorContains(t, err, "proxy_url: requires allowed_hosts", raw)
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Reason is why a call failed, as far as the answer tells. Its Kind and whether the key was
+// Reason is why a call failed, as far as the response tells. Its Kind and whether the key was
 // rejected follow from it.
 type Reason string
 
@@ -19,7 +19,7 @@ const (
 
 // The provider rejected the client.
 const (
-	WrongAlgorithm         Reason = "wrong_algorithm"          // it is pinned to another algorithm
+	WrongAlgorithm         Reason = "wrong_algorithm"          // it is pinned to a different one
 	SecretClient           Reason = "secret_client"            // it authenticates with a secret
 	UnknownClient          Reason = "unknown_client"           // it does not exist or is disabled
 	ClientIDMismatch       Reason = "client_id_mismatch"       // client_id is not the sub
@@ -62,7 +62,7 @@ const (
 	Unauthorized       Reason = "unauthorized"        // HTTP 401 without an OAuth error
 	Forbidden          Reason = "forbidden"           // HTTP 403
 	MethodNotAllowed   Reason = "method_not_allowed"  // HTTP 405
-	ProxyUnauthorized  Reason = "proxy_unauthorized"  // HTTP 407 in place of the answer
+	ProxyUnauthorized  Reason = "proxy_unauthorized"  // HTTP 407 in place of the response
 	RequestTooLarge    Reason = "request_too_large"   // HTTP 413
 	ClientError        Reason = "client_error"        // any other 4xx
 )
@@ -80,9 +80,9 @@ const (
 	ConnectionRefused   Reason = "connection_refused"    // nothing listens at the port
 	Unreachable         Reason = "unreachable"           // no route to the host
 	ConnectionClosed    Reason = "connection_closed"     // the connection ended before a response
-	AnswerTruncated     Reason = "answer_truncated"      // the connection ended within the response
+	ResponseTruncated   Reason = "response_truncated"    // the connection ended within the response
 	UnknownAuthority    Reason = "unknown_authority"     // certificate: unknown authority
-	WrongHostName       Reason = "wrong_host_name"       // certificate: for another host name
+	WrongHostName       Reason = "wrong_host_name"       // certificate: for a different name
 	CertificateExpired  Reason = "certificate_expired"   // certificate: outside its validity
 	InvalidCertificate  Reason = "invalid_certificate"   // certificate: invalid otherwise
 	PlainHTTP           Reason = "plain_http"            // the port does not speak TLS
@@ -101,11 +101,11 @@ const (
 
 // The response cannot be used.
 const (
-	Redirected     Reason = "redirected"       // redirects are never followed
-	NotJSON        Reason = "not_json"         // by its media type
-	AnswerTooLarge Reason = "answer_too_large" // larger than maxResponse
-	InvalidAnswer  Reason = "invalid_answer"   // violates OAuth 2.0 or OpenID Connect
-	TokenExpired   Reason = "token_expired"    // by this machine's clock
+	Redirected       Reason = "redirected"         // redirects are never followed
+	NotJSON          Reason = "not_json"           // by its media type
+	ResponseTooLarge Reason = "response_too_large" // larger than maxResponse
+	InvalidResponse  Reason = "invalid_response"   // violates OAuth 2.0 or OpenID Connect
+	TokenExpired     Reason = "token_expired"      // by this machine's clock
 )
 
 // There was no complete response.
@@ -121,12 +121,12 @@ func (r Reason) Kind() Kind {
 	case HostNotListed, URLNotAllowed:
 		return KindBlocked
 	case NoSuchHost, ResolutionFailed, ConnectionRefused, Unreachable, ConnectionClosed,
-		AnswerTruncated, UnknownAuthority, WrongHostName, CertificateExpired, InvalidCertificate,
+		ResponseTruncated, UnknownAuthority, WrongHostName, CertificateExpired, InvalidCertificate,
 		PlainHTTP, HandshakeFailed, ProxyAuthentication, ProxyRejected, NetworkFailure,
 		RequestTimeout, RateLimited, InternalServerError, BadGateway, ServiceUnavailable,
 		GatewayTimeout, ServerError:
 		return KindUnavailable
-	case Redirected, NotJSON, AnswerTooLarge, InvalidAnswer, TokenExpired:
+	case Redirected, NotJSON, ResponseTooLarge, InvalidResponse, TokenExpired:
 		return KindMalformed
 	case Timeout, NoConnection:
 		return KindTimedOut
@@ -147,7 +147,7 @@ func (r Reason) KeyRejected() bool {
 	return false
 }
 
-// reasonOf returns the reason of an answer that is not a success. described: it has an
+// reasonOf returns the reason of a response that is not a success. described: it has an
 // error_description. A server error is not explained by its words.
 func reasonOf(e *Error, described bool) Reason {
 	byStatus := reasonOfStatus(e.Operation, e.Status)
@@ -179,7 +179,7 @@ func containsFold(text, part string) bool {
 
 // description is a provider's error_description, as far as it identifies a reason.
 type description struct {
-	code   string // the answer's `error`; empty: any
+	code   string // the response's `error`; empty: any
 	text   string // part of the description, in any letter case
 	reason Reason
 }
@@ -190,7 +190,7 @@ type description struct {
 func descriptions() []description {
 	return []description{
 		{"", "Unable to load public key", UnknownKey},
-		// The JWKS URL does not answer; the provider may still know another key.
+		// The JWKS URL does not respond; the provider may still know another key.
 		{"", "Error when loading public keys", UnusableKeys},
 		{"", "Signature on JWT token failed validation", InvalidSignature},
 		{"", "Invalid signature algorithm", WrongAlgorithm},
