@@ -79,7 +79,11 @@ func configFields() []field[tokenendpoint.Config] {
 // readConfigEntry returns the stored settings, or the defaults if nothing is stored.
 func readConfigEntry(ctx context.Context, s logical.Storage) (tokenendpoint.Config, error) {
 	entry := configEntry{Settings: configSettings(defaultConfig())}
-	if _, err := storage.Get(ctx, s, configStoragePath, configFormat, &entry); err != nil {
+	_, err := storage.Get(ctx, s, configStoragePath, configFormat, &entry)
+	if errors.Is(err, storage.ErrDamaged) {
+		err = errors.New("the stored entry is damaged: delete it to restore the defaults")
+	}
+	if err != nil {
 		return tokenendpoint.Config{}, fmt.Errorf("the configuration: %w", err)
 	}
 	return tokenendpoint.Config(entry.Settings), nil

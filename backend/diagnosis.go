@@ -1,14 +1,9 @@
 package backend
 
 import (
-	"errors"
-	"net/http"
 	"strings"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
@@ -333,30 +328,6 @@ func advice(failure *tokenendpoint.Error, mount string, key *keyring.Key, role s
 		"{mount}", mount, "{key}", key.Name(), "{role}", role,
 		"{register}", registrationStep(mount, key), "{clock}", describeClock(failure),
 	).Replace(strings.TrimSpace(found.meaning + " " + found.remedy))
-}
-
-// providerError explains a provider's error, with the status that tells the reader who can fix it.
-// Other errors pass unchanged.
-func providerError(err error, mount string, key *keyring.Key, role string) error {
-	failure, ok := errors.AsType[*tokenendpoint.Error](err)
-	if !ok {
-		return err
-	}
-	tried := err.Error()
-	var others []string
-	if refused, ok := errors.AsType[*exchange.AllVersionsRefusedError](err); ok {
-		tried, others = failure.Error(), refused.Others()
-	}
-	text := strings.TrimSpace(sentence(tried) + " " + advice(failure, mount, key, role))
-	text = strings.Join(append([]string{text}, others...), "\n")
-	switch failure.Reason.Kind() {
-	case tokenendpoint.KindRejected, tokenendpoint.KindBlocked:
-		return userError{errors.New(text)}
-	case tokenendpoint.KindTimedOut, tokenendpoint.KindCanceled:
-		return logical.CodedError(http.StatusGatewayTimeout, text)
-	default:
-		return logical.CodedError(http.StatusBadGateway, text)
-	}
 }
 
 func describeClock(failure *tokenendpoint.Error) string {

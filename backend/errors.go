@@ -3,9 +3,14 @@ package backend
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
 // userError is an error that the user can fix. Vault answers 400 with its text unchanged.
@@ -32,5 +37,29 @@ func vaultError(resp *logical.Response, err error) (*logical.Response, error) {
 		return nil, logical.ErrReadOnly
 	default:
 		return resp, err
+	}
+}
+
+// providerError explains a provider's error, with the status that tells the reader who can fix it.
+// Other errors pass unchanged.
+func providerError(err error, mount string, key *keyring.Key, role string) error {
+	failure, ok := errors.AsType[*tokenendpoint.Error](err)
+	if !ok {
+		return err
+	}
+	tried := err.Error()
+	var others []string
+	if refused, ok := errors.AsType[*exchange.AllVersionsRefusedError](err); ok {
+		tried, others = failure.Error(), refused.Others()
+	}
+	text := strings.TrimSpace(sentence(tried) + " " + advice(failure, mount, key, role))
+	text = strings.Join(append([]string{text}, others...), "\n")
+	switch failure.Reason.Kind() {
+	case tokenendpoint.KindRejected, tokenendpoint.KindBlocked:
+		return userError{errors.New(text)}
+	case tokenendpoint.KindTimedOut, tokenendpoint.KindCanceled:
+		return logical.CodedError(http.StatusGatewayTimeout, text)
+	default:
+		return logical.CodedError(http.StatusBadGateway, text)
 	}
 }

@@ -119,5 +119,5 @@ func requireRejected(t *testing.T, m *mount, before *keyring.Key) {
 	require.NoError(t, err)
 	_, err = m.exchanger.Try(t.Context(), config.client, exchange.Request{Key: before}, before.Version(1))
 	require.Error(t, err)
-	require.True(t, exchange.KeyRefused(err), "%v", err)
+	require.True(t, exchange.KeyRejected(err), "%v", err)
 }

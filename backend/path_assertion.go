@@ -2,18 +2,12 @@ package backend
 
 import (
 	"context"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/clientauth"
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
 )
-
-// maxAssertionTTL limits an assertion that leaves Vault: until it is used, whoever holds it is the
-// client.
-const maxAssertionTTL = 5 * time.Minute
 
 func (b *backend) pathAssertion() *framework.Path {
 	responses := okResponse("The assertion and what to send with it.",
@@ -51,7 +45,7 @@ func (b *backend) readAssertion(
 		return nil, userErrorf("role %q issues no assertions; to allow it: vault write %sroles/%s "+
 			"allow_assertion=true", name, req.MountPoint, name)
 	}
-	r, err := b.newTokenRequest(ctx, req, name, role)
+	r, err := b.tokenRequestForRole(ctx, req, name, role)
 	if err != nil {
 		return nil, err
 	}
@@ -70,19 +64,6 @@ func (b *backend) readAssertion(
 		"expires_at":            timestamp(assertion.ExpiresAt),
 		"jti":                   assertion.JTI,
 	}}, nil
-}
-
-// assertion signs only for an endpoint that the configuration allows. A discovered one was checked
-// at discovery.
-func (r *tokenRequest) assertion(ctx context.Context) (*exchange.Assertion, error) {
-	if endpoint := r.key.Settings().TokenEndpoint; endpoint != "" {
-		if err := r.config.client.CheckURL(endpoint); err != nil {
-			return nil, urlError(r.req.MountPoint, "token_endpoint", err)
-		}
-	}
-	ctx, cancel := r.config.client.WithTimeout(ctx)
-	defer cancel()
-	return r.exchanger.Assertion(ctx, r.config.client, r.key, maxAssertionTTL)
 }
 
 const assertionHelp = `

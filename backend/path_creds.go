@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -15,19 +14,6 @@ func (b *backend) pathCreds() *framework.Path {
 		"Obtain an access token for a role.", responses, "generate", "credentials"))
 }
 
-// roleReadPath returns the path of a read that names a role.
-func roleReadPath(prefix, help string, read *framework.PathOperation) *framework.Path {
-	return &framework.Path{
-		Pattern: prefix + "/(?P<role>[^/]+)",
-		Fields:  map[string]*framework.FieldSchema{"role": nameField("role")},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: read,
-		},
-		HelpSynopsis:    read.Summary,
-		HelpDescription: strings.TrimSpace(help),
-	}
-}
-
 func (b *backend) readCreds(
 	ctx context.Context, req *logical.Request, data *framework.FieldData,
 ) (*logical.Response, error) {
@@ -35,7 +21,7 @@ func (b *backend) readCreds(
 	if err != nil {
 		return nil, err
 	}
-	r, err := b.newTokenRequest(ctx, req, name, role)
+	r, err := b.tokenRequestForRole(ctx, req, name, role)
 	if err != nil {
 		return nil, err
 	}

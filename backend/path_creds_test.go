@@ -666,7 +666,7 @@ func TestCreds_SharedTokenOvertakenByWriteIsNotReused(t *testing.T) {
 			req := &logical.Request{Operation: logical.ReadOperation, Path: "creds/myapi", MountPoint: mountPoint, Storage: m.storage}
 			role, err := m.roles.get(t.Context(), m.storage, "myapi")
 			require.NoError(t, err)
-			begun, err := m.newTokenRequest(t.Context(), req, "myapi", role)
+			begun, err := m.tokenRequestForRole(t.Context(), req, "myapi", role)
 			require.NoError(t, err)
 			m.write(path, change)
 			overtaken, err := begun.sharedResponse(t.Context())

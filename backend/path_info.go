@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -50,7 +49,7 @@ func infoFields() []responseField {
 		stringField("last_failure_time",
 			"When a token request last failed (RFC 3339); empty if none did."),
 		stringField("last_failure_kind",
-			"Kind of failure: rejected, blocked, unavailable, malformed, timed out or internal."),
+			"Kind of failure: refused, blocked, unavailable, malformed, timed out or internal."),
 	}
 }
 
@@ -61,9 +60,9 @@ func (b *backend) readInfo(
 	if err != nil {
 		return nil, err
 	}
-	roles, err := req.Storage.List(ctx, roleStoragePrefix)
+	roles, err := roleNames(ctx, req.Storage)
 	if err != nil {
-		return nil, fmt.Errorf("list the roles: %w", err)
+		return nil, err
 	}
 	statistics := b.exchanger.Statistics()
 	return &logical.Response{Data: map[string]any{

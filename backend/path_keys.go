@@ -51,24 +51,6 @@ func (b *backend) pathKeys() *framework.Path {
 	}
 }
 
-// keyActionPath describes keys/<name>/<action>, whose update returns the key.
-func keyActionPath(
-	action, suffix, synopsis, help string,
-	handler namedHandler, fields map[string]*framework.FieldSchema,
-) *framework.Path {
-	fields["name"] = nameField("key")
-	return &framework.Path{
-		Pattern: "keys/(?P<name>[^/]+)/" + action,
-		Fields:  fields,
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: forwarded(
-				operation(handler.callback, synopsis, keyResponseSchema(), action, suffix)),
-		},
-		HelpSynopsis:    synopsis,
-		HelpDescription: strings.TrimSpace(help),
-	}
-}
-
 func keyResponseSchema() map[int][]framework.Response {
 	return okResponse("The key and its public material.", responseFields(keyFields(),
 		[]responseField{

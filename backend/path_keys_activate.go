@@ -70,11 +70,10 @@ func (b *backend) probe(
 		return userErrorf("role %q was deleted before version %d was tested with it; try again",
 			names[0], staged.Number())
 	}
-	r, err := b.newTokenRequest(ctx, req, names[0], role)
+	r, err := b.newTokenRequest(ctx, req, names[0], role, key)
 	if err != nil {
 		return err
 	}
-	r.key = key // as stored; the cached one may be older
 	ctx, cancel := r.config.client.WithTimeout(ctx)
 	defer cancel()
 	if _, err := r.try(ctx, staged); err != nil {

@@ -43,9 +43,9 @@ func (b *backend) pathRoles() *framework.Path {
 func (b *backend) listRoles(
 	ctx context.Context, req *logical.Request, _ *framework.FieldData,
 ) (*logical.Response, error) {
-	names, err := req.Storage.List(ctx, roleStoragePrefix)
+	names, err := roleNames(ctx, req.Storage)
 	if err != nil {
-		return nil, fmt.Errorf("list the roles: %w", err)
+		return nil, err
 	}
 	return logical.ListResponse(names), nil
 }
@@ -91,9 +91,8 @@ func (b *backend) writeRole(
 	if err := apply(roleFields(), &after, &defaults, req.Data); err != nil {
 		return nil, err
 	}
-	if after.RevokeTokens && after.Delivery != leasedDelivery {
-		return nil, userErrorf("revoke_tokens: requires delivery=leased, not %s, as the end of a "+
-			"lease revokes the token", after.Delivery)
+	if err := after.validate(); err != nil {
+		return nil, err
 	}
 	if err := b.storeRole(ctx, req, name, before, &after); err != nil {
 		return nil, err

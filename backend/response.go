@@ -1,63 +1,11 @@
 package backend
 
 import (
-	"context"
 	"maps"
 	"net/http"
 
 	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/logical"
 )
-
-// operation describes an operation. Its OpenAPI ID consists of verb and suffix.
-func operation(
-	callback framework.OperationFunc, summary string, responses map[int][]framework.Response,
-	verb, suffix string,
-) *framework.PathOperation {
-	return &framework.PathOperation{
-		Callback: callback, Summary: summary, Responses: responses,
-		DisplayAttrs: &framework.DisplayAttributes{OperationVerb: verb, OperationSuffix: suffix},
-	}
-}
-
-// forwarded marks an operation that needs a node that can write.
-func forwarded(o *framework.PathOperation) *framework.PathOperation {
-	o.ForwardPerformanceStandby, o.ForwardPerformanceSecondary = true, true
-	return o
-}
-
-// listPath describes the list of a kind of entry, such as keys.
-func listPath(kind string, callback framework.OperationFunc) *framework.Path {
-	synopsis := "List the " + kind + "."
-	return &framework.Path{
-		Pattern: kind + "/?$",
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: operation(callback, synopsis, listResponse(), "", kind),
-		},
-		HelpSynopsis:    synopsis,
-		HelpDescription: "Lists the names of the mount's " + kind + ".",
-	}
-}
-
-// nameField describes the name of a key or role in a path.
-func nameField(kind string) *framework.FieldSchema {
-	return &framework.FieldSchema{
-		Type: framework.TypeString, Description: "Name of the " + kind + ".", Required: true,
-	}
-}
-
-// namedHandler handles a request for the key or role of this name.
-type namedHandler func(context.Context, *logical.Request, string) (*logical.Response, error)
-
-func (h namedHandler) callback(
-	ctx context.Context, req *logical.Request, data *framework.FieldData,
-) (*logical.Response, error) {
-	name, err := nameIn(data, "name")
-	if err != nil {
-		return nil, err
-	}
-	return h(ctx, req, name)
-}
 
 // responseField describes a computed field of a response.
 type responseField struct {

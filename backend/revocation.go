@@ -21,11 +21,8 @@ const (
 	revocationPause = 10 * time.Second
 )
 
-var (
-	errNoRevocation = errors.New("the provider has no revocation endpoint")
-	errPaused       = fmt.Errorf("skipped: the provider was unreachable less than %s ago",
-		revocationPause)
-)
+var errPaused = fmt.Errorf("skipped: the provider was unreachable less than %s ago",
+	revocationPause)
 
 // revocations limits the requests that ending leases send to the provider, and the wait for them.
 type revocations struct {

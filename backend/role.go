@@ -81,6 +81,15 @@ func roleFields() []field[role] {
 	}
 }
 
+// validate checks the fields against each other.
+func (r *role) validate() error {
+	if r.RevokeTokens && r.Delivery != leasedDelivery {
+		return userErrorf("revoke_tokens: requires delivery=leased, not %s, as the end of a lease "+
+			"revokes the token", r.Delivery)
+	}
+	return nil
+}
+
 // form returns the parameters as form values.
 func (r *role) form() url.Values {
 	form := make(url.Values, len(r.Parameters))
@@ -93,26 +102,26 @@ func (r *role) form() url.Values {
 
 // defaultMargin returns how long before a token expires its reader should have the next one: a
 // fifth of its lifetime, from 10 s to 60 s so that a Vault Agent's retries fit, but at most half.
-func defaultMargin(life time.Duration) time.Duration {
-	margin := min(time.Minute, max(10*time.Second, life/5), life/2)
+func defaultMargin(lifetime time.Duration) time.Duration {
+	margin := min(time.Minute, max(10*time.Second, lifetime/5), lifetime/2)
 	return max(margin.Truncate(time.Second), time.Second)
 }
 
 // margin returns refresh_margin, or the default where none is set or such a token cannot keep it.
-func (r *role) margin(life time.Duration) time.Duration {
-	if r.RefreshMargin == 0 || !r.keepsMargin(life) {
-		return defaultMargin(life)
+func (r *role) margin(lifetime time.Duration) time.Duration {
+	if r.RefreshMargin == 0 || !r.keepsMargin(lifetime) {
+		return defaultMargin(lifetime)
 	}
 	return r.RefreshMargin
 }
 
 // keepsMargin reports whether a token with this lifetime can keep refresh_margin.
-func (r *role) keepsMargin(life time.Duration) bool { return r.RefreshMargin < life }
+func (r *role) keepsMargin(lifetime time.Duration) bool { return r.RefreshMargin < lifetime }
 
 // usableLifetime returns how much of its lifetime a token is used for: at least 1 s, as Vault
 // replaces a lease of 0 with the mount's default, which is days.
-func (r *role) usableLifetime(life time.Duration) time.Duration {
-	return max(life-r.margin(life), time.Second)
+func (r *role) usableLifetime(lifetime time.Duration) time.Duration {
+	return max(lifetime-r.margin(lifetime), time.Second)
 }
 
 // remainingTTL returns what is left of a fresh token's usable lifetime. Vault and the reader count
@@ -120,6 +129,14 @@ func (r *role) usableLifetime(life time.Duration) time.Duration {
 func (r *role) remainingTTL(token *exchange.Token, now time.Time) time.Duration {
 	passed := now.Sub(token.RequestedAt).Truncate(time.Second)
 	return max(r.usableLifetime(token.Lifetime)-passed, time.Second)
+}
+
+func roleNames(ctx context.Context, s logical.Storage) ([]string, error) {
+	names, err := s.List(ctx, roleStoragePrefix)
+	if err != nil {
+		return nil, fmt.Errorf("list the roles: %w", err)
+	}
+	return names, nil
 }
 
 func loadRole(ctx context.Context, s logical.Storage, name string) (*role, error) {

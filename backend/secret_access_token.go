@@ -79,12 +79,7 @@ func (b *backend) revokeAtProvider(
 		return err
 	}
 	return b.revocations.do(ctx, key, func(ctx context.Context) error {
-		version := b.exchanger.Signing(key)
-		revoked, err := b.exchanger.Revoke(ctx, config.client, key, version, accessToken)
-		if err == nil && !revoked {
-			return errNoRevocation
-		}
-		return err
+		return b.exchanger.Revoke(ctx, config.client, key, b.exchanger.Signing(key), accessToken)
 	})
 }
 

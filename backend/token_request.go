@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -19,14 +20,22 @@ type tokenRequest struct {
 	config *configuration
 }
 
-// newTokenRequest returns a request for a role's token, or an error that says what the role lacks.
-func (b *backend) newTokenRequest(
+// tokenRequestForRole returns a request for a role's token, or an error that says what the role
+// lacks.
+func (b *backend) tokenRequestForRole(
 	ctx context.Context, req *logical.Request, name string, role *role,
 ) (*tokenRequest, error) {
 	key, err := b.keyOfRole(ctx, req, name, role)
 	if err != nil {
 		return nil, err
 	}
+	return b.newTokenRequest(ctx, req, name, role, key)
+}
+
+// newTokenRequest returns a request for a role's token with this key, which must be usable.
+func (b *backend) newTokenRequest(
+	ctx context.Context, req *logical.Request, name string, role *role, key *keyring.Key,
+) (*tokenRequest, error) {
 	if err := checkUsable(req.MountPoint, key); err != nil {
 		return nil, err
 	}
@@ -68,12 +77,26 @@ func (r *tokenRequest) try(ctx context.Context, version *keyring.Version) (*exch
 	return r.exchanger.Try(ctx, r.config.client, r.exchangeRequest(), version)
 }
 
-// revoke has the provider revoke a token (RFC 7009). It returns false where the provider has no
-// revocation endpoint.
-func (r *tokenRequest) revoke(
-	ctx context.Context, version *keyring.Version, token string,
-) (bool, error) {
+// revoke has the provider revoke a token (RFC 7009).
+func (r *tokenRequest) revoke(ctx context.Context, version *keyring.Version, token string) error {
 	return r.exchanger.Revoke(ctx, r.config.client, r.key, version, token)
+}
+
+// maxAssertionTTL limits an assertion that leaves Vault: until it is used, whoever holds it is the
+// client.
+const maxAssertionTTL = 5 * time.Minute
+
+// assertion signs only for an endpoint that the configuration allows. A discovered one was checked
+// at discovery.
+func (r *tokenRequest) assertion(ctx context.Context) (*exchange.Assertion, error) {
+	if endpoint := r.key.Settings().TokenEndpoint; endpoint != "" {
+		if err := r.config.client.CheckURL(endpoint); err != nil {
+			return nil, urlError(r.req.MountPoint, "token_endpoint", err)
+		}
+	}
+	ctx, cancel := r.config.client.WithTimeout(ctx)
+	defer cancel()
+	return r.exchanger.Assertion(ctx, r.config.client, r.key, maxAssertionTTL)
 }
 
 func (r *tokenRequest) exchangeRequest() exchange.Request {

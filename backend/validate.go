@@ -92,7 +92,7 @@ func keyName(name string) (string, error) {
 	return name, checkName(name)
 }
 
-// scopeTokens checks that each scope is a scope-token (RFC 6749 §3.3). Its errors quote none, as it
+// scopeTokens checks that each scope is a scope-token (RFC 6749 §3.3). Its errors quote none: it
 // may be a secret pasted into the wrong field.
 func scopeTokens(scopes []string) ([]string, error) {
 	for i, scope := range scopes {

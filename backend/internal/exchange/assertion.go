@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/url"
 	"strings"
@@ -75,21 +76,27 @@ func (e *Exchanger) authentication(key *keyring.Key, version *keyring.Version) (
 	}, nil
 }
 
-// Revoke revokes a token at the provider (RFC 7009). It returns false and no error if the provider
-// has no revocation endpoint.
+// ErrNoRevocationEndpoint means that the provider has no revocation endpoint.
+var ErrNoRevocationEndpoint = errors.New("the provider has no revocation endpoint")
+
+// Revoke revokes a token at the provider (RFC 7009). Its error is ErrNoRevocationEndpoint or a
+// *tokenendpoint.Error, but for internal faults.
 func (e *Exchanger) Revoke(
 	ctx context.Context, client *tokenendpoint.Client, key *keyring.Key, version *keyring.Version,
 	accessToken string,
-) (bool, error) {
+) error {
 	endpoint := key.Settings().RevocationEndpoint
 	if endpoint == "" {
 		metadata, err := client.Discover(ctx, key.Settings().Issuer)
-		if err != nil || metadata.RevocationEndpoint == "" {
-			return false, err
+		if err != nil {
+			return err
 		}
 		endpoint = metadata.RevocationEndpoint
 	}
-	err := client.Revoke(ctx, endpoint, func() (url.Values, error) {
+	if endpoint == "" {
+		return ErrNoRevocationEndpoint
+	}
+	return client.Revoke(ctx, endpoint, func() (url.Values, error) {
 		form, err := e.authentication(key, version)
 		if err != nil {
 			return nil, err
@@ -98,5 +105,4 @@ func (e *Exchanger) Revoke(
 		form.Set("token_type_hint", "access_token")
 		return form, nil
 	})
-	return err == nil, err
 }

@@ -39,7 +39,7 @@ type Request struct {
 	Parameters url.Values
 	// Current returns the current key, as a rotation may overtake the request; nil: deleted.
 	Current func(context.Context) (*keyring.Key, error)
-	// Change stores an update of the key; nil where this node cannot write.
+	// Change stores an update of the key; nil: updates stay in memory.
 	Change ChangeFunc
 	// Role and RequestID are logged when an exchange changes the active version.
 	Role, RequestID string
@@ -84,7 +84,7 @@ func (e *Exchanger) token(
 			e.recordAcceptance(ctx, h, request, version, false)
 			return token, nil
 		}
-		if !KeyRefused(err) {
+		if !KeyRejected(err) {
 			return nil, err
 		}
 		current, usable := e.current(ctx, request)

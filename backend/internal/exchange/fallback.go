@@ -63,7 +63,7 @@ func (f *fallback) tryVersions(ctx context.Context, versions []*keyring.Version)
 			f.recordAcceptance(ctx, f.history, f.request, version, true)
 			return token, nil
 		}
-		if !KeyRefused(err) {
+		if !KeyRejected(err) {
 			return nil, err
 		}
 		failure.others = append(failure.others, fmt.Sprintf("version %d (%s) was also rejected: %s",
@@ -89,10 +89,10 @@ func alternatives(key *keyring.Key, refused *keyring.Version, now time.Time) []*
 	return others
 }
 
-// KeyRefused reports whether the provider rejected the key itself: another version may work.
-func KeyRefused(err error) bool {
+// KeyRejected reports whether the provider rejected the key itself: another version may work.
+func KeyRejected(err error) bool {
 	failure, ok := errors.AsType[*tokenendpoint.Error](err)
-	return ok && failure.Reason.KeyRejected()
+	return ok && failure.KeyRejected()
 }
 
 // Description returns the provider's error_description or error code (RFC 6749 §5.2), or else the

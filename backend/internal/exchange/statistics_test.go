@@ -21,7 +21,7 @@ func TestStatistics_CountOutcomes(t *testing.T) {
 	e.statistics.count(nil, at)
 	require.Equal(t, Statistics{Exchanges: 1}, e.Statistics())
 	for reason, name := range map[tokenendpoint.Reason]string{
-		tokenendpoint.UnknownKey: "rejected", tokenendpoint.HostNotListed: "blocked",
+		tokenendpoint.UnknownKey: "refused", tokenendpoint.HostNotListed: "blocked",
 		tokenendpoint.BadGateway: "unavailable", tokenendpoint.NotJSON: "malformed",
 		tokenendpoint.Timeout: "timed out",
 	} {
@@ -46,7 +46,7 @@ func TestStatistics_CountFailedExchanges(t *testing.T) {
 	require.ErrorAs(t, err, &failure)
 	require.Equal(t, tokenendpoint.KindRejected, failure.Reason.Kind())
 	require.Equal(t, "invalid_scope", failure.Code)
-	require.Equal(t, "rejected", f.Statistics().LastFailureKind)
+	require.Equal(t, "refused", f.Statistics().LastFailureKind)
 	require.Equal(t, int64(1), f.Statistics().Failures)
 
 	gone, cancel := context.WithCancel(t.Context())

@@ -10,6 +10,9 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
+// ErrDamaged reports an entry that cannot be decoded.
+var ErrDamaged = errors.New("the stored entry is damaged: restore it from a backup")
+
 // NewerFormatError reports an entry that a newer version of the plugin wrote. Such an entry must
 // not be overwritten.
 type NewerFormatError struct{ Format, Newest int }
@@ -38,7 +41,7 @@ func Get(ctx context.Context, s logical.Storage, path string, newest int, entry 
 		return false, &NewerFormatError{Format: header.Format, Newest: newest}
 	}
 	if raw.DecodeJSON(entry) != nil { // the cause may quote the entry
-		return false, errors.New("the stored entry is damaged: restore it from a backup")
+		return false, ErrDamaged
 	}
 	return true, nil
 }

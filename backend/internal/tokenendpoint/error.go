@@ -2,6 +2,7 @@ package tokenendpoint
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 )
@@ -12,7 +13,7 @@ type Kind string
 const (
 	// KindRejected: the registration here or at the provider must be fixed. Any 4xx but 408 and
 	// 429, a 200 with an `error` member, a discovery document of another issuer.
-	KindRejected Kind = "rejected"
+	KindRejected Kind = "refused"
 	// KindBlocked: the guard rejected the URL, the host or its address. Nothing was sent.
 	KindBlocked Kind = "blocked"
 	// KindUnavailable: no connection (DNS, TCP, TLS, proxy), or 408, 429 or 5xx after the retries.
@@ -77,6 +78,23 @@ func (e *Error) outcome() string {
 		}
 	}
 	return strings.Join(parts, ": ")
+}
+
+// KeyRejected reports whether the provider rejected the key and nothing else: it may accept another
+// version. Anything but this status and code might be another server's, and must not make us sign
+// with another key.
+func (e *Error) KeyRejected() bool {
+	switch e.Reason {
+	case UnknownKey, UnusableKeys, InvalidSignature, ClientRejected:
+		return e.invalidClient()
+	}
+	return false
+}
+
+// invalidClient reports whether the error is invalid_client (RFC 6749 §5.2).
+func (e *Error) invalidClient() bool {
+	return (e.Status == http.StatusBadRequest || e.Status == http.StatusUnauthorized) &&
+		e.Code == "invalid_client"
 }
 
 // Unwrap returns context.Canceled or context.DeadlineExceeded if the context ended the call.

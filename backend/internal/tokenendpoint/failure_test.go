@@ -69,6 +69,8 @@ func TestError_KeycloakErrorsHaveReasons(t *testing.T) {
 		{400, "use_dpop_nonce", "", DPoPRequired},
 		{400, "invalid_client", "Something else", InvalidClient},
 		{403, "invalid_client", "", InvalidClient},
+		{400, "unauthorized_client", signed + "Unable to load public key", UnknownKey},
+		{403, "invalid_client", signed + "Unable to load public key", UnknownKey},
 		{404, "Realm does not exist", "For more on this error consult the server log.", NoSuchEndpoint},
 	} {
 		server := serve(t, jsonHandler(c.status, errorBody(c.code, c.words)))
@@ -97,15 +99,16 @@ func errorBody(code, description string) string {
 func TestError_OnlyExactResponseRejectsKey(t *testing.T) {
 	t.Parallel()
 	for name, handler := range map[string]http.HandlerFunc{
-		"another status":        jsonHandler(403, `{"error":"invalid_client"}`),
-		"a server error":        jsonHandler(500, `{"error":"invalid_client"}`),
-		"another code":          jsonHandler(401, `{"error":"unauthorized_client"}`),
-		"a miscased name":       jsonHandler(401, `{"Error":"invalid_client"}`),
-		"a miscased code":       jsonHandler(401, `{"error":"Invalid_Client"}`),
-		"a name twice":          jsonHandler(401, `{"error":"invalid_client","error":"invalid_client"}`),
-		"an empty description":  jsonHandler(401, `{"error":"invalid_client","error_description":""}`),
-		"description no string": jsonHandler(401, `{"error":"invalid_client","error_description":["Unable to load public key"]}`),
-		"a bad algorithm":       jsonHandler(400, `{"error":"invalid_client","error_description":"Invalid signature algorithm"}`),
+		"another status":          jsonHandler(403, `{"error":"invalid_client"}`),
+		"a server error":          jsonHandler(500, `{"error":"invalid_client"}`),
+		"another code":            jsonHandler(401, `{"error":"unauthorized_client"}`),
+		"another code, the words": answers(401, `{"error":"unauthorized_client","error_description":"Unable to load public key"}`),
+		"a miscased name":         jsonHandler(401, `{"Error":"invalid_client"}`),
+		"a miscased code":         jsonHandler(401, `{"error":"Invalid_Client"}`),
+		"a name twice":            jsonHandler(401, `{"error":"invalid_client","error":"invalid_client"}`),
+		"an empty description":    jsonHandler(401, `{"error":"invalid_client","error_description":""}`),
+		"description no string":   jsonHandler(401, `{"error":"invalid_client","error_description":["Unable to load public key"]}`),
+		"a bad algorithm":         jsonHandler(400, `{"error":"invalid_client","error_description":"Invalid signature algorithm"}`),
 		"not JSON by its type": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			w.WriteHeader(http.StatusUnauthorized)
@@ -116,7 +119,7 @@ func TestError_OnlyExactResponseRejectsKey(t *testing.T) {
 		_, err := clientFor(t, server).RequestToken(t.Context(), server.URL, emptyForm)
 		var e *Error
 		require.ErrorAs(t, err, &e)
-		require.False(t, e.Reason.KeyRejected(), name)
+		require.False(t, e.KeyRejected(), name)
 	}
 }
 
@@ -278,11 +281,7 @@ func serveExpired(t *testing.T) *httptest.Server {
 func TestReason_EachDescriptionIsReachable(t *testing.T) {
 	t.Parallel()
 	for _, d := range descriptions() {
-		code := d.code
-		if d.reason.KeyRejected() {
-			code = "invalid_client"
-		}
-		e := &Error{Operation: OpToken, Status: http.StatusBadRequest, Code: code, Description: d.text}
+		e := &Error{Operation: OpToken, Status: http.StatusBadRequest, Code: d.code, Description: d.text}
 		require.Equal(t, d.reason, reasonOf(e, true), d.text)
 	}
 }

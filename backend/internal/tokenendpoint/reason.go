@@ -154,17 +154,12 @@ func reasonOf(e *Error, described bool) Reason {
 	if byStatus.Kind() == KindUnavailable {
 		return byStatus
 	}
-	// Anything but this status and code might be another server's, and must not make us sign with
-	// another key.
-	keyRelated := (e.Status == http.StatusBadRequest || e.Status == http.StatusUnauthorized) &&
-		e.Code == "invalid_client"
 	for _, d := range descriptions() {
-		if (d.code == "" || d.code == e.Code) && containsFold(e.Description, d.text) &&
-			(keyRelated || !d.reason.KeyRejected()) {
+		if (d.code == "" || d.code == e.Code) && containsFold(e.Description, d.text) {
 			return d.reason
 		}
 	}
-	if keyRelated && !described {
+	if e.invalidClient() && !described {
 		return ClientRejected
 	}
 	if reason := reasonOfCode(e.Code); reason != "" {

@@ -186,7 +186,7 @@ func TestRequestToken_ErrorIn200IsRejection(t *testing.T) {
 	_, err := clientFor(t, server).RequestToken(t.Context(), server.URL, emptyForm)
 	e := requireError(t, err, KindRejected)
 	require.Equal(t, "invalid_client", e.Code)
-	require.False(t, e.Reason.KeyRejected(), "only a 400 or 401 rejects a key")
+	require.False(t, e.KeyRejected(), "only a 400 or 401 rejects a key")
 }
 
 func TestToken_IsNeverPrinted(t *testing.T) {
