@@ -102,7 +102,7 @@ walk_through() {
   title "Setup: enable the plugin"
   show 'vault secrets enable -path=bcgov-jwt vault-plugin-bcgov-jwt'
   echo "
-(Only because this provider is on http://127.0.0.1:)"
+(Needed only because this provider uses plain HTTP on 127.0.0.1:)"
   show 'vault write bcgov-jwt/config allow_insecure_endpoints=true'
 
   title "1. Generate a key pair in Vault; the private key never leaves it"

@@ -97,7 +97,7 @@ func testAgentExec(t *testing.T) {
 		2*time.Minute, 50*time.Millisecond, "%s", a)
 	a.stop(t)
 	require.Empty(t, api.Rejections())
-	require.NotContains(t, a.String(), "the API:")
+	require.NotContains(t, a.String(), "API response:")
 	for i, line := range a.lines("started with", "stopped") {
 		require.Contains(t, line, []string{"started with", "stopped"}[i%2],
 			"one program at a time: %s", a)

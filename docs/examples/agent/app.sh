@@ -9,7 +9,7 @@ echo "started with a token that is valid until $ACCESS_TOKEN_EXPIRES_AT"
 while :; do
   # The token reaches curl through a pipe, since command lines are public.
   status=$(printf 'Authorization: Bearer %s\n' "$ACCESS_TOKEN" |
-    curl --silent --output /dev/null --max-time 10 --write-out '%{http_code}' --header @- "$API_URL") || status="no answer"
-  [ "$status" = 200 ] || echo "the API: $status"
+    curl --silent --output /dev/null --max-time 10 --write-out '%{http_code}' --header @- "$API_URL") || status="none"
+  [ "$status" = 200 ] || echo "API response: $status"
   sleep 1
 done

@@ -2,12 +2,12 @@
 #
 #   vault agent -config=leased.hcl
 #
-# VAULT_ADDR (and VAULT_CACERT) name the Vault server. Paths are relative to the
+# Set VAULT_ADDR (and VAULT_CACERT) for the Vault server. Paths are relative to the
 # folder in which the Agent starts.
 
 auto_auth {
   method "approle" {
-    # The longest pause between retries, to sign in and to read a token. By
+    # The longest pause between retries, to log in and to read a token. By
     # default, the retries for a token come up to a minute apart.
     max_backoff = "10s"
 
@@ -26,7 +26,7 @@ template {
   destination = "token" # replaced atomically: no reader sees a partial token
   perms       = "0600"
 
-  # A misspelt field is an error instead of "<no value>" in the file.
+  # A misspelled field is an error instead of "<no value>" in the file.
   error_on_missing_key = true
 }
 

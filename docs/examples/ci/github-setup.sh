@@ -1,16 +1,17 @@
 #!/bin/sh
 # Lets the GitHub Actions jobs of one repository and branch read one role's tokens.
-# GitHub stores no secret: a job signs in to Vault with an ID token.
+# GitHub stores no secret: a job logs in to Vault with an ID token.
 #
 # Usage: github-setup.sh MOUNT ROLE REPOSITORY_ID BRANCH
-#   such as: github-setup.sh bcgov-jwt myapi 123456789 main
+#   for example: github-setup.sh bcgov-jwt myapi 123456789 main
 #
 # For REPOSITORY_ID, run: gh api repos/my-org/my-repo --jq .id
 #
 # It enables the auth method (once), and writes the policy AUTH_PATH-ROLE and the
 # auth method's role ROLE. Run it again to change the role, or for another one.
 #
-# VAULT_ADDR and VAULT_TOKEN name the Vault server and an administrator's token.
+# Set VAULT_ADDR to the Vault server's address and VAULT_TOKEN to an administrator's
+# token.
 # AUTH_PATH (github) is the auth method's path.
 # AUDIENCE (VAULT_ADDR) is the audience of the job's ID token.
 # ISSUER (https://token.actions.githubusercontent.com) issues the ID tokens; on
@@ -50,7 +51,7 @@ END_OF_POLICY
 # bound_claims_type: with "glob", a "*" in a value would match anything.
 # claim_mappings: copied to the audit log of each read.
 # user_claim: one Vault entity per repository.
-# token_ttl: a job reads immediately. A long job signs in again.
+# token_ttl: a job reads immediately. A long job logs in again.
 vault write "auth/$auth/role/$role" - <<END_OF_ROLE
 {
   "role_type": "jwt",

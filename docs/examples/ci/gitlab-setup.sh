@@ -1,9 +1,9 @@
 #!/bin/sh
 # Lets the GitLab CI jobs of one project and branch read one role's tokens. GitLab
-# stores no secret: a job signs in to Vault with an ID token.
+# stores no secret: a job logs in to Vault with an ID token.
 #
 # Usage: gitlab-setup.sh MOUNT ROLE PROJECT_ID BRANCH
-#   such as: gitlab-setup.sh bcgov-jwt myapi 12345678 main
+#   for example: gitlab-setup.sh bcgov-jwt myapi 12345678 main
 #
 # PROJECT_ID is on the project's page, in the menu beside its name. The branch must
 # be protected.
@@ -11,7 +11,8 @@
 # It enables the auth method (once), and writes the policy AUTH_PATH-ROLE and the
 # auth method's role ROLE. Run it again to change the role, or for another one.
 #
-# VAULT_ADDR and VAULT_TOKEN name the Vault server and an administrator's token.
+# Set VAULT_ADDR to the Vault server's address and VAULT_TOKEN to an administrator's
+# token.
 # AUTH_PATH (gitlab) is the auth method's path.
 # AUDIENCE (VAULT_ADDR) is the audience of the job's ID token.
 # ISSUER (https://gitlab.com) issues the ID tokens: your GitLab's URL.
@@ -48,7 +49,7 @@ END_OF_POLICY
 # bound_claims_type: with "glob", a "*" in a value would match anything.
 # claim_mappings: copied to the audit log of each read.
 # user_claim: one Vault entity per project.
-# token_ttl: a job reads immediately. A long job signs in again, while its ID token
+# token_ttl: a job reads immediately. A long job logs in again, while its ID token
 #   is valid.
 vault write "auth/$auth/role/$role" - <<END_OF_ROLE
 {

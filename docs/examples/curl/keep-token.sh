@@ -3,10 +3,10 @@
 # request. Needs only curl and a POSIX system.
 #
 # Usage: keep-token.sh MOUNT ROLE FILE
-#   such as: keep-token.sh bcgov-jwt myapi /run/myapi/token
+#   for example: keep-token.sh bcgov-jwt myapi /run/myapi/token
 #
-# VAULT_ADDR and VAULT_TOKEN name the Vault server and your token. FILE's folder
-# must be private to you. The script runs until it is stopped.
+# Set VAULT_ADDR to the Vault server's address and VAULT_TOKEN to your token. FILE's
+# folder must be private to you. The script runs until it is stopped.
 set -eu
 
 mount=${1:?usage: keep-token.sh MOUNT ROLE FILE} role=${2:?} file=${3:?}
@@ -22,8 +22,8 @@ ask() {
 
 # field extracts a field of the response. Tokens (RFC 6750) and numbers have no other
 # characters, so no general JSON parser is needed.
-field() { printf '%s\n' "$answer" | sed -n 's|.*"'"$1"'":"\{0,1\}\([A-Za-z0-9._~+/=-]\{1,\}\)[",}].*|\1|p'; }
-errors() { printf '%s\n' "$answer" | sed -n 's|.*"errors":\[\(.*\)\].*|\1|p'; }
+field() { printf '%s\n' "$response" | sed -n 's|.*"'"$1"'":"\{0,1\}\([A-Za-z0-9._~+/=-]\{1,\}\)[",}].*|\1|p'; }
+errors() { printf '%s\n' "$response" | sed -n 's|.*"errors":\[\(.*\)\].*|\1|p'; }
 
 retry=1
 while :; do
@@ -31,7 +31,7 @@ while :; do
   # contains the Vault token.
   ask POST auth/token/renew-self >/dev/null || true
 
-  answer=$(ask GET "$mount/creds/$role") || answer=
+  response=$(ask GET "$mount/creds/$role") || response=
   token=$(field access_token)
   if [ -z "$token" ]; then
     # The old token stays in the file: it is valid for at least the margin.

@@ -2,14 +2,14 @@
 # Provides pods of a Kubernetes cluster with the access tokens of a key.
 #
 # Usage: setup.sh MOUNT KEY AUTH NAMESPACE SERVICE_ACCOUNT
-#   such as: setup.sh bcgov-jwt myapi kubernetes myapp myapi
+#   for example: setup.sh bcgov-jwt myapi kubernetes myapp myapi
 #
 # AUTH is the path of Vault's Kubernetes auth method, configured for the cluster. The
-# operators sign in as SERVICE_ACCOUNT:
+# operators log in as SERVICE_ACCOUNT:
 #   kubectl --namespace NAMESPACE create serviceaccount SERVICE_ACCOUNT
 #
-# VAULT_ADDR and VAULT_TOKEN name the Vault server and your token, which needs
-# create and update on MOUNT/roles/*, sys/policies/acl/* and auth/AUTH/role/*. An
+# Set VAULT_ADDR to the Vault server's address and VAULT_TOKEN to your token, which
+# needs create and update on MOUNT/roles/*, sys/policies/acl/* and auth/AUTH/role/*. An
 # existing role KEY is changed to delivery=leased.
 set -eu
 
@@ -27,13 +27,13 @@ path "$mount/creds/$1" { capabilities = ["read"] }
 END
 }
 
-# sign_in writes a role of the auth method: NAME, then its settings.
-sign_in() {
+# login_role writes a role of the auth method: NAME, then its settings.
+login_role() {
   name=$1 && shift
   vault write "auth/$auth/role/$name" audience=vault \
     bound_service_account_names="$service_account" \
     bound_service_account_namespaces="$namespace" "$@" >/dev/null
-  echo "$service_account of $namespace can sign in as $name at auth/$auth."
+  echo "Service account $namespace/$service_account can log in with role $name at auth/$auth."
 }
 
 policy "$key"
@@ -41,8 +41,8 @@ policy "$key-shared"
 policy "$key-unleased"
 
 # Vault Secrets Operator renews its Vault token, which keeps the leases.
-sign_in "$key-vso" token_policies="$mount-$key,$mount-$key-shared" token_ttl=1h
+login_role "$key-vso" token_policies="$mount-$key,$mount-$key-shared" token_ttl=1h
 
-# External Secrets Operator signs in for each refresh, so it uses batch tokens, which
+# External Secrets Operator logs in for each refresh, so it uses batch tokens, which
 # Vault does not store. It must not use the leased role: see eso.yaml.
-sign_in "$key-eso" token_policies="$mount-$key-shared,$mount-$key-unleased" token_ttl=5m token_type=batch
+login_role "$key-eso" token_policies="$mount-$key-shared,$mount-$key-unleased" token_ttl=5m token_type=batch

@@ -2,7 +2,7 @@
 # Replaces and destroys a key pair whose private key may be known to others.
 #
 # Usage: break-glass.sh MOUNT KEY ROLE [VERSION]
-#   such as: break-glass.sh bcgov-jwt myapi myapi
+#   for example: break-glass.sh bcgov-jwt myapi myapi
 #
 # VERSION is the compromised version, by default the active one. If the script is
 # interrupted, run it again with VERSION. If that version no longer exists, it is
@@ -14,13 +14,13 @@
 # registration=jwks, the provider must fetch the key set again. The script waits for
 # that. In the meantime, reads of creds continue.
 #
-# VAULT_ADDR and VAULT_TOKEN name the Vault server and your token, which needs
-# read on keys/KEY, creds/ROLE and check/ROLE, and update on keys/KEY/rotate,
+# Set VAULT_ADDR to the Vault server's address and VAULT_TOKEN to your token, which
+# needs read on keys/KEY, creds/ROLE and check/ROLE, and update on keys/KEY/rotate,
 # keys/KEY/activate and keys/KEY/destroy.
 # POLL_SECONDS (10) is the polling interval.
 set -eu
 
-mount=${1:?usage: break-glass.sh MOUNT KEY ROLE} key=${2:?} role=${3:?}
+mount=${1:?usage: break-glass.sh MOUNT KEY ROLE [VERSION]} key=${2:?} role=${3:?}
 
 if [ "$(vault read -field=disabled "$mount/keys/$key")" = true ]; then
   echo "key $key is disabled; enable it with: vault write $mount/keys/$key disabled=false" >&2
@@ -46,7 +46,7 @@ replace_manual() {
     exit 1
   fi
   vault write -f -field=key_id "$mount/keys/$key/rotate" >/dev/null
-  echo "Replace the public key in the API Services Portal (Update Public Key) AT ONCE with:"
+  echo "Immediately replace the public key in the API Services Portal (Update Public Key) with:"
   vault read -field=public_key "$mount/keys/$key"
   echo "Waiting until the provider accepts it ..."
   while [ "$(active)" = "$bad" ]; do

@@ -3,14 +3,14 @@
 # Services Portal generated for you.
 #
 # Usage: import-key-file.sh MOUNT KEY FILE [wrapped]
-#   such as: import-key-file.sh bcgov-jwt myapi client.key wrapped
+#   for example: import-key-file.sh bcgov-jwt myapi client.key wrapped
 #
 # FILE is unencrypted PEM. With "wrapped", the private key is encrypted for this mount
 # before it leaves this machine, so that nothing on the way to the plugin sees it, such
-# as a proxy that ends TLS. Needs openssl.
+# as a proxy that terminates TLS. Needs openssl.
 #
-# VAULT_ADDR and VAULT_TOKEN name the Vault server and your token, which needs
-# update on keys/KEY/import and read on keys/KEY; with "wrapped" also read on
+# Set VAULT_ADDR to the Vault server's address and VAULT_TOKEN to your token, which
+# needs update on keys/KEY/import and read on keys/KEY; with "wrapped" also read on
 # wrapping_key.
 set -eu
 

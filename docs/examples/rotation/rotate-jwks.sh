@@ -1,13 +1,13 @@
 #!/bin/sh
 # Replaces the key pair of a key with registration=jwks, without a failed read.
 #
-# Usage: rotate-jwks.sh MOUNT KEY ROLE, such as: rotate-jwks.sh bcgov-jwt auto auto
+# Usage: rotate-jwks.sh MOUNT KEY ROLE, for example: rotate-jwks.sh bcgov-jwt auto auto
 #
 # The provider fetches the new public key from Vault, so the script only waits. Ctrl-C
 # stops the waiting, not the rotation.
 #
-# VAULT_ADDR and VAULT_TOKEN name the Vault server and your token, which needs
-# read on keys/KEY, creds/ROLE and check/ROLE, and update on keys/KEY/rotate.
+# Set VAULT_ADDR to the Vault server's address and VAULT_TOKEN to your token, which
+# needs read on keys/KEY, creds/ROLE and check/ROLE, and update on keys/KEY/rotate.
 # POLL_SECONDS (10) is the polling interval.
 set -eu
 

@@ -1,14 +1,15 @@
 #!/bin/sh
 # Replaces the key pair of a key with registration=manual, without a failed read.
 #
-# Usage: rotate-manual.sh MOUNT KEY ROLE, such as: rotate-manual.sh bcgov-jwt myapi myapi
+# Usage: rotate-manual.sh MOUNT KEY ROLE
+#   for example: rotate-manual.sh bcgov-jwt myapi myapi
 #
 # It stages a new key pair, prints the public key, and waits until you have pasted it in
 # the API Services Portal. Vault then switches on its own. To stop waiting, press
 # Ctrl-C: nothing is lost, and a second run continues with the same key pair.
 #
-# VAULT_ADDR and VAULT_TOKEN name the Vault server and your token, which needs
-# read on keys/KEY and creds/ROLE, and update on keys/KEY/rotate.
+# Set VAULT_ADDR to the Vault server's address and VAULT_TOKEN to your token, which
+# needs read on keys/KEY and creds/ROLE, and update on keys/KEY/rotate.
 # POLL_SECONDS (10) is the polling interval.
 set -eu
 
@@ -24,7 +25,7 @@ if [ "$(vault read -field=registration "$mount/keys/$key")" != manual ]; then
   exit 1
 fi
 
-# If a read fails now, the cause is another one, which a rotation does not fix.
+# If a read fails now, the cause is a different one, which a rotation does not fix.
 vault read -field=key_id "$mount/creds/$role" >/dev/null
 
 # A shared token stays in use for minutes, whatever the provider accepts. Only its

@@ -11,7 +11,7 @@ terraform {
   }
 }
 
-# VAULT_ADDR and VAULT_TOKEN name the Vault server and your token.
+# Set VAULT_ADDR to the Vault server's address and VAULT_TOKEN to your token.
 provider "vault" {}
 
 resource "vault_mount" "engine" {
@@ -19,7 +19,7 @@ resource "vault_mount" "engine" {
   type        = "vault-plugin-bcgov-jwt"
   description = "Access tokens for APIs behind the gateway"
 
-  # In clear in the audit log, so that a token leads to its reader.
+  # In plaintext in the audit log, so that a token leads to its reader.
   audit_non_hmac_response_keys = ["key_id", "token_jti"]
 
   lifecycle {
