@@ -35,4 +35,5 @@ else
   log "SKIPPED: the tests with a real Keycloak, for the reason above."
 fi
 go test -count=1 -timeout 20m -run '^TestKeycloak' "$@" ./backend/
-go test -count=1 -timeout 20m "$@" ./integrationtest/...
+# Two packages at a time: each has a Vault server and runs six tests at once.
+go test -p 2 -count=1 -timeout 20m "$@" ./integrationtest/...

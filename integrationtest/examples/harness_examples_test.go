@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/testlog"
 )
 
 // example returns the path of a file of the examples.
@@ -104,7 +105,7 @@ func checkPrivate(path string) error {
 type process struct {
 	cmd    *exec.Cmd
 	ended  chan struct{}
-	output harness.LockedBuffer
+	output testlog.Buffer
 }
 
 // startProcess starts a command.

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -118,24 +117,4 @@ func RequireTexts(t *testing.T, printed string, texts ...string) {
 	for _, text := range texts {
 		require.Contains(t, joined, text)
 	}
-}
-
-// LockedBuffer can be read while a command writes to it.
-type LockedBuffer struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-// Write appends text.
-func (b *LockedBuffer) Write(text []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.Write(text)
-}
-
-// String returns what has been written so far.
-func (b *LockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buffer.String()
 }

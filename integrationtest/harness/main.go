@@ -48,7 +48,7 @@ type suite struct {
 // Vault returns the server that the tests of a package share.
 func Vault() *VaultServer { return shared.Vault }
 
-// KeycloakURL returns the base URL of Keycloak itself, without the proxy that Keycloak returns.
+// KeycloakURL returns the base URL of Keycloak itself, not of the recording proxy that Keycloak returns.
 func KeycloakURL() string { return shared.Keycloak }
 
 // Detector returns the leak detector that the tests of a package share.
@@ -105,7 +105,7 @@ func runTests(m *testing.M, passed string) int {
 }
 
 func fail(err error) int {
-	fmt.Fprintln(os.Stderr, "integrationtest:", err)
+	fmt.Fprintln(os.Stderr, "harness:", err)
 	return 1
 }
 

@@ -20,7 +20,7 @@ type Connection struct {
 	LocalTime  time.Time // when that response arrived
 }
 
-// ClockDifference is as in Error.
+// ClockDifference returns the same as Error.ClockDifference.
 func (c Connection) ClockDifference() (time.Duration, bool) {
 	return clockDifference(c.ServerTime, c.LocalTime)
 }

@@ -102,7 +102,7 @@ func TestError_OnlyExactResponseRejectsKey(t *testing.T) {
 		"another status":          jsonHandler(403, `{"error":"invalid_client"}`),
 		"a server error":          jsonHandler(500, `{"error":"invalid_client"}`),
 		"another code":            jsonHandler(401, `{"error":"unauthorized_client"}`),
-		"another code, the words": answers(401, `{"error":"unauthorized_client","error_description":"Unable to load public key"}`),
+		"another code, the words": jsonHandler(401, `{"error":"unauthorized_client","error_description":"Unable to load public key"}`),
 		"a miscased name":         jsonHandler(401, `{"Error":"invalid_client"}`),
 		"a miscased code":         jsonHandler(401, `{"error":"Invalid_Client"}`),
 		"a name twice":            jsonHandler(401, `{"error":"invalid_client","error":"invalid_client"}`),
