@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -185,4 +186,179 @@ func TestFaults_UnstoredAcceptanceFailsNoRead(t *testing.T) {
 	pass(m, p, time.Minute)
 	require.Equal(t, 1, m.signedBy())
 	require.NotEmpty(t, m.version(1)["accepted_time"], "stored with a later read")
+}
+
+func TestFaults_FailedWriteLeavesTheKeyIntact(t *testing.T) {
+	t.Parallel()
+	settings := map[string]any{"type": "ed25519", "deletion_allowed": true}
+	for name, test := range map[string]faultTest{
+		"create": {
+			writes: 3, prepare: func(*mount) {},
+			operation: logical.UpdateOperation, path: "keys/myapi", data: settings,
+		},
+		"update": {
+			writes: 1, prepare: func(m *mount) { m.write("keys/myapi", settings) },
+			operation: logical.UpdateOperation, path: "keys/myapi", data: map[string]any{"client_id": "new"},
+		},
+		"patch": {
+			writes: 1, prepare: func(m *mount) { m.write("keys/myapi", settings) },
+			operation: logical.PatchOperation, path: "keys/myapi", data: map[string]any{"client_id": "new"},
+		},
+		"delete": {
+			writes: 3, prepare: func(m *mount) { m.write("keys/myapi", settings) },
+			operation: logical.DeleteOperation, path: "keys/myapi", goneAfter: 2,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test.run(t)
+		})
+	}
+}
+
+// faultTest is an operation on one entry that is run with each of its storage writes failing.
+type faultTest struct {
+	writes    int // how many the operation makes
+	prepare   func(*mount)
+	operation logical.Operation
+	path      string
+	data      map[string]any
+	// doneAfter and goneAfter number the first failing write that comes after the entry itself was written or deleted;
+	// from there on only an index fails. 0: none.
+	doneAfter, goneAfter int
+}
+
+func (f faultTest) run(t *testing.T) {
+	for n := 1; n <= f.writes; n++ {
+		m := newMount(t)
+		f.prepare(m)
+		before := m.read(f.path)
+		failed := m.storage.failNth(n, verb.writes)
+		text := m.failed(http.StatusInternalServerError, f.operation, f.path, f.data)
+		require.Contains(t, text, errStorage.Error())
+		require.True(t, failed())
+		m.storage.intercept(nil)
+
+		after := m.read(f.path)
+		restarted := mountOver(t, m.storage, m.clock).read(f.path)
+		require.Equal(t, after, restarted, "memory matches storage, write %d", n)
+		switch {
+		case f.goneAfter > 0 && n >= f.goneAfter:
+			require.Nil(t, after, "write %d", n)
+		case f.doneAfter > 0 && n >= f.doneAfter:
+			require.NotEqual(t, before, after, "write %d", n)
+		default:
+			require.Equal(t, before, after, "write %d", n)
+		}
+		m.do(f.operation, f.path, f.data) // the next attempt succeeds
+	}
+	m := newMount(t)
+	f.prepare(m)
+	failed := m.storage.failNth(f.writes+1, verb.writes)
+	m.do(f.operation, f.path, f.data)
+	require.False(t, failed(), "the test covers every write")
+}
+
+func TestFaults_FailedReadIsReportedAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		operation logical.Operation
+		path      string
+		data      map[string]any
+	}{
+		{logical.ReadOperation, "keys/myapi", nil},
+		{logical.UpdateOperation, "keys/myapi", map[string]any{"client_id": "other", "issuer": "https://idp.example/other"}},
+		{logical.PatchOperation, "keys/myapi", map[string]any{"client_id": "other"}},
+		{logical.UpdateOperation, "keys/new", map[string]any{"type": "ed25519"}},
+		{logical.DeleteOperation, "keys/unused", nil},
+		{logical.ListOperation, "keys/", nil},
+		{logical.ReadOperation, "roles/myapi", nil},
+		{logical.UpdateOperation, "roles/myapi", map[string]any{"key": "unused", "scopes": "a"}},
+		{logical.UpdateOperation, "roles/new", map[string]any{"key": "myapi"}},
+		{logical.DeleteOperation, "roles/myapi", nil},
+		{logical.ListOperation, "roles/", nil},
+		{logical.ReadOperation, "config", nil},
+		{logical.UpdateOperation, "config", map[string]any{"max_retries": 1}},
+		{logical.ReadOperation, "creds/myapi", nil},
+		{logical.ReadOperation, "check/myapi", nil},
+		{logical.ReadOperation, "info", nil},
+	} {
+		t.Run(string(test.operation)+" "+test.path, func(t *testing.T) {
+			t.Parallel()
+			source := newMount(t)
+			source.write("keys/myapi", map[string]any{"type": "ed25519"})
+			source.write("keys/unused", map[string]any{"type": "ed25519", "deletion_allowed": true})
+			source.write("roles/myapi", nil)
+			before := source.storage.entries(t)
+			for n := 1; ; n++ {
+				m := mountOver(t, source.storage, source.clock) // with nothing in memory
+				failed := m.storage.failNth(n, func(v verb) bool { return !v.writes() })
+				resp, err := m.handle(t.Context(), test.operation, test.path, test.data)
+				m.storage.intercept(nil)
+				if !failed() {
+					require.Greater(t, n, 1, "it reads something")
+					return
+				}
+				if n == 1 && test.operation == logical.UpdateOperation && test.path != "config" {
+					require.NoError(t, err, "the existence check leaves it to the write to fail: %v", resp)
+					before = m.storage.entries(t)
+					continue
+				}
+				require.ErrorIs(t, err, errStorage, "read %d: %v", n, resp)
+				// A response that cannot be built after a completed write is an error too: the entry may be new then.
+				if test.operation == logical.ReadOperation || test.operation == logical.ListOperation || test.operation == logical.DeleteOperation {
+					require.Equal(t, before, m.storage.entries(t), "read %d", n)
+				}
+			}
+		})
+	}
+}
+
+func TestStorage_EntryOfANewerFormatIsRejectedAndKept(t *testing.T) {
+	t.Parallel()
+	for path, storagePath := range map[string]string{"keys/myapi": "key/myapi", "roles/myapi": "role/myapi", "config": "config"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			ready, _ := newReadyMount(t)
+			entry, err := logical.StorageEntryJSON(storagePath, map[string]any{"format": 2, "surprise": true})
+			require.NoError(t, err)
+			require.NoError(t, ready.storage.Put(t.Context(), entry))
+			m := mountOver(t, ready.storage, ready.clock)
+			before := m.storage.entries(t)
+			operations := []logical.Operation{logical.ReadOperation, logical.UpdateOperation, logical.PatchOperation}
+			if path != "config" {
+				operations = append(operations, logical.DeleteOperation)
+			}
+			for _, operation := range operations {
+				var data map[string]any
+				if isWrite(operation) && path == "config" {
+					data = map[string]any{"max_retries": 1}
+				}
+				text := m.failed(http.StatusInternalServerError, operation, path, data)
+				require.Contains(t, text, "newer version of this plugin")
+				require.Contains(t, text, "upgrade")
+			}
+			if path == "keys/myapi" {
+				for action, data := range map[string]map[string]any{"rotate": nil, "activate": {"force": true}, "destroy": {"version": 1}} {
+					require.Contains(t, m.failed(http.StatusInternalServerError, logical.UpdateOperation, path+"/"+action, data), "newer version", action)
+				}
+			}
+			for _, reader := range []string{"creds/myapi", "check/myapi"} {
+				require.Contains(t, m.failed(http.StatusInternalServerError, logical.ReadOperation, reader, nil), "newer version")
+			}
+			require.Equal(t, before, m.storage.entries(t))
+		})
+	}
+}
+
+func TestStorage_CorruptEntryIsAnErrorThatQuotesNothing(t *testing.T) {
+	t.Parallel()
+	for path, storagePath := range map[string]string{"keys/myapi": "key/myapi", "roles/myapi": "role/myapi", "config": "config"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			m := newMount(t)
+			require.NoError(t, m.storage.Put(t.Context(), &logical.StorageEntry{Key: storagePath, Value: []byte(`{"format":"hunter2"`)}))
+			require.NotContains(t, m.failed(http.StatusInternalServerError, logical.ReadOperation, path, nil), "hunter2")
+		})
+	}
 }
