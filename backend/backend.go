@@ -18,6 +18,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokencache"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
 // operationPrefix starts every OpenAPI operation ID.
@@ -37,7 +38,7 @@ type backend struct {
 	exchanger *exchange.Exchanger
 
 	// Cached, so that warm reads touch no storage.
-	config      entryCache[configuration]
+	clients     entryCache[tokenendpoint.Client] // follow the mount's configuration
 	keys        entryCache[keyring.Key]
 	roles       entryCache[role]
 	wrappingKey entryCache[keyring.WrappingKey]
@@ -77,7 +78,9 @@ func newBackend(
 		roleLocks:   locksutil.CreateLocks(),
 		keyLocks:    locksutil.CreateLocks(),
 	}
-	b.config = entryCache[configuration]{load: b.loadConfiguration, discard: (*configuration).close}
+	b.clients = entryCache[tokenendpoint.Client]{
+		load: b.loadClient, discard: (*tokenendpoint.Client).Close,
+	}
 	b.keys = entryCache[keyring.Key]{load: keyring.Load}
 	b.roles = entryCache[role]{load: loadRole}
 	b.wrappingKey = entryCache[keyring.WrappingKey]{load: keyring.LoadWrappingKey}
@@ -146,7 +149,7 @@ func (b *backend) invalidate(_ context.Context, storagePath string) {
 
 func (b *backend) clean(context.Context) {
 	b.tokens.Close()
-	b.config.clear()
+	b.clients.clear()
 	b.keys.clear()
 	b.roles.clear()
 	b.wrappingKey.clear()

@@ -176,7 +176,7 @@ func TestClean_LeavesNothingBehind(t *testing.T) {
 	m, p := newReadyMount(t)
 	m.read("creds/myapi")
 	m.Cleanup(t.Context())
-	require.Empty(t, m.config.values)
+	require.Empty(t, m.clients.values)
 	require.Empty(t, m.keys.values)
 	require.Empty(t, m.roles.values)
 	require.Eventually(t, func() bool { return p.open.Load() == 0 }, eventually, poll, "no connection")

@@ -19,7 +19,6 @@ type check struct {
 	lines         []string
 }
 
-// stepFailure ends a check.
 type stepFailure struct {
 	step, text, hint string
 }
@@ -119,7 +118,7 @@ func hostOf(endpoint string) string {
 
 func (c *check) checkConnection(ctx context.Context) error {
 	host := hostOf(c.firstURL())
-	connection, err := c.config.client.Connect(ctx, c.firstURL())
+	connection, err := c.client.Connect(ctx, c.firstURL())
 	failure, isFailure := errors.AsType[*tokenendpoint.Error](err)
 	if isFailure && failure.Reason.Kind() == tokenendpoint.KindBlocked {
 		return c.failedStep("host", err)
@@ -168,7 +167,7 @@ func clockOffset(ahead time.Duration) string {
 }
 
 func (c *check) checkDiscovery(ctx context.Context) error {
-	endpoint, err := exchange.TokenEndpoint(ctx, c.config.client, c.key)
+	endpoint, err := exchange.TokenEndpoint(ctx, c.client, c.key)
 	if err != nil {
 		return c.failedStep("discovery", err)
 	}
@@ -242,7 +241,7 @@ func (c *check) checkIssuer(ctx context.Context) error {
 	if settings.TokenEndpoint == "" {
 		return nil
 	}
-	metadata, err := c.config.client.Discover(ctx, settings.Issuer)
+	metadata, err := c.client.Discover(ctx, settings.Issuer)
 	switch {
 	case err != nil:
 		c.line("discovery", "WARN", "not needed (token_endpoint is set) but failed: "+err.Error())

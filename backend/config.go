@@ -20,13 +20,6 @@ const (
 	configFormat      = 1
 )
 
-// configuration holds the HTTP client that follows the mount's settings.
-type configuration struct {
-	client *tokenendpoint.Client
-}
-
-func (c *configuration) close() { c.client.Close() }
-
 // configEntry is the stored form. Its format increases when older code would misread it.
 type configEntry struct {
 	Format   int            `json:"format"`
@@ -89,9 +82,9 @@ func readConfigEntry(ctx context.Context, s logical.Storage) (tokenendpoint.Conf
 	return tokenendpoint.Config(entry.Settings), nil
 }
 
-func (b *backend) loadConfiguration(
+func (b *backend) loadClient(
 	ctx context.Context, s logical.Storage, _ string,
-) (*configuration, error) {
+) (*tokenendpoint.Client, error) {
 	settings, err := readConfigEntry(ctx, s)
 	if err != nil {
 		return nil, err
@@ -100,7 +93,7 @@ func (b *backend) loadConfiguration(
 	if err != nil {
 		return nil, fmt.Errorf("the stored configuration: %w", err)
 	}
-	return &configuration{client: client}, nil
+	return client, nil
 }
 
 func (b *backend) validateConfig(ctx context.Context, settings tokenendpoint.Config) error {
@@ -117,7 +110,7 @@ func (b *backend) validateConfig(ctx context.Context, settings tokenendpoint.Con
 
 // configChanged drops what this node caches of the configuration, also after a failed write.
 func (b *backend) configChanged() {
-	b.config.drop(configStoragePath)
+	b.clients.drop(configStoragePath)
 	b.tokens.DropIf(func(tokenInputs) bool { return true })
 }
 

@@ -71,7 +71,6 @@ func (c *entryCache[T]) drop(name string) {
 	}
 }
 
-// clear removes all names.
 func (c *entryCache[T]) clear() {
 	c.mu.Lock()
 	values := c.values

@@ -34,7 +34,6 @@ func sentence(text string) string {
 	return text + "."
 }
 
-// shorten truncates a name for an error.
 func shorten(name string) string {
 	const limit = 32
 	if runes := []rune(name); len(runes) > limit {
@@ -62,7 +61,6 @@ func texts[S ~string](items []S) []string {
 
 func join[S ~string](items []S) string { return strings.Join(texts(items), ", ") }
 
-// abbreviate lists the first ten names.
 func abbreviate(names []string) string {
 	const limit = 10
 	if len(names) <= limit {

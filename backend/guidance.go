@@ -29,7 +29,6 @@ func nextAfterImport(mount, name string) string {
 		"that was never outside Vault: vault write -f %[1]skeys/%[2]s/rotate", mount, name)
 }
 
-// nextAfterRotation returns what to do with the staged version.
 func nextAfterRotation(mount string, key *keyring.Key, now time.Time) string {
 	staged := key.Staged(now)
 	switch {
@@ -75,7 +74,6 @@ func registrationAdvice(mount string, key *keyring.Key) string {
 		registrationStep(mount, key), mount, key.Name())
 }
 
-// unregistered returns what a key's registration lacks.
 func unregistered(key *keyring.Key) string {
 	missing := "client_id and no issuer"
 	switch settings := key.Settings(); {

@@ -170,7 +170,7 @@ func checkKeySettings(
 func (b *backend) checkURLs(
 	ctx context.Context, req *logical.Request, before, after keyring.Settings,
 ) error {
-	config, err := b.config.get(ctx, req.Storage, configStoragePath)
+	client, err := b.clients.get(ctx, req.Storage, configStoragePath)
 	if err != nil {
 		return err
 	}
@@ -182,7 +182,7 @@ func (b *backend) checkURLs(
 		if endpoint.after == "" || endpoint.after == endpoint.before {
 			continue
 		}
-		if err := config.client.CheckURL(endpoint.after); err != nil {
+		if err := client.CheckURL(endpoint.after); err != nil {
 			return urlError(req.MountPoint, endpoint.field, err)
 		}
 	}

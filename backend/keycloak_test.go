@@ -115,9 +115,9 @@ func testJWKSRetirement(t *testing.T, admin *keycloak.Admin, realm string) {
 // requireRejected signs with the key as it was before; the provider must reject it.
 func requireRejected(t *testing.T, m *mount, before *keyring.Key) {
 	t.Helper()
-	config, err := m.config.get(t.Context(), m.storage, configStoragePath)
+	client, err := m.clients.get(t.Context(), m.storage, configStoragePath)
 	require.NoError(t, err)
-	_, err = m.exchanger.Try(t.Context(), config.client, exchange.Request{Key: before}, before.Version(1))
+	_, err = m.exchanger.Try(t.Context(), client, exchange.Request{Key: before}, before.Version(1))
 	require.Error(t, err)
 	require.True(t, exchange.KeyRejected(err), "%v", err)
 }

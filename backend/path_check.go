@@ -33,13 +33,13 @@ func (b *backend) readCheck(
 	if err != nil {
 		return nil, err
 	}
-	config, err := b.config.get(ctx, req.Storage, configStoragePath)
+	client, err := b.clients.get(ctx, req.Storage, configStoragePath)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := config.client.WithTimeout(ctx)
+	ctx, cancel := client.WithTimeout(ctx)
 	defer cancel()
-	r := &tokenRequest{backend: b, req: req, name: name, role: role, config: config}
+	r := &tokenRequest{backend: b, req: req, name: name, role: role, client: client}
 	c := &check{tokenRequest: r}
 	err = c.run(ctx)
 	var failure *stepFailure

@@ -74,7 +74,7 @@ func (b *backend) probe(
 	if err != nil {
 		return err
 	}
-	ctx, cancel := r.config.client.WithTimeout(ctx)
+	ctx, cancel := r.client.WithTimeout(ctx)
 	defer cancel()
 	if _, err := r.try(ctx, staged); err != nil {
 		return r.failed(fmt.Errorf("version %d was not activated, because no token could be "+

@@ -74,12 +74,12 @@ func (b *backend) revokeAtProvider(
 	if err := checkUsable(req.MountPoint, key); err != nil {
 		return err
 	}
-	config, err := b.config.get(ctx, req.Storage, configStoragePath)
+	client, err := b.clients.get(ctx, req.Storage, configStoragePath)
 	if err != nil {
 		return err
 	}
 	return b.revocations.do(ctx, key, func(ctx context.Context) error {
-		return b.exchanger.Revoke(ctx, config.client, key, b.exchanger.Signing(key), accessToken)
+		return b.exchanger.Revoke(ctx, client, key, b.exchanger.Signing(key), accessToken)
 	})
 }
 

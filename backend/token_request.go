@@ -8,6 +8,7 @@ import (
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
 // tokenRequest is a request for a role's token, with everything that it needs.
@@ -17,7 +18,7 @@ type tokenRequest struct {
 	name   string // the role's
 	role   *role
 	key    *keyring.Key
-	config *configuration
+	client *tokenendpoint.Client
 }
 
 // tokenRequestForRole returns a request for a role's token, or an error that says what the role
@@ -39,11 +40,11 @@ func (b *backend) newTokenRequest(
 	if err := checkUsable(req.MountPoint, key); err != nil {
 		return nil, err
 	}
-	config, err := b.config.get(ctx, req.Storage, configStoragePath)
+	client, err := b.clients.get(ctx, req.Storage, configStoragePath)
 	if err != nil {
 		return nil, err
 	}
-	return &tokenRequest{b, req, name, role, key, config}, nil
+	return &tokenRequest{b, req, name, role, key, client}, nil
 }
 
 // checkUsable returns an error for a key that cannot sign.
@@ -61,9 +62,9 @@ func checkUsable(mount string, key *keyring.Key) error {
 // fetch obtains a token within request_timeout. Package exchange chooses the version that signs,
 // and records the outcome.
 func (r *tokenRequest) fetch(ctx context.Context) (*exchange.Token, error) {
-	ctx, cancel := r.config.client.WithTimeout(ctx)
+	ctx, cancel := r.client.WithTimeout(ctx)
 	defer cancel()
-	return r.exchanger.Token(ctx, r.config.client, r.exchangeRequest())
+	return r.exchanger.Token(ctx, r.client, r.exchangeRequest())
 }
 
 // fetchInBackground is fetch where no operation around it recovers a panic.
@@ -74,12 +75,12 @@ func (r *tokenRequest) fetchInBackground(ctx context.Context) (token *exchange.T
 
 // try obtains a token with this version and no other, and stores nothing. The caller limits ctx.
 func (r *tokenRequest) try(ctx context.Context, version *keyring.Version) (*exchange.Token, error) {
-	return r.exchanger.Try(ctx, r.config.client, r.exchangeRequest(), version)
+	return r.exchanger.Try(ctx, r.client, r.exchangeRequest(), version)
 }
 
 // revoke has the provider revoke a token (RFC 7009).
 func (r *tokenRequest) revoke(ctx context.Context, version *keyring.Version, token string) error {
-	return r.exchanger.Revoke(ctx, r.config.client, r.key, version, token)
+	return r.exchanger.Revoke(ctx, r.client, r.key, version, token)
 }
 
 // maxAssertionTTL limits an assertion that leaves Vault: until it is used, whoever holds it is the
@@ -90,13 +91,13 @@ const maxAssertionTTL = 5 * time.Minute
 // at discovery.
 func (r *tokenRequest) assertion(ctx context.Context) (*exchange.Assertion, error) {
 	if endpoint := r.key.Settings().TokenEndpoint; endpoint != "" {
-		if err := r.config.client.CheckURL(endpoint); err != nil {
+		if err := r.client.CheckURL(endpoint); err != nil {
 			return nil, urlError(r.req.MountPoint, "token_endpoint", err)
 		}
 	}
-	ctx, cancel := r.config.client.WithTimeout(ctx)
+	ctx, cancel := r.client.WithTimeout(ctx)
 	defer cancel()
-	return r.exchanger.Assertion(ctx, r.config.client, r.key, maxAssertionTTL)
+	return r.exchanger.Assertion(ctx, r.client, r.key, maxAssertionTTL)
 }
 
 func (r *tokenRequest) exchangeRequest() exchange.Request {
@@ -121,12 +122,12 @@ func (r *tokenRequest) failed(err error) error {
 // tokenInputs is what a shared token depends on. Unchanged cached entries keep their pointer,
 // except a key whose acceptance was recorded, so of the key only its ID and settings count.
 type tokenInputs struct {
-	config   *configuration
+	client   *tokenendpoint.Client
 	role     *role
 	keyID    string
 	settings keyring.Settings
 }
 
 func (r *tokenRequest) inputs() tokenInputs {
-	return tokenInputs{r.config, r.role, r.key.ID(), r.key.Settings()}
+	return tokenInputs{r.client, r.role, r.key.ID(), r.key.Settings()}
 }

@@ -65,7 +65,6 @@ type history struct {
 	storedFor   int           // the highest version updated so far
 }
 
-// choose returns the version to sign with.
 func (h *history) choose(key *keyring.Key, now time.Time) *keyring.Version {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -280,7 +280,6 @@ func isMetadataName(host string) bool {
 	return false
 }
 
-// listed reports whether allowed_hosts lists the target.
 func (g *Guard) listed(t target) bool {
 	return slices.ContainsFunc(g.allowed, func(p hostPattern) bool { return p.matches(t) })
 }
@@ -297,7 +296,6 @@ func (t target) String() string {
 	return host + ":" + strconv.Itoa(int(t.port))
 }
 
-// hostPattern is one item of allowed_hosts.
 type hostPattern struct {
 	target
 	wildcard bool // the subdomains of host, but not host itself

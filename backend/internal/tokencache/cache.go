@@ -151,7 +151,6 @@ func (c *Cache[I]) startRefresh(e *entry[I], source Source) {
 	c.background.Go(func() { c.run(e, source, pause) })
 }
 
-// run performs the refresh of an entry.
 func (c *Cache[I]) run(e *entry[I], source Source, pause time.Duration) {
 	if pause > 0 {
 		select {

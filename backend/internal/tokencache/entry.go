@@ -54,7 +54,6 @@ func (e *entry[I]) due(now time.Time) bool {
 	return e.token == nil || e.remaining(now) <= e.margin+e.reserve()
 }
 
-// usable reports whether the token may be served.
 func (e *entry[I]) usable(now time.Time) bool {
 	return e.token != nil && e.remaining(now) > e.reserve()
 }

@@ -27,7 +27,6 @@ type call struct {
 	attempts  int
 }
 
-// response is the response to the last attempt.
 type response struct {
 	status     int
 	header     http.Header

@@ -11,7 +11,6 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/netguard"
 )
 
-// blockedReason returns the Reason of a guard's error.
 func blockedReason(err error) Reason {
 	if rejection, ok := errors.AsType[*netguard.Error](err); ok && rejection.Unlisted {
 		return HostNotListed
@@ -33,7 +32,6 @@ func (c *call) blockedEndpoint(r *response, err error) *Error {
 	return c.newError(r, blockedReason(err), detail)
 }
 
-// failed is a call without a response.
 func (c *call) failed(ctx context.Context, err error) *Error {
 	return c.unfinished(ctx, c.newError(&response{}, "", ""), diagnoseNetwork(err))
 }
