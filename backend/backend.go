@@ -48,8 +48,7 @@ type backend struct {
 	schedule    schedule // which keys have background work due, and when
 
 	// Writers take, in this order: configLock, or the lock of a role's name, then those of key
-	// names. A key's lock covers its entry and the roles that name it. No lock is held across the
-	// network.
+	// names. A key's lock covers its entry and the roles that name it. None is held across the network.
 	configLock   sync.Mutex
 	wrappingLock sync.Mutex
 	roleLocks    []*locksutil.LockEntry
@@ -155,8 +154,7 @@ func (b *backend) clean(context.Context) {
 	b.wrappingKey.clear()
 }
 
-// lock acquires the locks of these names, in a fixed order, and returns the function that releases
-// them.
+// lock acquires the locks of these names, in a fixed order, and returns what releases them.
 func lock(locks []*locksutil.LockEntry, names ...string) (unlock func()) {
 	held := locksutil.LocksForKeys(locks, names)
 	for _, l := range held {

@@ -20,24 +20,21 @@ type diagnosis struct {
 const (
 	rejectedClient = "The provider did not accept the client's authentication: client_id is " +
 		"unknown there, access is not approved yet, or a different public key is registered."
-	cutConnection = "The provider, or a firewall or load balancer in front of it, cut the " +
-		"connection."
-	askOwner = "Ask the API's owner to enable the client's service account (client credentials " +
-		"grant)."
-	reportBug = "If nothing between Vault and the provider changes requests, report this line " +
+	cutConnection = "The provider, a firewall or a load balancer cut the connection."
+	askOwner      = "Ask the API's owner to enable the client's service account."
+	reportBug     = "If nothing between Vault and the provider changes requests, report this line " +
 		"to the plugin's maintainers."
 	checkURLs = "Compare issuer and token_endpoint in `vault read {mount}keys/{key}` with what " +
 		"the portal shows, then run `vault read {mount}check/{role}`."
 	compareRegistration = "Compare client_id, issuer and public_key in `vault read " +
 		"{mount}keys/{key}` with what is registered at the provider."
-	setURL = "`vault write {mount}keys/{key} token_endpoint=<URL>` (or issuer, " +
-		"revocation_endpoint)."
+	setURL    = "`vault write {mount}keys/{key} token_endpoint=…` (or issuer, revocation_endpoint)."
 	syncClock = "Synchronize the clock of every Vault node (NTP): Keycloak rejects an assertion " +
 		"from more than 15 s in the future, and one older than assertion_ttl or 60 s."
 	proxyLogin = "The forward proxy requires a user name and password."
 	passProxy  = "Allow the Vault node through the proxy without authentication, or set " +
-		"HTTPS_PROXY with credentials for the Vault process and run `vault write " +
-		"{mount}config proxy_url=environment`."
+		"HTTPS_PROXY with credentials for the Vault process and run `vault write {mount}config " +
+		"proxy_url=environment`."
 	tryLater     = "Read again in a minute; if it persists, ask the provider's operators."
 	checkNetwork = "Check from the Vault node that the host and port can be reached (firewall, " +
 		"DNS, proxy_url in `vault read {mount}config`), then run `vault read " +
@@ -52,8 +49,8 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 	return []diagnosis{
 		// The key is rejected.
 		row(tokenendpoint.UnknownKey,
-			"The provider has no public key with this key's id: it is not registered yet, "+
-				"a different one is, or a certificate was pasted in its place.",
+			"The provider has no public key with this key's id: it is not registered yet, a "+
+				"different one is, or a certificate was pasted in its place.",
 			"{register}, then read again."),
 		row(tokenendpoint.UnusableKeys,
 			"What is registered cannot be used as a key: a certificate, a private key or a "+
@@ -65,36 +62,31 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 			"{register}, then read again."),
 		row(tokenendpoint.WrongAlgorithm,
 			"The client is pinned to a different signature algorithm at the provider.",
-			"Set the algorithm that is registered there: `vault write {mount}keys/{key} "+
-				"algorithm=<algorithm>`."),
+			"Set the registered algorithm: `vault write {mount}keys/{key} algorithm=<algorithm>`."),
 
 		// The client is rejected.
 		row(tokenendpoint.UnknownClient,
 			"The API's owner has probably not approved the access yet: the portal shows "+
-				"credentials before approval, and the client stays disabled until then. Otherwise "+
-				"client_id or the realm in the issuer is wrong.",
+				"credentials before approval, and the client stays disabled until then. "+
+				"Otherwise client_id or the realm in the issuer is wrong.",
 			"Ask the API's owner to approve the access request; if it is approved, compare "+
-				"client_id and issuer in `vault read {mount}keys/{key}` with what the portal "+
-				"shows."),
+				"client_id and issuer in `vault read {mount}keys/{key}` with the portal's."),
 		row(tokenendpoint.SecretClient,
 			"The client is registered to authenticate with a secret, not with a signed JWT.",
 			"Ask the API's owner to set the client's authentication to signed JWT."),
 		row(tokenendpoint.ClientRejected, rejectedClient, compareRegistration),
 		row(tokenendpoint.InvalidClient, rejectedClient, compareRegistration),
 		row(tokenendpoint.ClientIDMismatch,
-			"The client_id that arrived is not the assertion's subject, so something on the "+
-				"way changed the form.",
+			"The client_id that arrived is not the assertion's subject: a proxy changed the form.",
 			reportBug),
 		row(tokenendpoint.NoServiceAccount,
 			"The client cannot use the client credentials grant: its service account is disabled.",
 			askOwner),
 		row(tokenendpoint.PublicClient,
-			"The client is registered as a public client, which cannot use the client "+
-				"credentials grant.",
+			"A public client cannot use the client credentials grant.",
 			askOwner),
 		row(tokenendpoint.BearerOnlyClient,
-			"The client is registered as bearer-only, which cannot use the client credentials "+
-				"grant.",
+			"A bearer-only client cannot use the client credentials grant.",
 			askOwner),
 		row(tokenendpoint.ServiceAccountMissing,
 			"The client's service account was deleted at the provider.",
@@ -115,8 +107,8 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 			"The provider failed while it authenticated the client.",
 			"Ask the provider's operators; their server log says why."),
 		row(tokenendpoint.DPoPRequired,
-			"The provider binds this client's tokens to a proof of possession (DPoP, RFC "+
-				"9449), which is not supported.",
+			"The provider binds this client's tokens to a proof of possession (DPoP, RFC 9449), "+
+				"which is not supported.",
 			"Ask the API's owner to allow Bearer tokens for the client."),
 
 		// The assertion is rejected.
@@ -125,29 +117,25 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 			"Copy the issuer exactly as the portal shows it: `vault write {mount}keys/{key} "+
 				"issuer=<issuer> audience=\"\"`."),
 		row(tokenendpoint.MultipleAudiences,
-			"The provider saw more than one audience in the assertion, which is always sent "+
-				"with one.",
-			"Check that audience in `vault read {mount}keys/{key}` is one value, preferably "+
-				"the issuer."),
+			"The provider saw more than one audience in the assertion, which always has one.",
+			"Restore the default, the issuer: `vault write {mount}keys/{key} audience=\"\"`."),
 		row(tokenendpoint.IssuedInFuture,
-			"The clocks differ too much: to the provider the assertion is from the future "+
-				"({clock}).",
+			"The clocks differ: to the provider the assertion is from the future ({clock}).",
 			syncClock),
 		row(tokenendpoint.IssuedTooLongAgo,
-			"The clocks differ too much, or the request was delayed on its way: to the "+
-				"provider the assertion is too old ({clock}).",
+			"The clocks differ too much, or the request was delayed on its way: to the provider "+
+				"the assertion is too old ({clock}).",
 			syncClock),
 		row(tokenendpoint.NotActive,
-			"The clocks differ too much, or the request was delayed on its way: to the "+
-				"provider the assertion has expired or is not valid yet ({clock}).",
+			"The clocks differ too much, or the request was delayed on its way: to the provider "+
+				"the assertion has expired or is not valid yet ({clock}).",
 			syncClock),
 		row(tokenendpoint.Replayed,
-			"The provider saw the same assertion twice although each is sent once: something "+
-				"on the way repeats requests. The signing key itself was accepted.",
-			"Turn off retries of POST requests in the proxy or load balancer between Vault and "+
-				"the provider."),
+			"The provider saw the same assertion twice although each is sent once: something on "+
+				"the way repeats requests. The signing key itself was accepted.",
+			"Turn off retries of POST requests in any proxy or load balancer on the way."),
 		row(tokenendpoint.IssuedAtMissing,
-			"The provider found no `iat` in the assertion, which is always sent with one.",
+			"The provider found no `iat` in the assertion, which always has one.",
 			reportBug),
 		row(tokenendpoint.ClaimMissing,
 			"The provider did not find a claim that is always sent.",
@@ -162,20 +150,17 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 			"Remove it: `vault write {mount}roles/{role} scopes=<scopes>`, or ask the API's "+
 				"owner to grant it."),
 		row(tokenendpoint.InvalidTarget,
-			"The provider does not know the resource or audience that the role requests (RFC "+
-				"8707).",
+			"The provider does not know the resource or audience the role requests (RFC 8707).",
 			"Correct it: `vault write {mount}roles/{role} parameters=<name=value>`."),
 		row(tokenendpoint.InvalidRequest,
-			"The provider does not understand the request: a form parameter is missing, "+
-				"unknown or malformed.",
-			"Compare parameters in `vault read {mount}roles/{role}` with the provider's "+
-				"documentation."),
+			"The provider does not understand the request: a form parameter is missing, unknown "+
+				"or malformed.",
+			"Compare parameters in `vault read {mount}roles/{role}` with the provider's docs."),
 		row(tokenendpoint.DuplicateParameter,
 			"The provider does not accept a form parameter twice.",
 			"Remove the duplicate: `vault write {mount}roles/{role} parameters=<name=value>`."),
 		row(tokenendpoint.ForeignToken,
-			"The token to revoke was issued to a different client: the key's client_id has "+
-				"changed since.",
+			"The token to revoke was issued to a different client: the key's client_id changed.",
 			"Nothing to do: the token expires on its own."),
 
 		// Before anything is sent.
@@ -205,17 +190,16 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 		row(tokenendpoint.ResponseTruncated, cutConnection, tryLater),
 		row(tokenendpoint.Timeout,
 			"The provider is slow or hangs.",
-			"Read again in a minute; if the provider is usually slow, allow it more time: "+
-				"`vault write {mount}config request_timeout=30s`."),
+			"Read again in a minute; if the provider is usually slow, allow it more time: `vault "+
+				"write {mount}config request_timeout=30s`."),
 		row(tokenendpoint.NoConnection,
-			"A firewall drops the packets silently, the host is down or hangs, or the DNS "+
-				"server does not answer.",
+			"A firewall drops the packets, the host is down or hangs, or DNS does not answer.",
 			checkNetwork),
 		row(tokenendpoint.UnknownAuthority,
 			"The provider's certificate comes from a private authority, a TLS-inspecting proxy "+
 				"replaces it, or the server does not send its intermediate certificate.",
-			"If that authority is to be trusted: `vault write {mount}config ca_cert=@ca.pem` "+
-				"(it replaces the system's roots)."),
+			"If that authority is to be trusted: `vault write {mount}config ca_cert=@ca.pem` (it "+
+				"replaces the system's roots)."),
 		row(tokenendpoint.WrongHostName,
 			"A different server answers under this name, or the URL names the host differently "+
 				"from its certificate.",
@@ -249,8 +233,7 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 		row(tokenendpoint.OtherIssuer,
 			"The issuer is not written exactly as the provider writes it (scheme, host, path, "+
 				"trailing slash), or a different server answers (mix-up, RFC 8414 §3.3).",
-			"Copy the issuer exactly as the portal shows it: `vault write {mount}keys/{key} "+
-				"issuer=<issuer>`."),
+			"Copy the portal's issuer exactly: `vault write {mount}keys/{key} issuer=<issuer>`."),
 		row(tokenendpoint.Redirected,
 			"The URL is not the endpoint itself, or a login page or gateway is in front of it.",
 			"Set the URL that the provider documents: "+setURL),
@@ -261,18 +244,16 @@ func diagnoses() []diagnosis { //nolint:funlen // a table
 			"A provider does not return this much; the URL is probably wrong.",
 			checkURLs),
 		row(tokenendpoint.TokenExpired,
-			"The token's own `exp` is not after this machine's time, so the clocks differ too "+
-				"much ({clock}).",
+			"The token's own `exp` is in this machine's past: the clocks differ too much "+
+				"({clock}).",
 			syncClock),
 		row(tokenendpoint.InvalidResponse,
-			"The provider, or something in its place, does not respond as OAuth 2.0 and OpenID "+
-				"Connect require.",
+			"The provider, or something in its place, violates OAuth 2.0 or OpenID Connect.",
 			checkURLs),
 
 		// Only an HTTP status.
 		row(tokenendpoint.Unauthorized,
-			"A gateway in front of the provider requires authentication, or the URL is not the "+
-				"token endpoint.",
+			"A gateway on the way requires authentication, or the URL is not the token endpoint.",
 			checkURLs),
 		row(tokenendpoint.Forbidden,
 			"A firewall in front of the provider rejects Vault's address or request.",

@@ -13,8 +13,6 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/netguard"
 )
 
-// nextAfterCreation returns the next step at the portal: register the public key, then obtain the
-// credentials.
 func nextAfterCreation(mount string, key *keyring.Key) string {
 	if registered(key) {
 		return registrationStep(mount, key) + "."

@@ -213,7 +213,7 @@ func credsFailures() map[string]credsFailure {
 		"408":             {fail: answered(408, jsonType, `{}`), status: 502, texts: []string{"HTTP 408"}},
 		"500":             {fail: answered(500, jsonType, `{"error":"unknown_error"}`), status: 502, texts: []string{"HTTP 500 unknown_error", "Read again in a minute"}},
 		"503":             {fail: answered(503, "text/html", `<h1>down</h1>`), status: 502, texts: []string{"HTTP 503"}},
-		"redirect":        {fail: answered(307, "text/plain", ``), status: 502, texts: []string{"redirects are not followed", "vault write bcgov-jwt/keys/myapi token_endpoint=<URL>"}},
+		"redirect":        {fail: answered(307, "text/plain", ``), status: 502, texts: []string{"redirects are not followed", "vault write bcgov-jwt/keys/myapi token_endpoint=…"}},
 		"web page":        {fail: answered(200, "text/html", `<h1>hello</h1>`), status: 502, texts: []string{"not JSON", "vault read bcgov-jwt/check/myapi"}},
 		"no token":        {fail: answered(200, jsonType, `{"token_type":"Bearer","expires_in":60}`), status: 502, texts: []string{"`access_token` is missing"}},
 		"empty token":     {fail: answered(200, jsonType, `{"access_token":"","token_type":"Bearer","expires_in":60}`), status: 502, texts: []string{"`access_token`"}},

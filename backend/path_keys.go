@@ -229,8 +229,7 @@ func (b *backend) deleteKey(
 	return nil, keyring.Delete(ctx, req.Storage, key)
 }
 
-// keyResponse returns a key with the public material of the version to register: the staged one, if
-// it exists.
+// keyResponse returns a key with the public material of the version to register.
 func (b *backend) keyResponse(
 	ctx context.Context, req *logical.Request, key *keyring.Key, warnings ...string,
 ) (*logical.Response, error) {

@@ -21,8 +21,7 @@ type tokenRequest struct {
 	client *tokenendpoint.Client
 }
 
-// tokenRequestForRole returns a request for a role's token, or an error that says what the role
-// lacks.
+// tokenRequestForRole returns a request for a role's token, or an error about what it lacks.
 func (b *backend) tokenRequestForRole(
 	ctx context.Context, req *logical.Request, name string, role *role,
 ) (*tokenRequest, error) {
@@ -83,12 +82,10 @@ func (r *tokenRequest) revoke(ctx context.Context, version *keyring.Version, tok
 	return r.exchanger.Revoke(ctx, r.client, r.key, version, token)
 }
 
-// maxAssertionTTL limits an assertion that leaves Vault: until it is used, whoever holds it is the
-// client.
+// maxAssertionTTL limits an assertion that leaves Vault: until used, it makes its holder the client.
 const maxAssertionTTL = 5 * time.Minute
 
-// assertion signs only for an endpoint that the configuration allows. A discovered one was checked
-// at discovery.
+// assertion signs only for an endpoint that is allowed. A discovered one was checked at discovery.
 func (r *tokenRequest) assertion(ctx context.Context) (*exchange.Assertion, error) {
 	if endpoint := r.key.Settings().TokenEndpoint; endpoint != "" {
 		if err := r.client.CheckURL(endpoint); err != nil {

@@ -113,8 +113,7 @@ func unleasedData(r *role, token *exchange.Token, now time.Time) map[string]any 
 	return data
 }
 
-// sharedData has no expires_in: it would differ for each reader of one token, and some compare what
-// they read.
+// sharedData has no expires_in: it would differ for each reader, and some compare what they read.
 func sharedData(r *role, token *tokencache.Shared) map[string]any {
 	data := tokenData(token.Token)
 	addRotation(data, r, token.Token, token.TTL)

@@ -95,8 +95,7 @@ func KeyRejected(err error) bool {
 	return ok && failure.KeyRejected()
 }
 
-// Description returns the provider's error_description or error code (RFC 6749 §5.2), or else the
-// error's text.
+// Description returns the provider's error_description or error code (RFC 6749 §5.2), or the text.
 func Description(err error) string {
 	failure, ok := errors.AsType[*tokenendpoint.Error](err)
 	switch {

@@ -37,8 +37,7 @@ func (h *histories) of(id string) *history {
 	return h.byID[id]
 }
 
-// Signing returns the version that would sign now: the active one, unless another is known to work
-// in its place.
+// Signing returns the version that would sign now: the active one, or one known to work instead.
 func (e *Exchanger) Signing(key *keyring.Key) *keyring.Version {
 	return e.histories.of(key.ID()).choose(key, e.now())
 }

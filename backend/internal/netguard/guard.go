@@ -142,8 +142,7 @@ func (g *Guard) Control(
 	}, nil
 }
 
-// Host returns the URL's host in lower case, without a final dot or brackets. Its error is an
-// *Error.
+// Host returns the host in lower case, without a final dot or brackets. Its error is an *Error.
 func Host(u *url.URL) (string, error) {
 	t, err := parseTarget(u)
 	return t.host, err

@@ -35,8 +35,7 @@ func Get(ctx context.Context, s logical.Storage, path string, newest int, entry 
 	var header struct {
 		Format int `json:"format"`
 	}
-	// The format comes first: the rest of a newer entry may not decode into what this version
-	// knows.
+	// The format comes first: the rest of a newer entry may not decode here.
 	if raw.DecodeJSON(&header) == nil && header.Format > newest {
 		return false, &NewerFormatError{Format: header.Format, Newest: newest}
 	}

@@ -155,8 +155,7 @@ func (c *Client) WithTimeout(ctx context.Context) (context.Context, context.Canc
 	return context.WithTimeoutCause(ctx, c.timeout, &timeoutCause{c.timeout})
 }
 
-// Close ends background work and closes idle connections. Calls in progress continue under their
-// own contexts.
+// Close ends background work and closes idle connections. Calls in progress continue.
 func (c *Client) Close() {
 	c.mu.Lock()
 	c.cancel()

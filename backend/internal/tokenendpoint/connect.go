@@ -44,8 +44,7 @@ func (c *Client) Connect(ctx context.Context, endpoint string) (Connection, erro
 	}
 	req.Method = http.MethodHead
 
-	// Its own transport, so that name, address and certificate are checked now and nothing stays
-	// open.
+	// Its own transport: name, address and certificate are checked now, and nothing stays open.
 	transport := c.newTransport()
 	transport.DisableKeepAlives = true
 	defer transport.CloseIdleConnections()

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Reason is why a call failed, as far as the response tells. Its Kind and whether the key was
-// rejected follow from it.
+// Reason is why a call failed, as far as the response tells. Its Kind follows from it, and with
+// status and code also whether the key was rejected (Error.KeyRejected).
 type Reason string
 
 // The provider rejected the key itself.
@@ -135,16 +135,6 @@ func (r Reason) Kind() Kind {
 	default:
 		return KindRejected
 	}
-}
-
-// KeyRejected reports whether the provider rejected the key and nothing else: it may accept another
-// version.
-func (r Reason) KeyRejected() bool {
-	switch r {
-	case UnknownKey, UnusableKeys, InvalidSignature, ClientRejected:
-		return true
-	}
-	return false
 }
 
 // reasonOf returns the reason of a response that is not a success. described: it has an

@@ -95,8 +95,7 @@ func parseToken(members jsonObject, r *response) (*Token, error) {
 	return t, err
 }
 
-// checkTokenType accepts Bearer in any letter case (RFC 6749 §5.1). Other types need more than the
-// token.
+// checkTokenType accepts Bearer in any letter case (RFC 6749 §5.1). Others need more than the token.
 func checkTokenType(members jsonObject) error {
 	kind, valid := members.string("token_type")
 	switch {
@@ -165,4 +164,24 @@ func unverifiedClaims(token string) jsonObject {
 	}
 	claims, _ := parseObject(payload)
 	return claims
+}
+
+// Revoke posts a form to the revocation endpoint (RFC 7009 §2.1), with form and errors as in
+// RequestToken. Any 2xx is a success, whatever its body: Keycloak responds 200 with an `error` to
+// an unknown token, which is as good as revoked (RFC 7009 §2.2).
+func (c *Client) Revoke(
+	ctx context.Context, endpoint string, form func() (url.Values, error),
+) error {
+	call, err := c.newCall(OpRevocation, endpoint, form)
+	if err != nil {
+		return err
+	}
+	resp, err := call.run(ctx)
+	if err != nil {
+		return err
+	}
+	if resp.status < 200 || resp.status > 299 {
+		return call.rejected(resp)
+	}
+	return nil
 }

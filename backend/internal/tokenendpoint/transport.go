@@ -39,8 +39,7 @@ func (c *Client) newTransport() *http.Transport {
 	}
 }
 
-// newHTTPClient follows no redirects (a 307 would send the assertion elsewhere) and keeps no
-// cookies.
+// newHTTPClient follows no redirects (a 307 would send the assertion elsewhere), keeps no cookies.
 func newHTTPClient(transport *http.Transport) *http.Client {
 	return &http.Client{
 		Transport: transport,
