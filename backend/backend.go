@@ -48,7 +48,7 @@ type backend struct {
 	schedule    schedule // which keys have background work due, and when
 
 	// Writers take, in this order: configLock, or the lock of a role's name, then those of key
-	// names. A key's lock covers its entry and the roles that name it. None is held across the network.
+	// names. A key's lock covers its entry and its roles. None is held across the network.
 	configLock   sync.Mutex
 	wrappingLock sync.Mutex
 	roleLocks    []*locksutil.LockEntry

@@ -22,8 +22,8 @@ const (
 		"unknown there, access is not approved yet, or a different public key is registered."
 	cutConnection = "The provider, a firewall or a load balancer cut the connection."
 	askOwner      = "Ask the API's owner to enable the client's service account."
-	reportBug     = "If nothing between Vault and the provider changes requests, report this line " +
-		"to the plugin's maintainers."
+	reportBug     = "If nothing between Vault and the provider changes requests, report this " +
+		"line to the plugin's maintainers."
 	checkURLs = "Compare issuer and token_endpoint in `vault read {mount}keys/{key}` with what " +
 		"the portal shows, then run `vault read {mount}check/{role}`."
 	compareRegistration = "Compare client_id, issuer and public_key in `vault read " +

@@ -238,7 +238,7 @@ func roleIndex(key, role string) string {
 
 func roleIndexPrefix(key string) string { return "key-role/" + key + "/" }
 
-// rolesOf returns the roles that use a key. Where index and entry of a role differ, the entry counts.
+// rolesOf returns the roles that use a key. Where its index and a role differ, the role counts.
 func (b *backend) rolesOf(ctx context.Context, s logical.Storage, key string) ([]string, error) {
 	indexed, err := s.List(ctx, roleIndexPrefix(key))
 	if err != nil {

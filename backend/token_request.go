@@ -82,7 +82,7 @@ func (r *tokenRequest) revoke(ctx context.Context, version *keyring.Version, tok
 	return r.exchanger.Revoke(ctx, r.client, r.key, version, token)
 }
 
-// maxAssertionTTL limits an assertion that leaves Vault: until used, it makes its holder the client.
+// maxAssertionTTL limits an assertion that leaves Vault: until used, its holder is the client.
 const maxAssertionTTL = 5 * time.Minute
 
 // assertion signs only for an endpoint that is allowed. A discovered one was checked at discovery.

@@ -95,7 +95,7 @@ func parseToken(members jsonObject, r *response) (*Token, error) {
 	return t, err
 }
 
-// checkTokenType accepts Bearer in any letter case (RFC 6749 §5.1). Others need more than the token.
+// checkTokenType accepts Bearer in any letter case (RFC 6749 §5.1). Others need more than a token.
 func checkTokenType(members jsonObject) error {
 	kind, valid := members.string("token_type")
 	switch {
