@@ -135,7 +135,9 @@ func (b *backend) invalidate(_ context.Context, storagePath string) {
 		b.configChanged()
 	}
 	if name, ok := keyring.NameOf(storagePath); ok {
-		b.keyChanged(name)
+		if key := b.keyChanged(name); key != nil {
+			b.exchanger.Forget(key.ID())
+		}
 		b.dropTokens(name)
 	}
 	if storagePath == keyring.WrappingKeyStoragePath {

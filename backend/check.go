@@ -17,6 +17,7 @@ import (
 type check struct {
 	*tokenRequest // its key is nil before checkKey
 	lines         []string
+	discovered    tokenendpoint.Metadata // zero if discovery failed
 }
 
 type stepFailure struct {
@@ -33,11 +34,12 @@ func (c *check) passed(step, format string, args ...any) {
 	c.line(step, "ok", fmt.Sprintf(format, args...))
 }
 
-// failedStep turns a provider's error into a stepFailure. Other errors pass unchanged.
+// failedStep turns a provider's error, or one about the key, into a stepFailure. Other errors pass
+// unchanged.
 func (c *check) failedStep(step string, err error) error {
 	failure, ok := errors.AsType[*tokenendpoint.Error](err)
 	if !ok {
-		return err
+		return misconfigured("key", c.failed(err))
 	}
 	return &stepFailure{
 		step: step, text: failure.Error(),
@@ -45,10 +47,22 @@ func (c *check) failedStep(step string, err error) error {
 	}
 }
 
+// misconfigured turns a userError, which ends in the next step, into a stepFailure.
+func misconfigured(step string, err error) error {
+	if _, ok := errors.AsType[userError](err); !ok {
+		return err
+	}
+	text, hint, _ := strings.Cut(err.Error(), "; ")
+	if hint != "" {
+		hint = strings.ToUpper(hint[:1]) + hint[1:]
+	}
+	return &stepFailure{step: step, text: text, hint: hint}
+}
+
 func (c *check) run(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		c.checkRole, c.checkKey, c.checkRegistration, c.checkConnection, c.checkDiscovery,
-		c.checkToken, c.checkIssuer,
+		c.checkToken, c.checkIssuer, c.checkRevocation,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -68,20 +82,12 @@ func (c *check) checkRole(context.Context) error {
 
 func (c *check) checkKey(ctx context.Context) error {
 	key, err := c.keyOfRole(ctx, c.req, c.name, c.role)
-	if _, ok := errors.AsType[userError](err); ok {
-		text, hint, _ := strings.Cut(err.Error(), "; ")
-		return &stepFailure{step: "key", text: text, hint: "T" + strings.TrimPrefix(hint, "t")}
-	}
 	if err != nil {
-		return err
+		return misconfigured("key", err)
 	}
 	c.key = key
 	if key.Settings().Disabled {
-		return &stepFailure{
-			step: "key", text: fmt.Sprintf("key %q is disabled", key.Name()),
-			hint: fmt.Sprintf("Enable it: vault write %skeys/%s disabled=false",
-				c.req.MountPoint, key.Name()),
-		}
+		return misconfigured("key", checkUsable(c.req.MountPoint, key))
 	}
 	active := key.Active(c.now())
 	c.passed("key", "%q is %s, version %d is active, kid %s, algorithm %s",
@@ -95,6 +101,9 @@ func (c *check) checkRegistration(context.Context) error {
 			step: "registration", text: unregistered(c.key),
 			hint: registrationAdvice(c.req.MountPoint, c.key),
 		}
+	}
+	if err := checkUsable(c.req.MountPoint, c.key); err != nil {
+		return misconfigured("registration", err)
 	}
 	c.passed("registration", "client %q at %s", c.key.Settings().ClientID, c.key.Settings().Issuer)
 	return nil
@@ -166,14 +175,16 @@ func clockOffset(ahead time.Duration) string {
 	return "this Vault node's clock is " + compact(ahead.Abs()) + side + " the provider's"
 }
 
-func (c *check) checkDiscovery(ctx context.Context) error {
-	endpoint, err := exchange.TokenEndpoint(ctx, c.client, c.key)
-	if err != nil {
+func (c *check) checkDiscovery(ctx context.Context) (err error) {
+	settings := c.key.Settings()
+	if settings.TokenEndpoint != "" { // tokens do not need it: see checkIssuer
+		return nil
+	}
+	if c.discovered, err = c.client.Discover(ctx, settings.Issuer); err != nil {
 		return c.failedStep("discovery", err)
 	}
-	if c.key.Settings().TokenEndpoint == "" { // otherwise tokens do not need it: see checkIssuer
-		c.passed("discovery", "the issuer matches, the token endpoint is %s", endpoint)
-	}
+	c.passed("discovery", "the issuer matches, the token endpoint is %s",
+		c.discovered.TokenEndpoint)
 	return nil
 }
 
@@ -242,6 +253,7 @@ func (c *check) checkIssuer(ctx context.Context) error {
 		return nil
 	}
 	metadata, err := c.client.Discover(ctx, settings.Issuer)
+	c.discovered = metadata
 	switch {
 	case err != nil:
 		c.line("discovery", "WARN", "not needed (token_endpoint is set) but failed: "+err.Error())
@@ -286,9 +298,23 @@ func (c *check) describeToken(token *exchange.Token) {
 	}
 }
 
+// checkRevocation shows the provider's revocation endpoint, which an operator has to write: a
+// discovered one is never used.
+func (c *check) checkRevocation(context.Context) error {
+	if !c.role.RevokeTokens || c.key.Settings().RevocationEndpoint != "" {
+		return nil
+	}
+	text := noRevocationEndpoint(c.req.MountPoint, c.key.Name())
+	if endpoint := c.discovered.RevocationEndpoint; endpoint != "" {
+		text += " (discovery shows " + endpoint + ")"
+	}
+	c.line("revocation", "WARN", text)
+	return nil
+}
+
 // revokeTokens revokes the test tokens, best effort: nobody holds them, and they expire anyway.
 func (c *check) revokeTokens(ctx context.Context, accepted []*versionResult) {
-	if len(accepted) == 0 {
+	if len(accepted) == 0 || c.key.Settings().RevocationEndpoint == "" {
 		return
 	}
 	for _, r := range accepted {

@@ -59,8 +59,8 @@ func (c *entryCache[T]) keep(name string, value *T, generation uint64) (*T, bool
 	return value, true
 }
 
-// drop removes a name; the next get reads it from storage.
-func (c *entryCache[T]) drop(name string) {
+// drop removes a name and returns its value, if any; the next get reads it from storage.
+func (c *entryCache[T]) drop(name string) *T {
 	c.mu.Lock()
 	value := c.values[name]
 	delete(c.values, name)
@@ -69,6 +69,7 @@ func (c *entryCache[T]) drop(name string) {
 	if value != nil && c.discard != nil {
 		c.discard(value)
 	}
+	return value
 }
 
 func (c *entryCache[T]) clear() {

@@ -83,6 +83,16 @@ func unregistered(key *keyring.Key) string {
 	return fmt.Sprintf("key %q has no %s yet", key.Name(), missing)
 }
 
+func missingTokenEndpoint(mount, name string) error {
+	return fmt.Errorf("key %q has no token_endpoint, which is required because its audience is "+
+		"not the issuer; set it with: vault write %skeys/%[1]s token_endpoint=…", name, mount)
+}
+
+func noRevocationEndpoint(mount, name string) string {
+	return fmt.Sprintf("revoke_tokens has no effect, because key %q has no revocation_endpoint; "+
+		"set it with: vault write %skeys/%[1]s revocation_endpoint=…", name, mount)
+}
+
 // urlError names the field of a rejected URL and, if possible, how to allow its host.
 func urlError(mount, field string, err error) error {
 	rejection, ok := errors.AsType[*netguard.Error](err)

@@ -195,7 +195,7 @@ func newReadyMount(tb testing.TB) (*mount, *provider) {
 	m := newMount(tb)
 	p := newProvider(tb, idp.Options{})
 	m.write("config", map[string]any{"allow_insecure_endpoints": true, "max_retries": 0})
-	m.write("keys/myapi", map[string]any{"type": "ed25519", "client_id": "my-client", "issuer": p.issuer()})
+	m.write("keys/myapi", map[string]any{"type": "ed25519", "client_id": "my-client", "issuer": p.issuer(), "revocation_endpoint": p.issuer() + revocationPath})
 	m.write("roles/myapi", nil)
 	p.register(m, "myapi", "my-client")
 	return m, p

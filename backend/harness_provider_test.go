@@ -127,13 +127,13 @@ func (p *provider) answerWith(path string, status int, contentType, body string)
 	})
 }
 
-// requests returns those to a path behind the issuer.
+// requests returns those to a path behind the issuer; to any path for "".
 func (p *provider) requests(path string) []received {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var found []received
 	for _, r := range p.received {
-		if r.path == path {
+		if path == "" || r.path == path {
 			found = append(found, r)
 		}
 	}

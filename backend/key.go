@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ func defaultKeySettings(name string, keyType keyring.Type) keyring.Settings {
 		// 45 s a captured one can be replayed when this clock is ahead.
 		AssertionTTL:    45 * time.Second,
 		SendKeyID:       true,
+		AllowedRoles:    []string{"*"},
 		Registration:    keyring.Manual,
 		ActivationDelay: 5 * time.Minute,
 		RetireAfter:     24 * time.Hour,
@@ -31,6 +33,10 @@ func defaultKeySettings(name string, keyType keyring.Type) keyring.Settings {
 const maxCommonName = 64
 
 func keyFields() []field[keyring.Settings] {
+	return slices.Concat(keyPairFields(), clientFields(), rotationFields())
+}
+
+func keyPairFields() []field[keyring.Settings] {
 	type settings = keyring.Settings
 	return []field[settings]{
 		newField("common_name", framework.TypeString,
@@ -43,6 +49,16 @@ func keyFields() []field[keyring.Settings] {
 		newField("disabled", framework.TypeBool,
 			"Whether the key is blocked from signing, effective immediately. Default: false.",
 			func(s *settings) *bool { return &s.Disabled }, anyValue),
+		newField("allowed_roles", framework.TypeCommaStringSlice,
+			"Names of the roles that may use the key; `*` matches any text, as in `team-a-*`. "+
+				"Default: `*`, all roles.",
+			func(s *settings) *[]string { return &s.AllowedRoles }, roleGlobs),
+	}
+}
+
+func clientFields() []field[keyring.Settings] {
+	type settings = keyring.Settings
+	return []field[settings]{
 		newField("client_id", framework.TypeString,
 			"Client ID shown by the API Services Portal: at most 256 printable ASCII characters.",
 			func(s *settings) *string { return &s.ClientID }, printable(256)),
@@ -50,10 +66,12 @@ func keyFields() []field[keyring.Settings] {
 			"Issuer shown by the portal: an https URL, used verbatim.",
 			func(s *settings) *string { return &s.Issuer }, trimmed),
 		newField("token_endpoint", framework.TypeString,
-			"Token Endpoint shown by the portal: an https URL. Default: discovered from issuer.",
+			"Token Endpoint shown by the portal: an https URL, required if audience is not the "+
+				"issuer. Default: discovered from issuer.",
 			func(s *settings) *string { return &s.TokenEndpoint }, trimmed),
 		newField("revocation_endpoint", framework.TypeString,
-			"Revocation endpoint (RFC 7009): an https URL. Default: discovered from issuer.",
+			"Revocation endpoint (RFC 7009): an https URL, never discovered, which roles with "+
+				"revoke_tokens need. Default: none.",
 			func(s *settings) *string { return &s.RevocationEndpoint }, trimmed),
 		newField("audience", framework.TypeString,
 			"The assertion's aud claim: one value. Default: the issuer, as Keycloak requires.",
@@ -70,6 +88,12 @@ func keyFields() []field[keyring.Settings] {
 		newField("send_key_id", framework.TypeBool,
 			"Whether to send the kid header, required by Keycloak except for RS256. Default: true.",
 			func(s *settings) *bool { return &s.SendKeyID }, anyValue),
+	}
+}
+
+func rotationFields() []field[keyring.Settings] {
+	type settings = keyring.Settings
+	return []field[settings]{
 		newField("registration", framework.TypeString,
 			"How versions are registered. manual: a person registers each public key, which "+
 				"becomes active once the provider accepts it. jwks: the provider fetches it from "+
@@ -157,6 +181,9 @@ func checkKeySettings(
 		return userErrorf(emptied, "client_id", mount, name)
 	case before.Issuer != "" && after.Issuer == "":
 		return userErrorf(emptied, "issuer", mount, name)
+	case before.Client() != after.Client() && !after.Client().TokenEndpointKnown():
+		return userErrorf("token_endpoint: is required, because audience is not the issuer: no " +
+			"endpoint is discovered for such a key")
 	case after.AutoRotatePeriod > 0 && after.Registration != keyring.ByJWKS:
 		return userErrorf("auto_rotate_period: requires registration=jwks, because with manual a " +
 			"person registers each public key; to use manual, also write auto_rotate_period=0")
@@ -217,7 +244,7 @@ func (b *backend) storeKey(
 func (b *backend) keyChanger(storage logical.Storage, name string) exchange.ChangeFunc {
 	return func(ctx context.Context, edit func(*keyring.Key) *keyring.Key) error {
 		if !b.WriteSafeReplicationState() {
-			return nil
+			return exchange.ErrReadOnly
 		}
 		defer lock(b.keyLocks, name)()
 		before, err := keyring.Load(ctx, storage, name)
@@ -231,10 +258,31 @@ func (b *backend) keyChanger(storage logical.Storage, name string) exchange.Chan
 	}
 }
 
-// keyChanged drops a key from memory, whether or not its write succeeded.
-func (b *backend) keyChanged(name string) {
-	b.keys.drop(name)
+// registrationChanged logs what changed of where the key's signatures go, and forgets what another
+// client's provider accepted.
+func (b *backend) registrationChanged(before, after *keyring.Key, requestID string) {
+	if before.Client() != after.Client() {
+		b.exchanger.Forget(after.ID())
+	}
+	old, current := before.Settings(), after.Settings()
+	changes := []any{"key", after.Name()}
+	for _, f := range clientFields() {
+		switch f.name {
+		case "client_id", "issuer", "token_endpoint", "revocation_endpoint", "audience":
+			if from, to := f.show(&old), f.show(&current); from != to {
+				changes = append(changes, f.name, fmt.Sprintf("%q → %q", from, to))
+			}
+		}
+	}
+	if len(changes) > 2 {
+		b.Logger().Info("key registration changed", append(changes, "request_id", requestID)...)
+	}
+}
+
+// keyChanged drops a key from memory, whether or not its write succeeded, and returns it.
+func (b *backend) keyChanged(name string) *keyring.Key {
 	b.schedule.check(name)
+	return b.keys.drop(name)
 }
 
 // dropTokens drops the shared tokens of a key's roles: the next readers wait for a token that is

@@ -66,8 +66,8 @@ func (c *check) response(failure *stepFailure) *logical.Response {
 const checkHelp = `
 Tests each step and reports it in one line: the role, its key, the registration, whether
 the host is allowed, connection and TLS, the clock, discovery, whether the provider
-accepts the key, and the token. The token is discarded and, where the provider allows,
-revoked. Nothing is stored.
+accepts the key, and the token. The token is discarded and, if the key has a
+revocation_endpoint, revoked. Nothing is stored.
 
 The response is always a report: ok is true if a token was obtained. Otherwise
 failed_step, error and hint explain what is wrong and what to do.

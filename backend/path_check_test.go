@@ -64,10 +64,8 @@ func TestCheck_StoresNothingAndRevokesItsToken(t *testing.T) {
 func TestCheck_FailedRevocationIsNoFailure(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(*provider){
-		"rejected": func(p *provider) { p.answerWith(revocationPath, http.StatusForbidden, "text/html", "<h1>no</h1>") },
-		"not offered": func(p *provider) {
-			p.answerWith(discoveryPath, http.StatusOK, jsonType, `{"issuer":"`+p.issuer()+`","token_endpoint":"`+p.issuer()+tokenPath+`"}`)
-		},
+		"rejected":    func(p *provider) { p.answerWith(revocationPath, http.StatusForbidden, "text/html", "<h1>no</h1>") },
+		"not offered": func(p *provider) { p.answerWith(revocationPath, http.StatusNotFound, jsonType, "{}") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

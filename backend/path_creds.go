@@ -25,6 +25,9 @@ func (b *backend) readCreds(
 	if err != nil {
 		return nil, err
 	}
+	if r.mustForward() {
+		return nil, logical.ErrReadOnly // Vault forwards the read; nothing was sent yet
+	}
 	if role.Delivery == sharedDelivery {
 		return r.sharedResponse(ctx)
 	}

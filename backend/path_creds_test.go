@@ -176,8 +176,8 @@ func credsFailures() map[string]credsFailure {
 			status: 400, texts: []string{"Invalid signature algorithm", "vault write bcgov-jwt/keys/myapi algorithm="},
 		},
 		"wrong audience": {
-			fail: func(m *mount, _ *provider) {
-				m.write("keys/myapi", map[string]any{"audience": "https://other.example"})
+			fail: func(m *mount, p *provider) {
+				m.write("keys/myapi", map[string]any{"audience": "https://other.example", "token_endpoint": p.issuer() + tokenPath})
 			},
 			status: 400, texts: []string{"Invalid token audience", "vault write bcgov-jwt/keys/myapi issuer="},
 		},

@@ -189,7 +189,7 @@ func (b *backend) updateKey(
 			"write %[2]skeys/%[3]s/destroy version=%[1]d)",
 			staged.Number(), req.MountPoint, key.Name())
 	}
-	if after == before {
+	if after.Equal(before) {
 		return b.keyResponse(ctx, req, key)
 	}
 	changed, err := key.WithSettings(after)
@@ -200,6 +200,7 @@ func (b *backend) updateKey(
 	if err := b.storeKey(ctx, req.Storage, key, changed); err != nil {
 		return nil, err
 	}
+	b.registrationChanged(key, changed, req.ID)
 	return b.keyResponse(ctx, req, changed)
 }
 

@@ -98,7 +98,7 @@ func (b *backend) activateStaged(
 		return nil, userErrorf("version %d was destroyed before it could be activated; list the "+
 			"versions with: vault read %skeys/%s", staged.Number(), req.MountPoint, before.Name())
 	}
-	if probed && key.Settings() != before.Settings() {
+	if settings := key.Settings(); probed && !settings.Equal(before.Settings()) {
 		return nil, userErrorf("key %q was changed while version %d was being tested; try again",
 			key.Name(), staged.Number())
 	}

@@ -131,7 +131,7 @@ func TestKeyWrite_RegistrationIsFixedWhileAVersionIsStaged(t *testing.T) {
 		text := m.refused(operation, "keys/myapi", map[string]any{"registration": "jwks"})
 		require.Contains(t, text, "registration: cannot be changed while version 2 is staged")
 	}
-	m.write("keys/myapi", map[string]any{"registration": "manual", "audience": "other"}) // the same value is no change
+	m.write("keys/myapi", map[string]any{"registration": "manual", "client_id": "other"}) // the same value is no change
 	m.write("keys/myapi/destroy", map[string]any{"version": 2})
 	m.write("keys/myapi", map[string]any{"registration": "jwks"})
 	m.write("keys/myapi/rotate", nil)
@@ -247,6 +247,7 @@ func TestRotate_ErrorNamesEveryRejectedVersion(t *testing.T) {
 func TestRotate_ReadOnlyNodeKeepsWhatItLearnedInMemory(t *testing.T) {
 	t.Parallel()
 	writer, p := newReadyMount(t)
+	writer.write("roles/myapi", map[string]any{"delivery": "unleased"})
 	writer.read("creds/myapi")
 	writer.write("keys/myapi/rotate", nil)
 	standby := nodeOver(t, writer.storage, writer.clock, consts.ReplicationPerformanceStandby)
@@ -256,6 +257,9 @@ func TestRotate_ReadOnlyNodeKeepsWhatItLearnedInMemory(t *testing.T) {
 	p.registerVersion(writer, 2)
 	require.Equal(t, 2, standby.signedBy())
 	asked := len(p.requests(tokenPath))
+	_, err := standby.handle(t.Context(), logical.ReadOperation, "creds/myapi", nil)
+	require.ErrorIs(t, err, logical.ErrReadOnly, "one read is forwarded, for the switch to be stored")
+	require.Len(t, p.requests(tokenPath), asked, "before anything is sent")
 	for range 5 {
 		require.Equal(t, 2, standby.signedBy())
 	}
@@ -269,7 +273,7 @@ func TestRotate_ReadOnlyNodeKeepsWhatItLearnedInMemory(t *testing.T) {
 		_, err := standby.handle(t.Context(), logical.UpdateOperation, "keys/myapi/"+action, nil)
 		require.ErrorIs(t, err, logical.ErrReadOnly, "Vault forwards it")
 	}
-	_, err := standby.handle(t.Context(), logical.ReadOperation, "wrapping_key", nil)
+	_, err = standby.handle(t.Context(), logical.ReadOperation, "wrapping_key", nil)
 	require.ErrorIs(t, err, logical.ErrReadOnly)
 }
 
@@ -381,5 +385,5 @@ func TestRotate_ReadDuringAWriteIsNotCached(t *testing.T) {
 	m.write("keys/myapi/rotate", nil)
 	require.Equal(t, 0, during, "it is not stored yet")
 	require.Equal(t, 2, m.read("keys/myapi").Data["staged_version"])
-	require.Equal(t, 2, m.write("keys/myapi", map[string]any{"audience": "other"}).Data["staged_version"])
+	require.Equal(t, 2, m.write("keys/myapi", map[string]any{"client_id": "other"}).Data["staged_version"])
 }

@@ -49,7 +49,7 @@ func everyKeySetting() map[string]any {
 		"client_id": "my-client", "issuer": "https://idp.example/realms/apigw",
 		"token_endpoint": "https://token.example:8443/token", "revocation_endpoint": "https://idp.example/revoke",
 		"audience": "https://token.example/", "algorithm": "PS512", "assertion_ttl": 120, "send_key_id": false,
-		"registration": "jwks", "auto_rotate_period": 7200, "activation_delay": 60, "retire_after": 3600,
+		"allowed_roles": []string{"myapi", "team-*"}, "registration": "jwks", "auto_rotate_period": 7200, "activation_delay": 60, "retire_after": 3600,
 	}
 }
 
@@ -67,7 +67,7 @@ func TestKey_EveryTypeIsCreatedWithItsDefaults(t *testing.T) {
 			made := m.write("keys/myapi", map[string]any{"type": keyType})
 			require.Equal(t, overJSON(t, map[string]any{
 				"type": keyType, "algorithm": algorithm, "common_name": "myapi", "deletion_allowed": false, "disabled": false,
-				"client_id": "", "issuer": "", "token_endpoint": "", "revocation_endpoint": "", "audience": "",
+				"client_id": "", "issuer": "", "token_endpoint": "", "revocation_endpoint": "", "audience": "", "allowed_roles": []string{"*"},
 				"assertion_ttl": 45, "send_key_id": true,
 				"registration": "manual", "auto_rotate_period": 0, "activation_delay": 300, "retire_after": 86400,
 			}), only(t, made, keySettingNames()...))
@@ -207,7 +207,7 @@ func TestKeyWrite_EmptyValueRestoresTheDefault(t *testing.T) {
 	t.Parallel()
 	defaults := map[string]any{
 		"common_name": "myapi", "deletion_allowed": false, "disabled": false, "token_endpoint": "", "revocation_endpoint": "",
-		"audience": "", "algorithm": "RS256", "assertion_ttl": float64(45), "send_key_id": true,
+		"allowed_roles": []any{"*"}, "algorithm": "RS256", "assertion_ttl": float64(45), "send_key_id": true,
 		"auto_rotate_period": float64(0), "activation_delay": float64(300), "retire_after": float64(86400),
 	}
 	for _, empty := range []any{"", nil} {
@@ -216,6 +216,8 @@ func TestKeyWrite_EmptyValueRestoresTheDefault(t *testing.T) {
 				t.Parallel()
 				m := newMount(t)
 				m.write("keys/myapi", everyKeySetting())
+				answer := m.do(operation, "keys/myapi", map[string]any{"audience": empty}) // before token_endpoint, which it needs
+				require.Empty(t, answer.Data["audience"])
 				for name, want := range defaults {
 					answer := m.do(operation, "keys/myapi", map[string]any{name: empty})
 					require.Equal(t, want, overJSON(t, answer.Data)[name], name)

@@ -118,15 +118,18 @@ func (b *backend) deleteRole(
 	return nil, nil
 }
 
-// roleResponse returns the role's settings, with a warning if its key is gone.
+// roleResponse returns the role's settings, with a warning if it cannot work with its key.
 func (b *backend) roleResponse(
 	ctx context.Context, req *logical.Request, name string, r *role,
 ) (*logical.Response, error) {
 	resp := &logical.Response{Data: toResponse(roleFields(), r)}
-	_, err := b.keyOfRole(ctx, req, name, r)
+	key, err := b.keyOfRole(ctx, req, name, r)
 	if _, ok := errors.AsType[userError](err); ok {
 		resp.AddWarning(err.Error())
 		return resp, nil
+	}
+	if err == nil && r.RevokeTokens && key.Settings().RevocationEndpoint == "" {
+		resp.AddWarning(noRevocationEndpoint(req.MountPoint, key.Name()))
 	}
 	return resp, err
 }

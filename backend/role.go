@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/go-secure-stdlib/strutil"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -161,17 +162,8 @@ func (b *backend) storeRole(
 		keys = append(keys, before.Key)
 	}
 	defer lock(b.keyLocks, keys...)()
-	_, keyNamed := req.Data["key"]
-	if before == nil || keyNamed {
-		key, err := keyring.Load(ctx, req.Storage, after.Key)
-		if err != nil {
-			return err
-		}
-		if key == nil {
-			return userErrorf("key %q does not exist; create it with: vault write -f %skeys/%s",
-				after.Key, req.MountPoint, after.Key)
-		}
-		after.KeyID = key.ID()
+	if err := b.bindRole(ctx, req, name, before, after); err != nil {
+		return err
 	}
 	if before != nil && reflect.DeepEqual(*before, *after) {
 		return nil
@@ -189,13 +181,46 @@ func (b *backend) storeRole(
 	return nil
 }
 
+// bindRole binds a role to the key that it names, which must allow it. A role whose key was deleted
+// can still be changed.
+func (b *backend) bindRole(
+	ctx context.Context, req *logical.Request, name string, before, after *role,
+) error {
+	key, err := keyring.Load(ctx, req.Storage, after.Key)
+	if err != nil {
+		return err
+	}
+	_, keyNamed := req.Data["key"]
+	switch {
+	case key != nil:
+		if before == nil || keyNamed {
+			after.KeyID = key.ID()
+		}
+		return checkAllowed(req.MountPoint, key, name)
+	case before == nil || keyNamed:
+		return userErrorf("key %q does not exist; create it with: vault write -f %skeys/%[1]s",
+			after.Key, req.MountPoint)
+	}
+	return nil
+}
+
+// checkAllowed returns an error unless the key's allowed_roles include the role.
+func checkAllowed(mount string, key *keyring.Key, role string) error {
+	if strutil.StrListContainsGlob(key.Settings().AllowedRoles, role) {
+		return nil
+	}
+	return userErrorf("key %q does not allow role %q; to allow it, write the complete list: vault "+
+		"write %skeys/%[1]s allowed_roles=…", key.Name(), role, mount)
+}
+
 // roleChanged drops what this node caches of a role, also after a failed write.
 func (b *backend) roleChanged(name string) {
 	b.roles.drop(name)
 	b.tokens.Drop(name)
 }
 
-// keyOfRole returns the key that a role is bound to, or a userError if it was deleted.
+// keyOfRole returns the key that a role is bound to, or a userError if it was deleted or does not
+// allow the role.
 func (b *backend) keyOfRole(
 	ctx context.Context, req *logical.Request, name string, r *role,
 ) (*keyring.Key, error) {
@@ -212,7 +237,7 @@ func (b *backend) keyOfRole(
 			"to use the current one: vault write %sroles/%s key=%s",
 			name, r.Key, req.MountPoint, name, r.Key)
 	}
-	return key, nil
+	return key, checkAllowed(req.MountPoint, key, name)
 }
 
 // requestedRole returns the role that the request names. An unknown one is a userError, as the CLI

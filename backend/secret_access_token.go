@@ -7,6 +7,9 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
 const accessTokenType = "access_token"
@@ -60,27 +63,38 @@ func (b *backend) revokeAtProvider(
 	if b.hasExpired(req.Data["expires_at"]) {
 		return nil
 	}
-	lease := req.Secret.InternalData
-	key, err := b.keys.get(ctx, req.Storage, keyName)
-	switch {
-	case err != nil:
-		return err
-	case key == nil || key.ID() != lease[leaseKeyID]:
-		return errors.New("the key it was obtained with was deleted")
-	case key.Settings().Issuer != lease[leaseIssuer],
-		key.Settings().ClientID != lease[leaseClient]:
-		return errors.New("the key's issuer or client_id has changed since")
-	}
-	if err := checkUsable(req.MountPoint, key); err != nil {
+	key, err := b.keyOfLease(ctx, req, keyName)
+	if err != nil {
 		return err
 	}
 	client, err := b.clients.get(ctx, req.Storage, configStoragePath)
 	if err != nil {
 		return err
 	}
+	request := exchange.Request{Key: key, Current: func(ctx context.Context) (*keyring.Key, error) {
+		return b.keyOfLease(ctx, req, keyName)
+	}}
 	return b.revocations.do(ctx, key, func(ctx context.Context) error {
-		return b.exchanger.Revoke(ctx, client, key, b.exchanger.Signing(key), accessToken)
+		return b.exchanger.Revoke(ctx, client, request, b.exchanger.Signing(key), accessToken)
 	})
+}
+
+// keyOfLease returns the key that the lease's token was obtained with, while it may sign.
+func (b *backend) keyOfLease(
+	ctx context.Context, req *logical.Request, name string,
+) (*keyring.Key, error) {
+	lease := req.Secret.InternalData
+	key, err := b.keys.get(ctx, req.Storage, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case key == nil || key.ID() != lease[leaseKeyID]:
+		return nil, errors.New("the key it was obtained with was deleted")
+	case key.Settings().Issuer != lease[leaseIssuer],
+		key.Settings().ClientID != lease[leaseClient]:
+		return nil, errors.New("the key's issuer or client_id has changed since")
+	}
+	return key, checkUsable(req.MountPoint, key)
 }
 
 // hasExpired reports whether a token has expired, so that there is nothing to revoke.

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -233,10 +232,9 @@ func TestRevoke_FailureIsLogged(t *testing.T) {
 		"host no longer allowed": {func(m *mount, _ *provider, _ *logical.Response) {
 			m.write("config", map[string]any{"allowed_hosts": "idp.example"})
 		}, "allowed_hosts"},
-		"no revocation endpoint": {func(m *mount, p *provider, _ *logical.Response) {
-			m.InvalidateKey(m.tb.Context(), "config") // drops the discovery document
-			p.answerWith(discoveryPath, http.StatusOK, jsonType, fmt.Sprintf(`{"issuer":%q,"token_endpoint":%q}`, p.issuer(), p.issuer()+tokenPath))
-		}, "the provider has no revocation endpoint"},
+		"no revocation endpoint": {func(m *mount, _ *provider, _ *logical.Response) {
+			m.write("keys/myapi", map[string]any{"revocation_endpoint": ""})
+		}, "the key has no revocation_endpoint"},
 		"storage out": {func(m *mount, _ *provider, _ *logical.Response) {
 			m.InvalidateKey(m.tb.Context(), "key/myapi")
 			m.storage.intercept(func(verb, string) error { return errStorage })
@@ -276,7 +274,7 @@ func TestRevoke_FailureIsLogged(t *testing.T) {
 func TestRevoke_UnreachableProviderPausesRequests(t *testing.T) {
 	t.Parallel()
 	m, p := newRevokingMount(t)
-	m.write("keys/second", map[string]any{"type": "ed25519", "client_id": "second", "issuer": p.issuer()})
+	m.write("keys/second", map[string]any{"type": "ed25519", "client_id": "second", "issuer": p.issuer(), "revocation_endpoint": p.issuer() + revocationPath})
 	m.write("roles/second", map[string]any{"key": "second", "revoke_tokens": true})
 	p.register(m, "second", "second")
 	first, second := m.read("creds/myapi"), m.read("creds/second")
@@ -291,7 +289,7 @@ func TestRevoke_UnreachableProviderPausesRequests(t *testing.T) {
 	m.revoke(second)
 	require.Equal(t, 1, sent(), "it is the same provider")
 	elsewhere := newProvider(t, idp.Options{})
-	m.write("keys/third", map[string]any{"type": "ed25519", "client_id": "third", "issuer": elsewhere.issuer()})
+	m.write("keys/third", map[string]any{"type": "ed25519", "client_id": "third", "issuer": elsewhere.issuer(), "revocation_endpoint": elsewhere.issuer() + revocationPath})
 	m.write("roles/third", map[string]any{"key": "third", "revoke_tokens": true})
 	elsewhere.register(m, "third", "third")
 	third := m.read("creds/third")

@@ -144,11 +144,14 @@ func TestCreds_SharedTokenIsDroppedWhenInputsChange(t *testing.T) {
 func TestCreds_SharedTokenOvertakenByWriteIsNotReused(t *testing.T) {
 	t.Parallel()
 	for path, change := range map[string]map[string]any{
-		"roles/myapi": {"refresh_margin": 30}, "keys/myapi": {"assertion_ttl": 50}, "config": {"max_retries": 1},
+		"roles/myapi": {"refresh_margin": 30}, "keys/myapi": nil, "config": {"max_retries": 1},
 	} {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
-			m, _ := newSharedMount(t)
+			m, p := newSharedMount(t)
+			if change == nil {
+				change = map[string]any{"token_endpoint": p.issuer() + tokenPath} // the one discovered
+			}
 			req := &logical.Request{Operation: logical.ReadOperation, Path: "creds/myapi", MountPoint: mountPoint, Storage: m.storage}
 			role, err := m.roles.get(t.Context(), m.storage, "myapi")
 			require.NoError(t, err)

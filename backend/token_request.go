@@ -2,8 +2,10 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
@@ -54,6 +56,8 @@ func checkUsable(mount string, key *keyring.Key) error {
 			key.Name(), mount, key.Name())
 	case !registered(key):
 		return userErrorf("%s. %s", unregistered(key), registrationAdvice(mount, key))
+	case !key.Client().TokenEndpointKnown():
+		return userError{missingTokenEndpoint(mount, key.Name())}
 	}
 	return nil
 }
@@ -79,7 +83,7 @@ func (r *tokenRequest) try(ctx context.Context, version *keyring.Version) (*exch
 
 // revoke has the provider revoke a token (RFC 7009).
 func (r *tokenRequest) revoke(ctx context.Context, version *keyring.Version, token string) error {
-	return r.exchanger.Revoke(ctx, r.client, r.key, version, token)
+	return r.exchanger.Revoke(ctx, r.client, r.exchangeRequest(), version, token)
 }
 
 // maxAssertionTTL limits an assertion that leaves Vault: until used, its holder is the client.
@@ -94,7 +98,7 @@ func (r *tokenRequest) assertion(ctx context.Context) (*exchange.Assertion, erro
 	}
 	ctx, cancel := r.client.WithTimeout(ctx)
 	defer cancel()
-	return r.exchanger.Assertion(ctx, r.client, r.key, maxAssertionTTL)
+	return r.exchanger.Assertion(ctx, r.client, r.exchangeRequest(), maxAssertionTTL)
 }
 
 func (r *tokenRequest) exchangeRequest() exchange.Request {
@@ -102,29 +106,46 @@ func (r *tokenRequest) exchangeRequest() exchange.Request {
 		Key:        r.key,
 		Scopes:     r.role.Scopes,
 		Parameters: r.role.form(),
-		Current: func(ctx context.Context) (*keyring.Key, error) {
-			return r.keys.get(ctx, r.req.Storage, r.key.Name())
-		},
-		Change:    r.keyChanger(r.req.Storage, r.key.Name()),
-		Role:      r.name,
-		RequestID: r.req.ID,
+		Current:    r.currentKey,
+		Change:     r.keyChanger(r.req.Storage, r.key.Name()),
+		Role:       r.name,
+		RequestID:  r.req.ID,
 	}
+}
+
+// currentKey returns the role's key as it is now, or an error if the role may not sign with it.
+func (r *tokenRequest) currentKey(ctx context.Context) (*keyring.Key, error) {
+	key, err := r.keyOfRole(ctx, r.req, r.name, r.role)
+	if err != nil {
+		return nil, err
+	}
+	return key, checkUsable(r.req.MountPoint, key)
+}
+
+// mustForward reports whether a read belongs on a node that can write: it creates a lease, or this
+// standby learned something that should be stored.
+func (r *tokenRequest) mustForward() bool {
+	return r.System().ReplicationState().HasState(consts.ReplicationPerformanceStandby) &&
+		(r.role.Delivery == leasedDelivery || r.exchanger.ShouldForward(r.key))
 }
 
 // failed explains a provider's error.
 func (r *tokenRequest) failed(err error) error {
+	if errors.Is(err, exchange.ErrKeyChanged) {
+		return userErrorf("key %q was changed during the request; try again", r.key.Name())
+	}
 	return providerError(err, r.req.MountPoint, r.key, r.name)
 }
 
 // tokenInputs is what a shared token depends on. Unchanged cached entries keep their pointer,
-// except a key whose acceptance was recorded, so of the key only its ID and settings count.
+// except a key whose acceptance was recorded, so of the key only its ID and client count.
 type tokenInputs struct {
-	client   *tokenendpoint.Client
-	role     *role
-	keyID    string
-	settings keyring.Settings
+	client      *tokenendpoint.Client
+	role        *role
+	keyID       string
+	oauthClient keyring.Client
 }
 
 func (r *tokenRequest) inputs() tokenInputs {
-	return tokenInputs{r.client, r.role, r.key.ID(), r.key.Settings()}
+	return tokenInputs{r.client, r.role, r.key.ID(), r.key.Client()}
 }

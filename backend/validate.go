@@ -109,6 +109,17 @@ func scopeTokens(scopes []string) ([]string, error) {
 	return scopes, nil
 }
 
+// roleGlobs accepts role names with `*` for any text.
+func roleGlobs(globs []string) ([]string, error) {
+	for i, glob := range globs {
+		if checkName(strings.ReplaceAll(glob, "*", "x")) != nil {
+			return nil, fmt.Errorf("item %d must be the name of a role, in which * matches any "+
+				"text", i+1)
+		}
+	}
+	return globs, nil
+}
+
 func formParameters(parameters []string) ([]string, error) {
 	reserved := reservedParameters()
 	for _, parameter := range parameters {

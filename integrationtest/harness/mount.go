@@ -255,7 +255,10 @@ func (m *Mount) newKey(
 ) (clientID string, key Response) {
 	t.Helper()
 	clientID = NewClientID()
-	all := map[string]any{"client_id": clientID, "issuer": p.Issuer}
+	all := map[string]any{
+		"client_id": clientID, "issuer": p.Issuer,
+		"revocation_endpoint": p.Issuer + "/protocol/openid-connect/revoke",
+	}
 	maps.Copy(all, settings)
 	return clientID, m.Write(t, "keys/"+name, all)
 }

@@ -25,29 +25,46 @@ type Assertion struct {
 // Assertion signs an assertion that is valid for the key's assertion_ttl, at most maxTTL. The
 // provider is only contacted if the key does not name its token endpoint.
 func (e *Exchanger) Assertion(
-	ctx context.Context, client *tokenendpoint.Client, key *keyring.Key, maxTTL time.Duration,
+	ctx context.Context, client *tokenendpoint.Client, request Request, maxTTL time.Duration,
 ) (*Assertion, error) {
-	endpoint, err := TokenEndpoint(ctx, client, key)
+	return withCurrentKey(ctx, request, func(request Request) (*Assertion, error) {
+		return e.assertion(ctx, client, request, maxTTL)
+	})
+}
+
+func (e *Exchanger) assertion(
+	ctx context.Context, client *tokenendpoint.Client, request Request, maxTTL time.Duration,
+) (*Assertion, error) {
+	endpoint, err := TokenEndpoint(ctx, client, request.Key)
 	if err != nil {
 		return nil, err
 	}
-	version := e.Signing(key)
-	assertion, err := e.sign(key, version, min(key.Settings().AssertionTTL, maxTTL))
+	version := e.Signing(request.Key)
+	ttl := min(request.Key.Settings().AssertionTTL, maxTTL)
+	assertion, err := e.sign(ctx, request, version, ttl)
 	if err != nil {
 		return nil, err
 	}
 	return &Assertion{Assertion: assertion, TokenEndpoint: endpoint, KeyID: version.KeyID()}, nil
 }
 
+// sign checks the key again before each signature: discovery, retries and waiting for others may
+// take long, and disabling a key must stop it immediately.
 func (e *Exchanger) sign(
-	key *keyring.Key, version *keyring.Version, ttl time.Duration,
+	ctx context.Context, request Request, version *keyring.Version, ttl time.Duration,
 ) (*clientauth.Assertion, error) {
+	if err := request.check(ctx, version); err != nil {
+		return nil, err
+	}
+	key := request.Key
 	clientID := key.Settings().ClientID
 	return clientauth.NewAssertion(version.Signer(), clientID, key.Audience(), e.now(), ttl)
 }
 
-func (e *Exchanger) tokenForm(request Request, version *keyring.Version) (url.Values, error) {
-	authentication, err := e.authentication(request.Key, version)
+func (e *Exchanger) tokenForm(
+	ctx context.Context, request Request, version *keyring.Version,
+) (url.Values, error) {
+	authentication, err := e.authentication(ctx, request, version)
 	if err != nil {
 		return nil, err
 	}
@@ -63,9 +80,11 @@ func (e *Exchanger) tokenForm(request Request, version *keyring.Version) (url.Va
 
 // authentication returns the parameters that authenticate the client, with a new assertion
 // (RFC 7523 §2.2).
-func (e *Exchanger) authentication(key *keyring.Key, version *keyring.Version) (url.Values, error) {
-	settings := key.Settings()
-	assertion, err := e.sign(key, version, settings.AssertionTTL)
+func (e *Exchanger) authentication(
+	ctx context.Context, request Request, version *keyring.Version,
+) (url.Values, error) {
+	settings := request.Key.Settings()
+	assertion, err := e.sign(ctx, request, version, settings.AssertionTTL)
 	if err != nil {
 		return nil, err
 	}
@@ -76,28 +95,22 @@ func (e *Exchanger) authentication(key *keyring.Key, version *keyring.Version) (
 	}, nil
 }
 
-// ErrNoRevocationEndpoint means that the provider has no revocation endpoint.
-var ErrNoRevocationEndpoint = errors.New("the provider has no revocation endpoint")
+// ErrNoRevocationEndpoint means that the key has no revocation_endpoint. None is discovered: who
+// may change the issuer must not be able to have live tokens sent to a host of their choice.
+var ErrNoRevocationEndpoint = errors.New("the key has no revocation_endpoint")
 
-// Revoke revokes a token at the provider (RFC 7009). Its error is ErrNoRevocationEndpoint or a
-// *tokenendpoint.Error, but for internal faults.
+// Revoke revokes a token at the key's revocation_endpoint (RFC 7009). Its error is
+// ErrNoRevocationEndpoint, ErrKeyChanged or a *tokenendpoint.Error, but for internal faults.
 func (e *Exchanger) Revoke(
-	ctx context.Context, client *tokenendpoint.Client, key *keyring.Key, version *keyring.Version,
+	ctx context.Context, client *tokenendpoint.Client, request Request, version *keyring.Version,
 	accessToken string,
 ) error {
-	endpoint := key.Settings().RevocationEndpoint
-	if endpoint == "" {
-		metadata, err := client.Discover(ctx, key.Settings().Issuer)
-		if err != nil {
-			return err
-		}
-		endpoint = metadata.RevocationEndpoint
-	}
+	endpoint := request.Key.Settings().RevocationEndpoint
 	if endpoint == "" {
 		return ErrNoRevocationEndpoint
 	}
 	return client.Revoke(ctx, endpoint, func() (url.Values, error) {
-		form, err := e.authentication(key, version)
+		form, err := e.authentication(ctx, request, version)
 		if err != nil {
 			return nil, err
 		}

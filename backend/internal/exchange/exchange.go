@@ -39,7 +39,7 @@ type Request struct {
 	Scopes []string
 	// Parameters are additional form parameters.
 	Parameters url.Values
-	// Current returns the current key, as a rotation may overtake the request; nil: deleted.
+	// Current returns the key as it is now, or an error if nothing may be signed with it; nil: Key.
 	Current func(context.Context) (*keyring.Key, error)
 	// Change stores an update of the key; nil: updates stay in memory.
 	Change ChangeFunc
@@ -48,7 +48,7 @@ type Request struct {
 }
 
 // ChangeFunc reads the key again under its lock, passes it to edit, or nil if it was deleted, and
-// stores the result unless that is nil.
+// stores the result unless that is nil. On a node that cannot write its error is ErrReadOnly.
 type ChangeFunc func(ctx context.Context, edit func(current *keyring.Key) *keyring.Key) error
 
 // Token is an access token and the terms it was issued on.
@@ -70,18 +70,41 @@ type Token struct {
 func (e *Exchanger) Token(
 	ctx context.Context, client *tokenendpoint.Client, request Request,
 ) (*Token, error) {
-	token, err := e.token(ctx, client, request)
+	b := &budget{}
+	token, err := withCurrentKey(ctx, request, func(request Request) (*Token, error) {
+		b.triesOf = nil
+		return e.token(ctx, client, request, b)
+	})
 	e.statistics.count(err, e.now())
 	return token, err
 }
 
+// withCurrentKey repeats do with the current key if that was changed in the meantime.
+func withCurrentKey[T any](
+	ctx context.Context, request Request, do func(Request) (T, error),
+) (T, error) {
+	for {
+		result, err := do(request)
+		if !errors.Is(err, ErrKeyChanged) {
+			return result, err
+		}
+		if request.Key, err = request.current(ctx); err != nil {
+			return result, err
+		}
+	}
+}
+
+// token obtains a token while the key belongs to the same client.
 func (e *Exchanger) token(
-	ctx context.Context, client *tokenendpoint.Client, request Request,
+	ctx context.Context, client *tokenendpoint.Client, request Request, b *budget,
 ) (*Token, error) {
-	h := e.histories.of(request.Key.ID())
+	h := e.histories.of(request.Key)
 	for {
 		version := h.choose(request.Key, e.now())
-		token, err := e.Try(ctx, client, request, version)
+		if !b.allows(version) {
+			return nil, b.rejection
+		}
+		token, err := e.try(ctx, client, request, version, b)
 		if err == nil {
 			e.recordAcceptance(ctx, h, request, version, false)
 			return token, nil
@@ -89,21 +112,22 @@ func (e *Exchanger) token(
 		if !KeyRejected(err) {
 			return nil, err
 		}
-		current, usable := e.current(ctx, request)
-		if !usable {
+		current, unusable := request.current(ctx)
+		switch {
+		case unusable != nil:
 			return nil, err
-		}
-		if current != request.Key {
+		case !sameClient(current, request.Key):
+			return nil, ErrKeyChanged
+		case current != request.Key: // a rotation overtook the request
 			request.Key = current
 			continue
-		}
-		if len(request.Key.Live(e.now())) == 1 {
+		case len(request.Key.Live(e.now())) == 1:
 			return nil, err
 		}
 		done, leads := h.joinFallback(e.now())
 		switch {
 		case leads:
-			return (&fallback{e, client, request, h, version, err}).run(ctx)
+			return (&fallback{e, client, request, h, b, version, err}).run(ctx)
 		case done == nil: // all versions were rejected just now
 			return nil, err
 		}
@@ -115,33 +139,58 @@ func (e *Exchanger) token(
 	}
 }
 
-// current returns the current key. It differs from the request's if a rotation overtook it, since
-// an unchanged key is always the same pointer. It reports false if nothing more may be signed: the
-// key was deleted, disabled or otherwise changed.
-func (e *Exchanger) current(ctx context.Context, request Request) (*keyring.Key, bool) {
-	if request.Current == nil {
-		return request.Key, true
+// ErrKeyChanged means that the key was registered as another client, or the version deleted, before
+// anything was signed.
+var ErrKeyChanged = errors.New("the key was changed during the request")
+
+// current returns the key as it is now. An unchanged key is always the same pointer.
+func (r *Request) current(ctx context.Context) (*keyring.Key, error) {
+	if r.Current == nil {
+		return r.Key, nil
 	}
-	current, err := request.Current(ctx)
-	if err != nil || current == nil || current.ID() != request.Key.ID() ||
-		current.Settings() != request.Key.Settings() {
-		return nil, false
-	}
-	return current, true
+	return r.Current(ctx)
 }
 
-// Try obtains an access token with this version only, and records nothing.
+// check returns an error unless the key may still sign with this version.
+func (r *Request) check(ctx context.Context, version *keyring.Version) error {
+	current, err := r.current(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !sameClient(current, r.Key), current.Version(version.Number()) == nil:
+		return ErrKeyChanged
+	}
+	return nil
+}
+
+// sameClient reports whether two states of a key are of one key and one client.
+func sameClient(a, b *keyring.Key) bool { return a.ID() == b.ID() && a.Client() == b.Client() }
+
+// Try obtains an access token with this version only, and records nothing. Its error may also be
+// ErrKeyChanged.
 func (e *Exchanger) Try(
 	ctx context.Context, client *tokenendpoint.Client, request Request, version *keyring.Version,
+) (*Token, error) {
+	return e.try(ctx, client, request, version, &budget{})
+}
+
+func (e *Exchanger) try(
+	ctx context.Context, client *tokenendpoint.Client, request Request, version *keyring.Version,
+	b *budget,
 ) (*Token, error) {
 	endpoint, err := TokenEndpoint(ctx, client, request.Key)
 	if err != nil {
 		return nil, err
 	}
+	b.begin(version)
 	response, err := client.RequestToken(ctx, endpoint, func() (url.Values, error) {
-		return e.tokenForm(request, version)
+		if b.requests++; b.requests > maxRequests {
+			return nil, tokenendpoint.ErrNoRetry
+		}
+		return e.tokenForm(ctx, request, version)
 	})
 	if err != nil {
+		b.rejection = err
 		return nil, err
 	}
 	token := &Token{Token: response, Scope: response.Scope, KeyID: version.KeyID()}

@@ -77,9 +77,6 @@ func TestTokenEndpoint_DiscoveryFailureSendsNoAssertion(t *testing.T) {
 	_, err := f.Token(t.Context(), f.client, f.request())
 	require.ErrorContains(t, err, "a different issuer")
 	require.Empty(t, f.provider.received(tokenPath))
-	err = f.Revoke(t.Context(), f.client, f.key, f.key.Active(time.Now()), "token")
-	require.ErrorContains(t, err, "a different issuer")
-	require.Empty(t, f.provider.received(revocationPath))
 }
 
 func TestToken_IsNeverPrinted(t *testing.T) {

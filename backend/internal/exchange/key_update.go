@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
@@ -9,6 +10,9 @@ import (
 
 // storeTimeout limits a stored update: the token is ready, and its reader waits.
 const storeTimeout = 5 * time.Second
+
+// ErrReadOnly means that this node cannot store an update.
+var ErrReadOnly = errors.New("this node cannot write")
 
 // recordAcceptance records which version the provider accepted: on this node immediately, and in
 // storage where worthwhile. afterRefusal means that it first rejected the version that was to sign.
@@ -37,6 +41,8 @@ func (e *Exchanger) recordAcceptance(
 		return edited
 	})
 	switch {
+	case errors.Is(err, ErrReadOnly):
+		h.awaitForwarding()
 	case err != nil:
 		e.logger.Warn("accepted version could not be stored; kept in memory",
 			"key", request.Key.Name(), "version", accepted.Number(),
@@ -82,10 +88,8 @@ func (e *Exchanger) applyIfUnchanged(
 	current, before *keyring.Key, active, accepted *keyring.Version,
 	update func(*keyring.Key) *keyring.Key,
 ) *keyring.Key {
-	if current == nil || current.ID() != before.ID() || current.Version(accepted.Number()) == nil {
-		return nil
-	}
-	if current.Settings() != before.Settings() { // the acceptance may be another client's
+	if current == nil || !sameClient(current, before) ||
+		current.Version(accepted.Number()) == nil {
 		return nil
 	}
 	now := current.Active(e.now())

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -132,4 +133,50 @@ func TestKeyUpdate_AcceptedVersionIsPreferredIfNotStored(t *testing.T) {
 	require.Len(t, w.provider.seen(), 3, "the rejected version is not tried again")
 	require.Equal(t, 1, w.active())
 	require.Contains(t, w.log.String(), "could not be stored")
+}
+
+func TestHistory_BeginsAnewWithAnotherClient(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyring.Manual)
+	w.storageErr = errors.New("storage is down") // so that only memory knows
+	key := w.current()
+	rotated, err := key.Rotate(w.now())
+	require.NoError(t, err)
+	w.provider.accept(rotated.Version(2))
+	_, err = w.readWith(rotated)
+	require.NoError(t, err)
+	require.Equal(t, 2, w.exchange.Signing(rotated).Number())
+
+	settings := rotated.Settings()
+	settings.ClientID = "another"
+	another, err := rotated.WithSettings(settings)
+	require.NoError(t, err)
+	require.Equal(t, 1, w.exchange.Signing(another).Number(), "what one client's provider accepted")
+	require.Equal(t, 1, w.exchange.Signing(rotated).Number(), "and back again")
+}
+
+// TestKeyUpdate_ReadOnlyNodeForwardsOneReadAMinute is a standby that serves reads: what it learns
+// must come to be stored by a node that can write.
+func TestKeyUpdate_ReadOnlyNodeForwardsOneReadAMinute(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyring.Manual)
+	w.storageErr = ErrReadOnly
+	require.False(t, w.exchange.ShouldForward(w.current()), "nothing learned yet")
+	for range 3 {
+		for range 5 {
+			w.mustRead(1)
+		}
+		require.True(t, w.exchange.ShouldForward(w.current()))
+		require.False(t, w.exchange.ShouldForward(w.current()), "one read is enough")
+		w.mustRead(1)
+		require.False(t, w.exchange.ShouldForward(w.current()), "within the minute")
+		w.advance(61 * time.Second)
+	}
+	require.NotContains(t, w.log.String(), "could not be stored")
+
+	w.storageErr = nil
+	w.advance(61 * time.Second)
+	w.mustRead(1)
+	require.Equal(t, 1, w.stored())
+	require.False(t, w.exchange.ShouldForward(w.current()))
 }

@@ -7,6 +7,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -48,11 +49,21 @@ func newKey(
 	key := &Key{
 		name: name, id: rand.Text(), keyType: keyType, versions: []*Version{first}, lastNumber: 1,
 	}
-	return key.WithSettings(settings)
+	return key.withSettings(settings)
 }
 
-// WithSettings returns the key with these settings, whose algorithm must be one of its type's.
+// WithSettings returns the key with these settings, whose algorithm must be one of its type's. What
+// a provider accepted is known only of the client it was accepted for: another client's key has no
+// accepted version.
 func (k *Key) WithSettings(settings Settings) (*Key, error) {
+	changed, err := k.withSettings(settings)
+	if err != nil || changed.Client() == k.Client() {
+		return changed, err
+	}
+	return changed.edit(func(v *Version) { v.acceptedTime = time.Time{} }), nil
+}
+
+func (k *Key) withSettings(settings Settings) (*Key, error) {
 	if !slices.Contains(k.keyType.Algorithms(), settings.Algorithm) {
 		return nil, fmt.Errorf("key %q: algorithm %q does not fit type %s",
 			k.name, settings.Algorithm, k.keyType)
@@ -83,6 +94,32 @@ func (k *Key) Type() Type { return k.keyType }
 
 // Settings returns the key's settings.
 func (k *Key) Settings() Settings { return k.settings }
+
+// Client identifies an OAuth client and where it authenticates.
+type Client struct {
+	ID            string
+	Issuer        string
+	TokenEndpoint string
+	Audience      string
+}
+
+// TokenEndpointKnown reports whether the token endpoint is written or may be discovered, which only
+// an assertion for the issuer itself permits: whoever changed the issuer would otherwise receive
+// assertions for another audience.
+func (c Client) TokenEndpointKnown() bool {
+	return c.TokenEndpoint != "" || c.Issuer == "" || c.Audience == "" || c.Audience == c.Issuer
+}
+
+// Client returns the client that the key belongs to.
+func (k *Key) Client() Client { return k.settings.Client() }
+
+// Client returns the client that the settings name.
+func (s *Settings) Client() Client {
+	return Client{s.ClientID, s.Issuer, s.TokenEndpoint, s.Audience}
+}
+
+// Equal reports whether the settings are the same.
+func (s *Settings) Equal(other Settings) bool { return reflect.DeepEqual(*s, other) }
 
 // Audience returns the aud of assertions: the setting, or by default the issuer (RFC 7523 §3, as
 // rfc7523bis narrows it).
@@ -130,9 +167,12 @@ type Settings struct {
 	ClientID string `json:"client_id"`
 	// Issuer is the authorization server's issuer identifier, kept verbatim (RFC 8414 §2).
 	Issuer string `json:"issuer"`
-	// TokenEndpoint is the URL assertions are sent to; empty: from the issuer's discovery document.
+	// TokenEndpoint is the URL assertions are sent to; empty: from the issuer's discovery document,
+	// if Audience is the issuer.
 	TokenEndpoint string `json:"token_endpoint"`
-	// RevocationEndpoint is the RFC 7009 URL; empty: from the issuer's discovery document, if any.
+	// AllowedRoles are globs of the names of roles that may use the key.
+	AllowedRoles []string `json:"allowed_roles"`
+	// RevocationEndpoint is the RFC 7009 URL; empty: tokens are not revoked.
 	RevocationEndpoint string `json:"revocation_endpoint"`
 	// Audience is the assertion's aud; empty: the issuer.
 	Audience string `json:"audience"`

@@ -191,7 +191,7 @@ func (k *Key) Rotate(now time.Time) (*Key, error) {
 	rotated := *k
 	rotated.versions = append(slices.Clone(k.versions), next)
 	rotated.lastNumber = next.number
-	return rotated.WithSettings(k.settings)
+	return rotated.withSettings(k.settings)
 }
 
 // RotationDue returns when automatic rotation is due; zero: never, or not until the provider

@@ -53,7 +53,7 @@ type indexEntry struct {
 
 // Load returns the key with this name, or nil.
 func Load(ctx context.Context, s logical.Storage, name string) (*Key, error) {
-	var entry keyEntry
+	entry := keyEntry{Settings: Settings{AllowedRoles: []string{"*"}}} // for older entries
 	found, err := storage.Get(ctx, s, StoragePrefix+name, entryFormat, &entry)
 	if err != nil {
 		return nil, fmt.Errorf("key %q: %w", name, err)
@@ -76,7 +76,7 @@ func (e *keyEntry) key(name string) (*Key, error) {
 	if len(key.versions) == 0 {
 		return nil, fmt.Errorf("key %q: the stored entry has no versions", name)
 	}
-	return key.WithSettings(e.Settings)
+	return key.withSettings(e.Settings)
 }
 
 func (e *versionEntry) version() (*Version, error) {

@@ -2,6 +2,7 @@ package tokenendpoint
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"mime"
@@ -51,6 +52,9 @@ func (c *Client) newCall(
 	return &call{client: c, op: op, endpoint: u, form: form}, nil
 }
 
+// ErrNoRetry is what form returns to end the retries: the outcome of the last attempt stands.
+var ErrNoRetry = errors.New("no more attempts")
+
 // run sends the request until a retry would not help. Its error is form's own or an *Error.
 func (c *call) run(ctx context.Context) (*response, error) {
 	// On a client that was closed in the meantime, no connection of this call may stay idle.
@@ -59,19 +63,24 @@ func (c *call) run(ctx context.Context) (*response, error) {
 			c.client.transport.CloseIdleConnections()
 		}
 	}()
+	var resp *response
+	var failure error
 	for {
 		if ctx.Err() != nil { // before form signs for nothing
 			return nil, c.failed(ctx, ctx.Err())
 		}
 		req, err := c.request(ctx)
-		if err != nil {
+		wait, retry := time.Duration(0), false
+		switch {
+		case err == nil:
+			resp, failure = c.send(req)
+			wait, retry = c.shouldRetry(ctx, resp, failure)
+		case !errors.Is(err, ErrNoRetry):
 			return nil, err
 		}
-		resp, err := c.send(req)
-		wait, retry := c.shouldRetry(ctx, resp, err)
 		switch {
-		case !retry && err != nil:
-			return nil, c.failed(ctx, err)
+		case !retry && failure != nil:
+			return nil, c.failed(ctx, failure)
 		case !retry:
 			return resp, nil
 		}
