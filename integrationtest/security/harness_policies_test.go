@@ -29,7 +29,25 @@ func withPolicy(t *testing.T, m *harness.Mount, persona string) *harness.Mount {
 	policy := "example-" + persona + "-" + strings.ToLower(rand.Text())
 	m.MustRun(t, "policy", "write", policy, policyFile(persona+".hcl"))
 	m.DeletePolicyAfterTest(t, policy)
+	if persona == "reader-by-identity" {
+		return asEntity(t, m, "myapi", policy)
+	}
 	return m.AsNewToken(t, api.TokenCreateRequest{Policies: []string{policy}})
+}
+
+// asEntity returns the mount as an entity of this name uses it.
+func asEntity(t *testing.T, m *harness.Mount, name, policy string) *harness.Mount {
+	t.Helper()
+	path := "userpass-" + strings.ToLower(rand.Text())
+	m.MustRun(t, "auth", "enable", "-path="+path, "userpass")
+	t.Cleanup(func() { m.MustRun(t, "auth", "disable", path) })
+	accessor := m.MustRun(t, "read", "-field=accessor", "sys/auth/"+path)
+	id := m.MustRun(t, "write", "-field=id", "identity/entity", "name="+name)
+	m.MustRun(t, "write", "identity/entity-alias", "name=user", "canonical_id="+strings.TrimSpace(id),
+		"mount_accessor="+strings.TrimSpace(accessor))
+	m.MustRun(t, "write", "auth/"+path+"/users/user", "password=p", "token_policies="+policy)
+	token := m.MustRun(t, "write", "-field=token", "auth/"+path+"/login/user", "password=p")
+	return m.As(t, strings.TrimSpace(token))
 }
 
 // policyTable is the table in the README: the capabilities of each persona on each path.

@@ -47,6 +47,12 @@ func TestPolicies_AllowWhatTableSays(t *testing.T) {
 		t.Parallel()
 		withPolicy(t, m, "reader").RequireForbidden(t, http.MethodGet, "creds/other", nil)
 	})
+	t.Run("reader by identity and another role", func(t *testing.T) {
+		t.Parallel()
+		for _, path := range []string{"creds/other", "creds/{{identity.entity.name}}"} {
+			withPolicy(t, m, "reader-by-identity").RequireForbidden(t, http.MethodGet, path, nil)
+		}
+	})
 	t.Run("role author and the keys", func(t *testing.T) {
 		t.Parallel()
 		testRoleAuthorObtainsNoToken(t, m)

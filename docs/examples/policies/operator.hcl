@@ -19,9 +19,8 @@ path "bcgov-jwt/keys/+" {
 
   # Where assertions go, and for whom they are valid. Whoever sets these can have an
   # assertion of a registered key sent to a server of their own, and obtain a token
-  # with it. Without them, Vault discovers the endpoints from the issuer, and an
-  # assertion is valid for that issuer only. (If an administrator sets an audience,
-  # token_endpoint must be set too.)
+  # with it. Without them, Vault discovers the token endpoint from the issuer, and an
+  # assertion is valid for that issuer only.
   denied_parameters = {
     "audience"            = []
     "revocation_endpoint" = []

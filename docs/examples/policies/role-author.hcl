@@ -1,6 +1,6 @@
 # A role author defines what may be requested: scopes, parameters, delivery. They
-# obtain no token, and change no key. A role may name any key of the mount: read "Role
-# authors" in README.md before you assign this policy.
+# obtain no token, and change no key. A role may name any key whose allowed_roles include
+# it: read "Role authors" in README.md before you assign this policy.
 
 # The names of the roles.
 path "bcgov-jwt/roles/" {
