@@ -20,20 +20,32 @@ type addressRange struct {
 
 // addressRanges returns all ranges. The first match decides, so single addresses come before the
 // ranges that contain them. Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries
-// (RFC 6890) and each cloud's documentation of its metadata services.
+// (RFC 6890), and for metadata services what each row names.
 func addressRanges() []addressRange {
 	rule := func(prefix string, reach reach, name string) addressRange {
 		return addressRange{netip.MustParsePrefix(prefix), reach, name}
 	}
 	const metadata, reserved = "a cloud metadata address", "a reserved address"
 	return []addressRange{
-		rule("169.254.169.254/32", reachNever, metadata), // AWS, Azure, GCP, OpenStack, Oracle
-		rule("100.100.100.200/32", reachNever, metadata), // Alibaba Cloud
-		rule("192.0.0.192/32", reachNever, metadata),     // Oracle Cloud Classic
-		rule("168.63.129.16/32", reachNever, metadata),   // Azure WireServer
-		// AWS: ::254 metadata, ::23 EKS Pod Identity, ::253 DNS.
+		// Others in 169.254.0.0/16 (Tencent Cloud, Scaleway, ECS) and fe80::/10 (OpenStack, Hetzner)
+		// are link-local, and need no row.
+		rule("169.254.169.254/32", reachNever, metadata), // AWS, Azure, GCP, OpenStack, Oracle, …
+		// AWS, EC2 user guide: ::254 metadata, ::23 EKS Pod Identity, ::253 DNS.
 		rule("fd00:ec2::/32", reachNever, metadata),
-		rule("fd20:ce::254/128", reachNever, metadata), // GCP
+		// Azure, "What is IP address 168.63.129.16?": the WireServer.
+		rule("168.63.129.16/32", reachNever, metadata),
+		rule("fd20:ce::254/128", reachNever, metadata), // GCP, "View and query VM metadata"
+		// Oracle Cloud: oci-python-sdk, instance principals; its Classic: "Retrieve Predefined
+		// Instance Metadata".
+		rule("fd00:c1::a9fe:a9fe/128", reachNever, metadata),
+		rule("192.0.0.192/32", reachNever, metadata),
+		// Alibaba Cloud, "Overview of ECS instance metadata"; IPv6: cloud-init, EphemeralIPNetwork.
+		rule("100.100.100.200/32", reachNever, metadata),
+		rule("fd00:100::100:200/128", reachNever, metadata),
+		rule("fd00:42::42/128", reachNever, metadata),       // Scaleway: cloud-init, its datasource
+		rule("fd00:a9fe:a9fe::1/128", reachNever, metadata), // Akamai, "Metadata service API"
+		rule("100.96.0.96/32", reachNever, metadata),        // Volcengine: volcengine/cello
+		rule("100.80.80.80/32", reachNever, metadata),       // UCloud, "metadata-server"
 
 		rule("0.0.0.0/8", reachNever, "an unspecified address"),
 		rule("10.0.0.0/8", reachPrivate, "a private address"),

@@ -273,7 +273,10 @@ func isMetadataName(host string) bool {
 	switch host {
 	case "metadata", "metadata.google.internal", "metadata.goog", // Google Cloud
 		"instance-data", "instance-data.ec2.internal", // AWS
-		"metadata.tencentyun.com": // Tencent Cloud
+		"metadata.tencentyun.com",      // Tencent Cloud, "Viewing instance metadata"
+		"api.metadata.cloud.ibm.com",   // IBM Cloud, "VPC Instance Metadata API"
+		"metadata.exoscale.com",        // Exoscale, "Cloud-init user data"
+		"metadata.platformequinix.com": // Equinix Metal, "Server metadata"
 		return true
 	}
 	return false

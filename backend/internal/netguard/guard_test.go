@@ -122,6 +122,8 @@ func TestCheckURL_RejectsAddressesInEverySpelling(t *testing.T) {
 		"169.254.169.254":                        "cloud metadata",
 		"100.100.100.200":                        "cloud metadata",
 		"192.0.0.192":                            "cloud metadata",
+		"100.96.0.96":                            "cloud metadata",
+		"100.80.80.80":                           "cloud metadata",
 		"168.63.129.16":                          "cloud metadata",
 		"2852039166":                             "plain IPv4 address",
 		"0xa9fea9fe":                             "plain IPv4 address",
@@ -151,6 +153,12 @@ func TestCheckURL_RejectsAddressesInEverySpelling(t *testing.T) {
 		"[fc00::1]":                              "private",
 		"[fd00:ec2::254]":                        "cloud metadata",
 		"[fd20:ce::254]":                         "cloud metadata",
+		"[fd00:42::42]":                          "cloud metadata",
+		"[fd00:a9fe:a9fe::1]":                    "cloud metadata",
+		"[fd00:c1::a9fe:a9fe]":                   "cloud metadata",
+		"[fd00:100::100:200]":                    "cloud metadata",
+		"[fe80::a9fe:a9fe]":                      "link-local",
+		"169.254.42.42":                          "link-local",
 		"[fe80::1]":                              "link-local",
 		"[fec0::1]":                              "reserved",
 		"[ff02::1]":                              "multicast",
@@ -162,6 +170,13 @@ func TestCheckURL_RejectsAddressesInEverySpelling(t *testing.T) {
 		"metadata.google.internal":               "cloud metadata",
 		"Metadata.Google.Internal.":              "cloud metadata",
 		"instance-data":                          "cloud metadata",
+		"instance-data.ec2.internal":             "cloud metadata",
+		"metadata":                               "cloud metadata",
+		"metadata.goog":                          "cloud metadata",
+		"metadata.tencentyun.com":                "cloud metadata",
+		"api.metadata.cloud.ibm.com":             "cloud metadata",
+		"metadata.exoscale.com":                  "cloud metadata",
+		"metadata.platformequinix.com":           "cloud metadata",
 	} {
 		require.ErrorContains(t, check(guard, "https://"+host+"/"), says, host)
 		require.ErrorContains(t, check(guard, "https://"+host+":8443/"), says, host)
@@ -181,6 +196,7 @@ func TestClassify_CoversEveryRange(t *testing.T) {
 		"172.15.255.255": reachPublic, "172.16.0.0": reachPrivate, "172.31.255.255": reachPrivate, "172.32.0.0": reachPublic,
 		"168.63.129.15": reachPublic, "168.63.129.16": reachNever, "168.63.129.17": reachPublic,
 		"100.100.100.199": reachPrivate, "100.100.100.200": reachNever,
+		"100.96.0.95": reachPrivate, "100.96.0.96": reachNever, "100.80.80.80": reachNever, "100.80.80.81": reachPrivate,
 		"192.0.0.0": reachNever, "192.0.1.0": reachPublic, "192.0.2.255": reachNever, "192.88.99.1": reachNever,
 		"192.167.255.255": reachPublic, "192.168.0.0": reachPrivate, "192.169.0.0": reachPublic,
 		"198.17.255.255": reachPublic, "198.18.0.0": reachNever, "198.19.255.255": reachNever, "198.20.0.0": reachPublic,
@@ -197,6 +213,8 @@ func TestClassify_CoversEveryRange(t *testing.T) {
 		"4000::1": reachNever, "5f00::1": reachNever,
 		"fbff::1": reachNever, "fc00::1": reachPrivate, "fd00::1": reachPrivate, "fdff:ffff::1": reachPrivate,
 		"fd00:ec2::254": reachNever, "fd00:ec2::23": reachNever, "fd20:ce::254": reachNever, "fd20:ce::253": reachPrivate,
+		"fd00:42::42": reachNever, "fd00:42::43": reachPrivate, "fd00:a9fe:a9fe::1": reachNever, "fd00:a9fe:a9fe::2": reachPrivate,
+		"fd00:c1::a9fe:a9fe": reachNever, "fd00:c1::a9fe:a9ff": reachPrivate, "fd00:100::100:200": reachNever, "fd00:100::100:201": reachPrivate,
 		"fe00::1": reachNever, "fe80::1": reachNever, "fe80::1%eth0": reachNever, "fec0::1": reachNever, "ff02::1": reachNever,
 	} {
 		got, name := guard.classify(netip.MustParseAddr(text))
