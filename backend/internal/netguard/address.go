@@ -102,19 +102,19 @@ func unmap(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-// checkAddress returns an *Error unless a host may be at addr. subject is the host, or empty if the
-// URL itself contains the address. An unlisted host gets here only while allowed_hosts is empty.
-func (g *Guard) checkAddress(addr netip.Addr, listed bool, subject string) error {
-	reach, name := g.classify(addr)
+// checkAddress returns an *Error unless a host may be at addr. Its text is found followed by the
+// kind of address. An unlisted host gets here only while allowed_hosts is empty.
+func (g *Guard) checkAddress(addr netip.Addr, listed bool, found string) error {
+	reach, kind := g.classify(addr)
 	switch {
 	case reach == reachPublic,
 		reach != reachNever && listed,
 		reach == reachLoopback && g.allowInsecure:
 		return nil
 	case reach == reachNever:
-		return reject("%sis not allowed: %s is %s, which is never allowed", subject, addr, name)
+		return reject("%s %s, which is never allowed", found, kind)
 	default:
-		return rejectUnlisted("%sis not allowed: %s is %s, which is allowed only for a host "+
-			"listed in allowed_hosts", subject, addr, name)
+		return rejectUnlisted("%s %s, which is allowed only for a host listed in allowed_hosts",
+			found, kind)
 	}
 }

@@ -138,7 +138,11 @@ func (g *Guard) Control(
 		if err != nil {
 			return reject("%s resolved to something that is not an address", t.host)
 		}
-		return g.checkAddress(ap.Addr(), listed, t.host+" ")
+		found := t.host + " is not allowed: it resolves to"
+		if listed { // otherwise errors would resolve internal names for whoever may write a key
+			found = fmt.Sprintf("%s is not allowed: %s is", t.host, ap.Addr())
+		}
+		return g.checkAddress(ap.Addr(), listed, found)
 	}, nil
 }
 
@@ -257,7 +261,7 @@ func (g *Guard) checkTarget(t target) error {
 	case t.addr.IsValid() && g.proxied:
 		return reject("is at an IP address; with proxy_url set, use a name listed in allowed_hosts")
 	case t.addr.IsValid():
-		return g.checkAddress(t.addr, listed, "")
+		return g.checkAddress(t.addr, listed, "is not allowed: "+t.host+" is")
 	// Always loopback (RFC 6761 §6.3).
 	case t.host == "localhost" || strings.HasSuffix(t.host, ".localhost"):
 		if g.checkAddress(netip.IPv6Loopback(), listed, "") != nil {

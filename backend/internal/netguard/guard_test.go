@@ -326,3 +326,89 @@ func TestAllowInsecure_AllowsHTTPAndLoopbackOnly(t *testing.T) {
 	require.NoError(t, check(listing, "http://idp.example.com"))
 	require.ErrorContains(t, check(listing, "http://localhost"), "not listed", "only listed hosts are allowed")
 }
+
+// dialing returns the check that a dialer makes of each address, as of one answer of the resolver.
+func dialing(t *testing.T, guard *Guard, hostPort string) func(address string) error {
+	t.Helper()
+	control, err := guard.Control(hostPort)
+	require.NoError(t, err)
+	return func(address string) error { return control("tcp", address, nil) }
+}
+
+// A key's errors must not tell its writer what an internal name resolves to.
+func TestControl_NamesAddressOfListedHostsOnly(t *testing.T) {
+	t.Parallel()
+	unlisted := dialing(t, newGuard(t, Config{}), "idp.example.com:443")
+	listed := dialing(t, newGuard(t, Config{AllowedHosts: []string{"idp.example.com"}}), "idp.example.com:443")
+	for address, kind := range map[string]string{
+		"10.1.2.3:443":               "a private address",
+		"100.64.1.2:443":             "a private (carrier-grade NAT) address",
+		"[fd12:3456::789a]:443":      "a private (unique local) address",
+		"127.8.8.8:443":              "a loopback address",
+		"169.254.7.7:443":            "a link-local address",
+		"[fe80::1234%eth0]:443":      "a link-local address",
+		"169.254.169.254:443":        "a cloud metadata address",
+		"[::ffff:10.1.2.3]:443":      "a private address",
+		"[64:ff9b::169.254.7.7]:443": "a link-local address",
+		"[2002:a01:203::1]:443":      "a reserved address",
+		"[fd00:42::42]:443":          "a cloud metadata address",
+		"224.1.2.3:443":              "a multicast address",
+		"0.1.2.3:443":                "an unspecified address",
+		"198.51.100.77:443":          "a reserved address",
+		"not an address at all":      "something that is not an address",
+		"idp.example.com:443":        "something that is not an address",
+		"10.1.2.3":                   "something that is not an address",
+	} {
+		err := unlisted(address)
+		require.ErrorAs(t, err, new(*Error), address)
+		require.ErrorContains(t, err, "idp.example.com ", address)
+		require.ErrorContains(t, err, kind, address)
+		require.NotRegexp(t, "[0-9]", err.Error(), "no part of the address")
+	}
+	var blocked *Error
+	require.ErrorAs(t, unlisted("10.1.2.3:443"), &blocked)
+	require.True(t, blocked.Unlisted)
+	require.ErrorAs(t, unlisted("169.254.169.254:443"), &blocked)
+	require.False(t, blocked.Unlisted)
+
+	require.NoError(t, listed("10.1.2.3:443"))
+	require.EqualError(t, listed("169.254.169.254:443"),
+		"idp.example.com is not allowed: 169.254.169.254 is a cloud metadata address, which is never allowed")
+	require.EqualError(t, check(newGuard(t, Config{}), "https://10.1.2.3/"),
+		"is not allowed: 10.1.2.3 is a private address, which is allowed only for a host listed in allowed_hosts",
+		"the URL names it itself")
+}
+
+// DNS rebinding: a name that was at a public address when it was checked is not so forever.
+func TestControl_ChecksEachAnswer(t *testing.T) {
+	t.Parallel()
+	dial := dialing(t, newGuard(t, Config{}), "idp.example.com:443")
+	require.NoError(t, dial("8.8.8.8:443"))
+	require.NoError(t, dial("[2606:4700::1111]:443"))
+	require.ErrorContains(t, dial("10.1.2.3:443"), "a private address")
+	require.NoError(t, dial("8.8.8.8:443"))
+}
+
+func TestControl_ChecksHostBeforeItIsResolved(t *testing.T) {
+	t.Parallel()
+	guard := newGuard(t, Config{AllowedHosts: []string{"idp.example.com:8443", "[fd00::1]"}})
+	for hostPort, says := range map[string]string{
+		"idp.example.com:8443":  "",
+		"[fd00::1]:443":         "",
+		"idp.example.com:443":   "idp.example.com, which is not listed",
+		"[fd00::2]:443":         "[fd00::2], which is not listed",
+		"metadata.goog:443":     "cloud metadata",
+		"idp.example.com":       "no host and port",
+		"idp.example.com:https": "between 1 and 65535",
+		"[fe80::1%eth0]:443":    "without an IPv6 address",
+		"169.254.169.254:443":   "not listed",
+	} {
+		_, err := guard.Control(hostPort)
+		if says == "" {
+			require.NoError(t, err, hostPort)
+			continue
+		}
+		require.ErrorAs(t, err, new(*Error), hostPort)
+		require.ErrorContains(t, err, says, hostPort)
+	}
+}
