@@ -294,7 +294,7 @@ var shownWords = map[tokenendpoint.Reason]string{
 	tokenendpoint.OtherIssuer:            "the discovery document is for a different issuer",
 	tokenendpoint.Redirected:             "redirects are not followed",
 	tokenendpoint.NotJSON:                "the response is not JSON",
-	tokenendpoint.ResponseTooLarge:       "the response is larger than 1 MiB",
+	tokenendpoint.ResponseTooLarge:       "the response is larger than",
 	tokenendpoint.TokenExpired:           "the token has already expired",
 	tokenendpoint.InvalidResponse:        "is missing",
 	tokenendpoint.Unauthorized:           "401", tokenendpoint.Forbidden: "403", tokenendpoint.NoSuchIssuer: "404",

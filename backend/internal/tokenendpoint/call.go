@@ -3,6 +3,7 @@ package tokenendpoint
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"mime"
@@ -15,8 +16,11 @@ import (
 	"time"
 )
 
-// maxBody limits a response's body, after decompression. A token response is a few kilobytes.
-const maxBody = 1 << 20
+// Limits of a response's body, after decompression. A token response is a few kilobytes.
+const (
+	maxDocument = 1 << 20
+	maxBody     = 128 << 10 // of any other response
+)
 
 // call is one request to the provider with its retries.
 type call struct {
@@ -35,7 +39,7 @@ type response struct {
 	header     http.Header
 	mediaType  string    // lower case, without parameters
 	body       []byte    // if bodyErr is nil
-	bodyErr    error     // why the body did not arrive whole, or errTooLarge
+	bodyErr    error     // why the body did not arrive whole, or a *responseError: it is too large
 	startedAt  time.Time // of the attempt
 	receivedAt time.Time
 	serverTime time.Time // zero without a Date header
@@ -130,9 +134,14 @@ func (c *call) send(req *http.Request) (*response, error) {
 	r := &response{status: resp.StatusCode, header: resp.Header, startedAt: c.startedAt}
 	r.mediaType, _, _ = mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	r.serverTime, _ = http.ParseTime(resp.Header.Get("Date"))
-	r.body, r.bodyErr = io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	if len(r.body) > maxBody {
-		r.bodyErr = errTooLarge
+	limit := int64(maxBody)
+	if c.op == OpDiscovery {
+		limit = maxDocument
+	}
+	r.body, r.bodyErr = io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if int64(len(r.body)) > limit {
+		detail := fmt.Sprintf("the response is larger than %d KiB", limit>>10)
+		r.bodyErr = &responseError{ResponseTooLarge, detail}
 	}
 	r.receivedAt = c.client.now()
 	return r, nil

@@ -427,35 +427,74 @@ func TestCall_RedirectsAreNotFollowed(t *testing.T) {
 
 func TestCall_BodyIsLimitedAfterDecompression(t *testing.T) {
 	t.Parallel()
-	padded := func(size int) string { return validToken + strings.Repeat(" ", size-len(validToken)) }
+	const endless = 0
+	identity := func(text string) string { return text }
 	for name, c := range map[string]struct {
-		body     string
-		accepted bool
+		op   Operation
+		size int
+		says string // empty: accepted
 	}{
-		"a mebibyte":           {padded(maxBody), true},
-		"one byte more":        {padded(maxBody + 1), false},
-		"a decompression bomb": {padded(64 << 20), false},
+		"a token in 128 KiB":        {OpToken, 128 << 10, ""},
+		"a token, one byte more":    {OpToken, 128<<10 + 1, "larger than 128 KiB"},
+		"a never-ending token":      {OpToken, endless, "larger than 128 KiB"},
+		"a document in 1 MiB":       {OpDiscovery, 1 << 20, ""},
+		"a document, one byte more": {OpDiscovery, 1<<20 + 1, "larger than 1024 KiB"},
+		"a never-ending document":   {OpDiscovery, endless, "larger than 1024 KiB"},
+		"a never-ending revocation": {OpRevocation, endless, ""}, // any 200 is a success
 	} {
-		for _, compressed := range []bool{false, true} {
-			server := serve(t, func(w http.ResponseWriter, r *http.Request) {
-				w.Header().Set("Content-Type", "application/json")
-				if !compressed {
-					_, _ = io.WriteString(w, c.body)
+		for encoding, encode := range map[string]func(string) string{"": identity, "gzip": gzipped} {
+			t.Run(name+" "+encoding, func(t *testing.T) {
+				t.Parallel()
+				server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+					body := validToken
+					if r.Method == http.MethodGet {
+						body = fmt.Sprintf(`{"issuer":"https://%s","token_endpoint":"https://%[1]s/token"}`, r.Host)
+					}
+					w.Header().Set("Content-Type", "application/json")
+					w.Header()["Content-Encoding"] = []string{encoding}
+					if c.size != endless {
+						_, _ = io.WriteString(w, encode(body+strings.Repeat(" ", c.size-len(body))))
+						return
+					}
+					// The members of a gzip file may repeat: a decompression bomb.
+					_, err := io.WriteString(w, encode(body))
+					for padding := encode(strings.Repeat(" ", 64<<10)); err == nil; {
+						_, err = io.WriteString(w, padding)
+					}
+				})
+				err := perform(t.Context(), clientFor(t, server), c.op, server.URL)
+				if c.says == "" {
+					require.NoError(t, err)
 					return
 				}
-				w.Header().Set("Content-Encoding", "gzip")
-				zip := gzip.NewWriter(w)
-				_, _ = io.WriteString(zip, c.body)
-				_ = zip.Close()
+				e := requireError(t, err, KindMalformed)
+				require.Equal(t, ResponseTooLarge, e.Reason)
+				require.Contains(t, e.Error(), c.says)
 			})
-			_, err := clientFor(t, server).RequestToken(t.Context(), server.URL, emptyForm)
-			if c.accepted {
-				require.NoError(t, err, "%s, compressed %t", name, compressed)
-				continue
-			}
-			require.Contains(t, requireError(t, err, KindMalformed).Error(), "larger than 1 MiB", "%s, compressed %t", name, compressed)
 		}
 	}
+}
+
+// perform requests a token, revokes one, or discovers the issuer.
+func perform(ctx context.Context, client *Client, op Operation, url string) error {
+	var err error
+	switch op {
+	case OpDiscovery:
+		_, err = client.Discover(ctx, url)
+	case OpRevocation:
+		err = client.Revoke(ctx, url, emptyForm)
+	default:
+		_, err = client.RequestToken(ctx, url, emptyForm)
+	}
+	return err
+}
+
+func gzipped(text string) string {
+	var b strings.Builder
+	zip := gzip.NewWriter(&b)
+	_, _ = io.WriteString(zip, text)
+	_ = zip.Close()
+	return b.String()
 }
 
 func TestCall_TruncatedBodyIsUnavailable(t *testing.T) {

@@ -7,8 +7,6 @@ import (
 	"github.com/go-jose/go-jose/v4/json"
 )
 
-var errTooLarge = errors.New("the response is larger than 1 MiB")
-
 // jsonObject holds a JSON object's members by their exact names.
 type jsonObject map[string]json.RawMessage
 
@@ -26,8 +24,6 @@ func malformed(detail string) error { return &responseError{InvalidResponse, det
 // *responseError, or the network's if the body did not arrive whole.
 func (r *response) object() (jsonObject, error) {
 	switch {
-	case errors.Is(r.bodyErr, errTooLarge):
-		return nil, &responseError{ResponseTooLarge, errTooLarge.Error()}
 	case r.bodyErr != nil:
 		return nil, r.bodyErr
 	case r.mediaType == "":

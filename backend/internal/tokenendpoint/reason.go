@@ -103,7 +103,7 @@ const (
 const (
 	Redirected       Reason = "redirected"         // redirects are never followed
 	NotJSON          Reason = "not_json"           // by its media type
-	ResponseTooLarge Reason = "response_too_large" // larger than maxBody
+	ResponseTooLarge Reason = "response_too_large" // larger than maxBody or maxDocument
 	InvalidResponse  Reason = "invalid_response"   // violates OAuth 2.0 or OpenID Connect
 	TokenExpired     Reason = "token_expired"      // by this machine's clock
 )
