@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/netguard"
@@ -64,8 +65,8 @@ type Client struct {
 	ctx        context.Context // canceled by Close
 	cancel     context.CancelFunc
 	background sync.WaitGroup
-	mu         sync.Mutex // guards documents, and background against Close
-	documents  map[string]*document
+	mu         sync.Mutex // guards background against Close
+	documents  *lru.Cache // of *document, by issuer
 	flights    singleflight.Group
 }
 
@@ -96,7 +97,9 @@ func New(cfg Config, opts Options) (*Client, error) {
 		guard: guard, proxy: proxy, roots: roots,
 		resolver: opts.resolver, backoff: opts.backoff, userAgent: opts.UserAgent, now: opts.Now,
 		timeout: cfg.RequestTimeout, maxRetries: cfg.MaxRetries,
-		documents: map[string]*document{},
+	}
+	if c.documents, err = lru.New(maxDocuments); err != nil {
+		return nil, err
 	}
 	if c.now == nil {
 		c.now = time.Now

@@ -11,6 +11,8 @@ import (
 const (
 	documentTTL  = time.Hour   // how long a discovery document is fresh
 	refreshPause = time.Minute // between attempts to replace a stale one
+	maxDocuments = 1024        // the ones used least recently are dropped
+	maxEndpoint  = 2048        // characters
 )
 
 // Metadata holds the endpoints of a discovery document (OpenID Connect Discovery 1.0 §3).
@@ -64,9 +66,8 @@ func documentURL(issuer string) string {
 
 // cached returns the issuer's document, or nil, and reports whether it is fresh.
 func (c *Client) cached(issuer string) (*document, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	cached := c.documents[issuer]
+	value, _ := c.documents.Get(issuer)
+	cached, _ := value.(*document)
 	return cached, cached != nil && c.now().Before(cached.refreshAt)
 }
 
@@ -80,8 +81,9 @@ func (c *Client) refresh(issuer string) (metadata any, err error) {
 		}
 	}()
 	// Another flight may have stored one since the caller read the cache.
-	if cached, fresh := c.cached(issuer); fresh {
-		return cached.metadata, nil
+	stale, fresh := c.cached(issuer)
+	if fresh {
+		return stale.metadata, nil
 	}
 	if !c.beginBackground() {
 		return nil, errClosed
@@ -97,11 +99,11 @@ func (c *Client) refresh(issuer string) (metadata any, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err == nil {
-		c.documents[issuer] = &document{fetched, fetched.FetchedAt.Add(documentTTL)}
+		c.documents.Add(issuer, &document{fetched, fetched.FetchedAt.Add(documentTTL)})
 		return fetched, nil
 	}
-	if stale := c.documents[issuer]; stale != nil {
-		c.documents[issuer] = &document{stale.metadata, c.now().Add(refreshPause)}
+	if stale != nil {
+		c.documents.Add(issuer, &document{stale.metadata, c.now().Add(refreshPause)})
 		return stale.metadata, nil
 	}
 	return nil, err

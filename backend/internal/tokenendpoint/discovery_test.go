@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -282,6 +283,35 @@ func TestDiscover_RejectsInvalidDocuments(t *testing.T) {
 	client, _ := clientWithClock(t, p)
 	_, err := client.Discover(t.Context(), p.issuer())
 	require.Equal(t, NoSuchIssuer, requireError(t, err, KindRejected).Reason)
+}
+
+// Whoever may write a key's issuer must not fill this node's memory.
+func TestDiscover_CacheIsBounded(t *testing.T) {
+	t.Parallel()
+	client := newClient(t, Config{RequestTimeout: time.Second}, quick)
+	requests := map[string]int{}
+	client.http = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		issuer := strings.TrimSuffix(r.URL.String(), "/.well-known/openid-configuration")
+		requests[issuer]++
+		body := fmt.Sprintf(`{"issuer":%q,"token_endpoint":%q}`, issuer, issuer+"/token")
+		return &http.Response{
+			StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
+			Body: io.NopCloser(strings.NewReader(body)), Request: r,
+		}, nil
+	})}
+	issuer := func(i int) string { return fmt.Sprintf("https://idp.example.com/realms/%d", i) }
+	discover := func(i int) int {
+		metadata, err := client.Discover(t.Context(), issuer(i))
+		require.NoError(t, err)
+		require.Equal(t, issuer(i)+"/token", metadata.TokenEndpoint)
+		return requests[issuer(i)]
+	}
+	for i := range 3 * maxDocuments {
+		require.Equal(t, 1, discover(i))
+		require.Equal(t, 1, discover(0), "one that is in use stays")
+	}
+	require.Equal(t, maxDocuments, client.documents.Len())
+	require.Equal(t, 2, discover(1), "one that is not makes room")
 }
 
 func TestDiscover_IssuerMayEndInSlash(t *testing.T) {
