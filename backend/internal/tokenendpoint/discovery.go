@@ -15,10 +15,12 @@ const (
 	maxEndpoint  = 2048        // characters
 )
 
-// Metadata holds the endpoints of a discovery document (OpenID Connect Discovery 1.0 §3).
+// Metadata holds the endpoints of a discovery document (OpenID Connect Discovery 1.0 §3): URLs of
+// visible ASCII characters that the guard allows.
 type Metadata struct {
 	TokenEndpoint      string
-	RevocationEndpoint string // empty if absent; checked when it is used
+	RevocationEndpoint string // empty if absent, or not allowed
+	RevocationError    error  // why it is not allowed: a *netguard.Error
 	FetchedAt          time.Time
 }
 
@@ -96,8 +98,6 @@ func (c *Client) refresh(issuer string) (metadata any, err error) {
 	if err != nil && c.ctx.Err() != nil {
 		return nil, errClosed
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if err == nil {
 		c.documents.Add(issuer, &document{fetched, fetched.FetchedAt.Add(documentTTL)})
 		return fetched, nil
@@ -141,6 +141,10 @@ func (c *Client) fetch(ctx context.Context, issuer string) (Metadata, error) {
 	if err := c.CheckURL(metadata.TokenEndpoint); err != nil {
 		return Metadata{}, call.blockedEndpoint(resp, err)
 	}
+	revocation := metadata.RevocationEndpoint // tokens do not need it
+	if err := c.CheckURL(revocation); err != nil && revocation != "" {
+		metadata.RevocationEndpoint, metadata.RevocationError = "", err
+	}
 	metadata.FetchedAt = resp.receivedAt
 	return metadata, nil
 }
@@ -156,13 +160,25 @@ func parseMetadata(members jsonObject, issuer string) (Metadata, error) {
 	case named != issuer:
 		return m, &responseError{OtherIssuer, otherIssuer(named)}
 	}
-	if m.TokenEndpoint, valid = members.string("token_endpoint"); !valid || m.TokenEndpoint == "" {
+	var err error
+	if m.TokenEndpoint, err = parseEndpoint(members, "token_endpoint"); err != nil {
+		return m, err
+	}
+	if m.TokenEndpoint == "" {
 		return m, malformed("`token_endpoint` is missing from the discovery document")
 	}
-	if m.RevocationEndpoint, valid = members.string("revocation_endpoint"); !valid {
-		return m, malformed("`revocation_endpoint` in the discovery document is not a string")
+	m.RevocationEndpoint, err = parseEndpoint(members, "revocation_endpoint")
+	return m, err
+}
+
+// parseEndpoint returns an endpoint that is safe to show, empty if absent.
+func parseEndpoint(members jsonObject, name string) (string, error) {
+	endpoint, valid := members.string(name)
+	if !valid || len(endpoint) > maxEndpoint || !printable(endpoint, "") {
+		return "", malformed(fmt.Sprintf("`%s` in the discovery document is not a string of at most "+
+			"%d visible ASCII characters", name, maxEndpoint))
 	}
-	return m, nil
+	return endpoint, nil
 }
 
 // otherIssuer quotes the document's issuer if that is a plain URL.

@@ -262,8 +262,8 @@ func TestDiscover_RejectsInvalidDocuments(t *testing.T) {
 		"issuer no string":     {200, document(map[string]any{"issuer": []string{p.issuer()}}), KindMalformed, "`issuer` is missing"},
 		"a miscased issuer":    {200, document(map[string]any{"issuer": nil, "Issuer": p.issuer()}), KindMalformed, "`issuer` is missing"},
 		"no token endpoint":    {200, document(map[string]any{"token_endpoint": nil}), KindMalformed, "`token_endpoint` is missing"},
-		"endpoint no string":   {200, document(map[string]any{"token_endpoint": 5}), KindMalformed, "`token_endpoint` is missing"},
-		"revocation no string": {200, document(map[string]any{"revocation_endpoint": 5}), KindMalformed, "`revocation_endpoint`"},
+		"endpoint no string":   {200, document(map[string]any{"token_endpoint": 5}), KindMalformed, "`token_endpoint` in the discovery document is not a string"},
+		"revocation no string": {200, document(map[string]any{"revocation_endpoint": 5}), KindMalformed, "`revocation_endpoint` in the discovery document is not a string"},
 		"a member twice":       {200, strings.Replace(document(nil), "{", `{"issuer":"https://evil.example.com",`, 1), KindMalformed, "duplicate member"},
 		"http":                 {200, document(map[string]any{"token_endpoint": "http://idp.example.com/token"}), KindBlocked, "`token_endpoint` in the discovery document uses http"},
 		"metadata address":     {200, document(map[string]any{"token_endpoint": "https://169.254.169.254/token"}), KindBlocked, "not listed"},
@@ -283,6 +283,78 @@ func TestDiscover_RejectsInvalidDocuments(t *testing.T) {
 	client, _ := clientWithClock(t, p)
 	_, err := client.Discover(t.Context(), p.issuer())
 	require.Equal(t, NoSuchIssuer, requireError(t, err, KindRejected).Reason)
+}
+
+// Reports show endpoints, and logs may.
+func TestDiscover_EndpointsArePrintable(t *testing.T) {
+	t.Parallel()
+	p := serveProvider(t)
+	client := func() *Client { client, _ := clientWithClock(t, p); return client }
+	for name, c := range map[string]struct {
+		end      string
+		accepted bool
+	}{
+		"2,048 characters":    {strings.Repeat("x", 2048-len(p.URL+"/")), true},
+		"2,049 characters":    {strings.Repeat("x", 2049-len(p.URL+"/")), false},
+		"a control character": {"a\u0001b", false},
+		"a line break":        {"a\nb", false},
+		"an escape sequence":  {"a\u001b[2Jb", false},
+		"a delete":            {"a\u007fb", false},
+		"a space":             {"a b", false},
+		"bidi override":       {"a\u202eb", false},
+		"bidi isolate":        {"a\u2066b", false},
+		"a zero-width space":  {"a\u200bb", false},
+		"another letter":      {"é", false},
+		"not UTF-8":           {"a\xffb", false},
+	} {
+		for _, member := range []string{"token_endpoint", "revocation_endpoint"} {
+			endpoints := map[string]string{"issuer": p.issuer(), "token_endpoint": p.URL + "/t"}
+			endpoints[member] = p.URL + "/" + c.end
+			document, err := json.Marshal(endpoints)
+			require.NoError(t, err)
+			p.respond(jsonHandler(http.StatusOK, string(document)))
+			metadata, err := client().Discover(t.Context(), p.issuer())
+			if c.accepted {
+				require.NoError(t, err)
+				require.Contains(t, []string{metadata.TokenEndpoint, metadata.RevocationEndpoint}, endpoints[member])
+				continue
+			}
+			e := requireError(t, err, KindMalformed)
+			require.Equal(t, InvalidResponse, e.Reason, name)
+			require.Contains(t, e.Detail, "`"+member+"` in the discovery document is not a string of at most 2048 visible ASCII characters", name)
+			require.True(t, printable(e.Error(), " "), name)
+		}
+	}
+}
+
+// Tokens do not need it, so it is ignored; whoever wants it learns why.
+func TestDiscover_IgnoresDisallowedRevocationEndpoint(t *testing.T) {
+	t.Parallel()
+	p := serveProvider(t)
+	for endpoint, says := range map[string]string{
+		p.URL + "/revoke":                 "",
+		"":                                "",
+		"http://idp.example.com/revoke":   "uses http",
+		"https://169.254.169.254/revoke":  "not listed",
+		"https://evil.example.com/revoke": "is at evil.example.com, which is not listed",
+		"https://u:secret@idp.example.com/revoke": "user name or password",
+		"/revoke": "not an absolute https URL",
+	} {
+		p.respond(jsonHandler(http.StatusOK, fmt.Sprintf(`{"issuer":%q,"token_endpoint":%q,"revocation_endpoint":%q}`,
+			p.issuer(), p.URL+"/token", endpoint)))
+		client, _ := clientWithClock(t, p)
+		metadata, err := client.Discover(t.Context(), p.issuer())
+		require.NoError(t, err)
+		require.Equal(t, p.URL+"/token", metadata.TokenEndpoint)
+		if says == "" {
+			require.NoError(t, metadata.RevocationError)
+			require.Equal(t, endpoint, metadata.RevocationEndpoint)
+			continue
+		}
+		require.Empty(t, metadata.RevocationEndpoint)
+		require.ErrorContains(t, metadata.RevocationError, says)
+		require.NotContains(t, metadata.RevocationError.Error(), "secret")
+	}
 }
 
 // Whoever may write a key's issuer must not fill this node's memory.
@@ -399,6 +471,10 @@ func FuzzDiscoverDocument(f *testing.F) {
 			if metadata, err = parseMetadata(members, issuer); err == nil {
 				require.Equal(t, issuer, members.text("issuer"))
 				require.NotEmpty(t, metadata.TokenEndpoint)
+				for _, endpoint := range []string{metadata.TokenEndpoint, metadata.RevocationEndpoint} {
+					require.LessOrEqual(t, len(endpoint), maxEndpoint)
+					require.True(t, printable(endpoint, ""))
+				}
 				if err = client.CheckURL(metadata.TokenEndpoint); err == nil {
 					u, parseErr := url.Parse(metadata.TokenEndpoint)
 					require.NoError(t, parseErr)
