@@ -61,20 +61,23 @@ lock() {
 
 unlock() { rm -rf "$1" "$1.lock"; }
 
-# on_path COMMAND NAME MAJOR MINOR: prints the absolute path of COMMAND on the PATH if it
-# reports itself as NAME, of this version or later.
+# on_path COMMAND NAME VERSION: prints the absolute path of COMMAND on the PATH if it reports
+# itself as NAME, of this version or later.
 on_path() {
-  local path version
+  local path printed
   path=$(type -P "$1") || return 1
-  version=$("$path" version 2>/dev/null) || version="version unknown"
-  if [[ $version =~ ^$2\ v([0-9]+)\.([0-9]+) ]] &&
-    ((BASH_REMATCH[1] > $3 || (BASH_REMATCH[1] == $3 && BASH_REMATCH[2] >= $4))); then
+  printed=$("$path" version 2>/dev/null) || printed="version unknown"
+  if [[ $printed =~ ^$2\ v([0-9]+\.[0-9]+\.[0-9]+) ]] &&
+    [ "$(version_number "${BASH_REMATCH[1]}")" -ge "$(version_number "$3")" ]; then
     printf '%s/%s\n' "$(cd "$(dirname "$path")" && pwd)" "$1"
   else
-    log "Ignoring $path (${version%%$'\n'*}): $2 $3.$4 or later is required."
+    log "Ignoring $path (${printed%%$'\n'*}): $2 $3 or later is required."
     return 1
   fi
 }
+
+# version_number MAJOR.MINOR.PATCH: prints a number that grows with the version.
+version_number() { printf '%d%04d%04d' ${1//./ }; }
 
 # build_once NAME FUNCTION: sets $home to NAME in the cache folder. If it does not exist yet,
 # FUNCTION builds it in the empty folder $work/out.

@@ -11,8 +11,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/lib.sh"
 
 export CHECKPOINT_DISABLE=1 # stops terraform from checking for updates
-on_path tofu OpenTofu 1 6 && exit
-on_path terraform Terraform 1 3 && exit
+on_path tofu OpenTofu 1.6.0 && exit
+on_path terraform Terraform 1.3.0 && exit
 
 module=$here/modules/opentofu
 pinned=$(pin "$module")

