@@ -155,11 +155,11 @@ func runChild(ctx context.Context, started *suite) error {
 	return cmd.Run()
 }
 
-// withoutVault omits what would point a Vault client at the developer's own server.
+// withoutVault omits what would point a client at the developer's own Vault or OpenBao.
 func withoutVault(environment []string) []string {
 	var kept []string
 	for _, variable := range environment {
-		if !strings.HasPrefix(variable, "VAULT_") {
+		if !strings.HasPrefix(variable, "VAULT_") && !strings.HasPrefix(variable, "BAO_") {
 			kept = append(kept, variable)
 		}
 	}

@@ -24,7 +24,7 @@ func StartRaftVault(t *testing.T) *RaftVault {
 	t.Helper()
 	dir, err := temporaryDirectory()
 	require.NoError(t, err)
-	v := &RaftVault{VaultServer: &VaultServer{Binary: Vault().Binary, Dir: dir}}
+	v := &RaftVault{VaultServer: &VaultServer{Host: Vault().Host, Binary: Vault().Binary, Dir: dir}}
 	t.Cleanup(func() {
 		if v.PID != 0 {
 			_ = syscall.Kill(-v.PID, syscall.SIGKILL)

@@ -7,7 +7,6 @@ import (
 
 // What the tests run of the repository's scripts, and the modules that pin what they build.
 const (
-	VaultScript             = "scripts/vault.sh"
 	OpenTofuScript          = "scripts/opentofu.sh"
 	TerraformProviderScript = "scripts/terraform-provider-vault.sh"
 	VaultModule             = "scripts/modules/vault"

@@ -31,7 +31,8 @@ const (
 
 // VaultServer is a real Vault server with the plugin in its catalog.
 type VaultServer struct {
-	Binary    string // the vault binary, server and CLI
+	Host      Host
+	Binary    string // the host's server and CLI, by the name vault
 	Address   string
 	RootToken string
 	PID       int
@@ -60,7 +61,7 @@ func (v *VaultServer) configFile() string { return filepath.Join(v.Dir, "vault.h
 // startVault builds the plugin and starts a server that has it. The server outlives ctx; the caller
 // stops it.
 func startVault(ctx context.Context) (*VaultServer, error) {
-	v := &VaultServer{RootToken: "root-" + rand.Text()}
+	v := &VaultServer{Host: selectedHost(), RootToken: "root-" + rand.Text()}
 	var err error
 	if v.Dir, err = temporaryDirectory(); err != nil {
 		return nil, err
@@ -86,14 +87,12 @@ func temporaryDirectory() (string, error) {
 }
 
 func (v *VaultServer) prepare(ctx context.Context) error {
-	script := exec.CommandContext(ctx, InRepository(VaultScript))
-	script.Stderr = os.Stderr // it says if it has to build Vault, which takes minutes
-	output, err := script.Output()
+	binary, err := v.Host.binary(ctx)
 	if err != nil {
-		return fmt.Errorf("%s: %w", VaultScript, err)
+		return err
 	}
-	v.Binary = strings.TrimSpace(string(output))
-	if err := v.createFolders(); err != nil {
+	v.Binary = filepath.Join(v.Dir, "vault")
+	if err := errors.Join(v.createFolders(), os.Symlink(binary, v.Binary)); err != nil {
 		return err
 	}
 	if v.Address, err = freeAddress(); err != nil {
@@ -144,13 +143,13 @@ func isFree(address string) bool {
 // ~/.vault-token alone.
 func (v *VaultServer) start(context.Context) error {
 	// sys/raw shows the tests what is stored.
-	config := fmt.Sprintf("raw_storage_endpoint = true\nplugin_directory = %q\n",
-		v.PluginDirectory())
+	config := fmt.Sprintf("raw_storage_endpoint = true\nplugin_directory = %q\n%s",
+		v.PluginDirectory(), v.Host.auditConfig(v.AuditFile()))
 	if err := os.WriteFile(v.configFile(), []byte(config), 0o600); err != nil {
 		return err
 	}
-	return v.launch("-dev", "-dev-no-kv", "-dev-no-store-token", "-dev-root-token-id="+v.RootToken,
-		"-dev-listen-address="+v.Address, "-log-level=trace")
+	return v.launch(append(v.Host.devFlags(), "-dev-root-token-id="+v.RootToken,
+		"-dev-listen-address="+v.Address, "-log-level=trace")...)
 }
 
 // launch starts the server process.
@@ -210,10 +209,7 @@ func (v *VaultServer) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	audit := &api.EnableAuditOptions{
-		Type: "file", Options: map[string]string{"file_path": v.AuditFile()},
-	}
-	if err := client.Sys().EnableAuditWithOptionsWithContext(ctx, "file", audit); err != nil {
+	if err := v.Host.enableAudit(ctx, client, v.AuditFile()); err != nil {
 		return err
 	}
 	return v.RegisterPlugin(ctx, client, PluginName, PluginName, pluginVersion)
