@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -314,8 +315,10 @@ func newCluster(t *testing.T, p *harness.Provider, namespace string) *cluster {
 			t.Error(err)
 		}
 	})
+	host, certificate := c.serve(t)
 	config := map[string]any{
-		"kubernetes_host":      c.serve(t),
+		"kubernetes_host":      host,
+		"kubernetes_ca_cert":   certificate,
 		"disable_local_ca_jwt": true,
 		"pem_keys":             harness.PublicPEM(t, private),
 	}
@@ -327,11 +330,12 @@ func newCluster(t *testing.T, p *harness.Provider, namespace string) *cluster {
 
 // serve starts the one API of the cluster that Vault calls, which reports whether a service
 // account's token is valid. It does not check expiry or issuer, as Vault has verified them.
-func (c *cluster) serve(t *testing.T) (url string) {
+func (c *cluster) serve(t *testing.T) (url, certificate string) {
 	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(c.reviewToken))
+	server := httptest.NewTLSServer(http.HandlerFunc(c.reviewToken))
 	t.Cleanup(server.Close)
-	return server.URL
+	block := &pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}
+	return server.URL, string(pem.EncodeToMemory(block))
 }
 
 func (c *cluster) reviewToken(w http.ResponseWriter, r *http.Request) {
