@@ -65,6 +65,7 @@ func (m *Mount) RunVault(t *testing.T, args ...string) CommandResult {
 	}
 	cmd := Vault().Command(t.Context(), Vault().Binary, args...)
 	cmd.Env = append(cmd.Env, Vault().ClientEnvironment(Vault().RootToken)...)
+	cmd.Env = append(cmd.Env, "VAULT_NAMESPACE="+m.Client.Namespace())
 	result, err := Run(cmd)
 	require.NoError(t, err)
 	command := "vault " + strings.Join(args, " ")

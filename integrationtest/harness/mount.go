@@ -24,7 +24,7 @@ type Mount struct {
 	Path   string // without a final slash
 	Client *api.Client
 
-	uuid string // of its storage
+	storage string // the prefix of its entries in the server's storage
 }
 
 // NewMount mounts the plugin until the test ends, with a configuration unless that is nil.
@@ -87,13 +87,13 @@ func (m *Mount) findStorage(t *testing.T) {
 	t.Helper()
 	info, err := m.Client.Sys().GetMountWithContext(t.Context(), m.Path)
 	require.NoError(t, err)
-	m.uuid = info.UUID
+	m.storage = namespaceStorage(t, m.Client) + "logical/" + info.UUID + "/"
 }
 
 // As returns the mount as the owner of another Vault token uses it.
 func (m *Mount) As(t *testing.T, token string) *Mount {
 	t.Helper()
-	client, err := m.Client.Clone()
+	client, err := m.Client.CloneWithHeaders() // the namespace is one
 	require.NoError(t, err)
 	client.SetToken(token)
 	return m.Through(client)
@@ -109,7 +109,7 @@ func (m *Mount) AsNewToken(t *testing.T, request api.TokenCreateRequest) *Mount 
 
 // Through returns the mount as another client uses it.
 func (m *Mount) Through(client *api.Client) *Mount {
-	return &Mount{Path: m.Path, uuid: m.uuid, Client: client}
+	return &Mount{Path: m.Path, storage: m.storage, Client: client}
 }
 
 // WritePolicy writes an ACL policy that is deleted when the test ends.
@@ -169,6 +169,9 @@ func (m *Mount) request(
 		return Response{}, err
 	}
 	req.Header.Set("X-Vault-Token", m.Client.Token())
+	if namespace := m.Client.Namespace(); namespace != "" {
+		req.Header.Set(api.NamespaceHeaderName, namespace)
+	}
 	if method == http.MethodPatch {
 		req.Header.Set("Content-Type", "application/merge-patch+json")
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // RawPath returns the path below sys/raw of a storage path of the mount.
-func (m *Mount) RawPath(path string) string { return "sys/raw/logical/" + m.uuid + "/" + path }
+func (m *Mount) RawPath(path string) string { return "sys/raw/" + m.storage + path }
 
 // Stored returns what is stored at a storage path of the mount, before encryption.
 func (m *Mount) Stored(t *testing.T, path string) string {
@@ -26,7 +26,7 @@ func (m *Mount) Stored(t *testing.T, path string) string {
 
 // stored returns an empty string if nothing is stored.
 func (m *Mount) stored(ctx context.Context, path string) (string, error) {
-	secret, err := m.Client.Logical().ReadWithContext(ctx, m.RawPath(path))
+	secret, err := m.Client.WithNamespace("").Logical().ReadWithContext(ctx, m.RawPath(path))
 	if err != nil || secret == nil {
 		return "", err
 	}
@@ -44,7 +44,7 @@ func (m *Mount) StoredNames(t *testing.T, path string) []string {
 }
 
 func (m *Mount) storedNames(ctx context.Context, path string) (names []string, err error) {
-	list, err := m.Client.Logical().ListWithContext(ctx, m.RawPath(path))
+	list, err := m.Client.WithNamespace("").Logical().ListWithContext(ctx, m.RawPath(path))
 	if err != nil || list == nil {
 		return nil, err
 	}
