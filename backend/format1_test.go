@@ -61,7 +61,7 @@ func format1Settings(
 ) keyring.Settings {
 	settings := keyring.Settings{
 		CommonName: name, Algorithm: algorithm, AssertionTTL: 45 * time.Second, SendKeyID: true, Registration: keyring.Manual,
-		ActivationDelay: 5 * time.Minute, RetireAfter: 24 * time.Hour,
+		AllowedRoles: []string{"*"}, ActivationDelay: 5 * time.Minute, RetireAfter: 24 * time.Hour,
 	}
 	for _, change := range changes {
 		change(&settings)

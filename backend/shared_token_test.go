@@ -74,12 +74,13 @@ func TestCreds_WarmSharedReadMakesNoCalls(t *testing.T) {
 	m, p := newSharedMount(t)
 	m.read("creds/myapi") // stores that the key was accepted
 	m.read("creds/myapi") // reads it back
-	storageCalls, systemCalls := m.storage.calls(), m.system.calls.Load()
+	storageCalls, systemCalls, begun := m.storage.calls(), m.system.calls.Load(), time.Now()
 	for range 100 {
 		m.read("creds/myapi")
 	}
 	require.Equal(t, storageCalls, m.storage.calls(), "storage")
-	require.Equal(t, systemCalls, m.system.calls.Load(), "Vault")
+	refreshes := 1 + int64(time.Since(begun)/replicationCacheTTL) // of the replication state, on a slow machine
+	require.LessOrEqual(t, m.system.calls.Load(), systemCalls+2*refreshes, "Vault")
 	require.Len(t, p.requests(tokenPath), 1)
 }
 
