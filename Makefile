@@ -14,9 +14,12 @@ export GOTOOLCHAIN := $(shell sed -n 's/^toolchain //p' go.mod)
 
 # Parameters of the targets below, as in: make fuzz FUZZTIME=5m
 IDP        ?= embedded
+HOST       ?= vault
 FUZZTIME   ?= 20s
 BENCHCOUNT ?= 10
 SOAKTIME   ?= 10m
+
+export HOST
 
 TOOL   := go tool -modfile=scripts/modules/tools/go.mod
 SHA256 := $(shell command -v sha256sum || echo shasum -a 256)
@@ -36,7 +39,7 @@ build: ## Build the plugin into bin/; print its path, version and SHA-256
 		"$$($(SHA256) $(BINARY) | cut -d ' ' -f 1)"
 
 .PHONY: demo
-demo: ## Run every step to a token, then clean up (IDP=keycloak: with a real Keycloak)
+demo: ## Run every step to a token, then clean up (IDP=keycloak, HOST=openbao: with these)
 	@scripts/demo.sh $(IDP)
 
 .PHONY: dev
@@ -46,8 +49,8 @@ dev: ## Run the demo and leave everything running until Ctrl-C
 ##@ Check
 
 .PHONY: test
-test: ## Run all checks: fmt-check, vet, lint, vuln, unit, integration
-	@scripts/steps.sh fmt-check vet lint vuln unit integration
+test: ## Run all checks: fmt-check, vet, lint, vuln, unit, integration, openbao
+	@scripts/steps.sh fmt-check vet lint vuln unit integration openbao
 
 .PHONY: fmt
 fmt: ## Format the code
@@ -75,8 +78,17 @@ unit: ## Run unit tests with the race detector (TestKeycloak… run with integra
 	@go test -race -skip '^TestKeycloak' ./backend/... ./cmd/... ./integrationtest/idp/...
 
 .PHONY: integration
-integration: ## Run integration tests against a real Vault and a real Keycloak
+integration: ## Run integration tests with a real Keycloak on HOST: vault, vault-oldest, openbao
 	@scripts/integration.sh
+
+.PHONY: openbao
+openbao: ## Run the main integration tests on OpenBao
+	@HOST=openbao PACKAGES='engine delivery rotation security' scripts/integration.sh -run \
+		'^Test(MainJob|Assertion|Delivery|Lease|RefreshMargin|SharedToken|ManualRotation_Fails|Leak_)'
+
+.PHONY: compat
+compat: ## Run all integration tests on OpenBao and on the oldest Vault that README claims
+	@scripts/steps.sh 'integration HOST=openbao' 'integration HOST=vault-oldest'
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (20s)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Follows the API Gateway's four steps to a token, with Vault instead of a key file, and shows
-# each command and its output. Builds the plugin and starts a Vault dev server, an identity
-# provider and a protected API on free ports of 127.0.0.1. Nothing is left when it ends.
+# each command and its output. Builds the plugin and starts a dev server of HOST
+# (scripts/host.sh; default: vault), an identity provider and a protected API on free ports of
+# 127.0.0.1. Nothing is left when it ends.
 #
 # Usage: scripts/demo.sh embedded|keycloak [keep]
 #
@@ -19,15 +20,16 @@ if [ -t 1 ]; then bold=$'\033[1m' blue=$'\033[36m' plain=$'\033[0m'; fi
 
 # prepare PROVIDER: builds and starts everything.
 prepare() {
-  local name
+  local name binary
   need go "Go 1.26 or later: https://go.dev/doc/install"
   need curl "curl: https://curl.se"
   log "Building the plugin ..."
   make --no-print-directory build BINARY="$dir/plugins/vault-plugin-bcgov-jwt" >/dev/null
   go build -buildvcs=false -o "$dir/bin/provider" ./integrationtest/idp/server
-  ln -s "$(scripts/vault.sh)" "$dir/bin/vault"
+  binary=$(scripts/host.sh "${HOST:-vault}")
+  ln -s "$binary" "$dir/bin/vault"
   export PATH=$dir/bin:$PATH
-  for name in "${!VAULT_@}"; do unset "$name"; done
+  for name in "${!VAULT_@}" "${!BAO_@}"; do unset "$name"; done
 
   start_provider "$1"
   log "Starting Vault ..."

