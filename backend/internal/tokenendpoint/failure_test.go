@@ -197,7 +197,8 @@ func TestError_NetworkFailuresHaveReasons(t *testing.T) {
 	closed.Close()
 	plain := httptest.NewServer(jsonHandler(200, validToken))
 	t.Cleanup(plain.Close)
-	expired := serveExpired(t)
+	expired := serveDated(t, -2*time.Hour, -time.Hour)
+	early := serveDated(t, time.Hour, 2*time.Hour)
 	for name, c := range map[string]struct {
 		url    string
 		ca     string
@@ -205,10 +206,12 @@ func TestError_NetworkFailuresHaveReasons(t *testing.T) {
 		reason Reason
 	}{
 		"unknown authority": {trusting.URL, "", "unknown authority", UnknownAuthority},
+		"another authority": {trusting.URL, certificateOf(expired), "unknown authority", UnknownAuthority},
 		"another host name": {"https://other.example.org" + portOf(trusting), certificateOf(trusting), "a different host name", WrongHostName},
 		"expired":           {expired.URL, certificateOf(expired), "has expired", CertificateExpired},
+		"not valid yet":     {early.URL, certificateOf(early), "not valid yet", CertificateExpired},
 		"plain HTTP":        {strings.Replace(plain.URL, "http:", "https:", 1), "", "plain HTTP", PlainHTTP},
-		"old TLS":           {serveOldTLS(t), certificateOf(trusting), "TLS handshake failed", HandshakeFailed},
+		"TLS 1.1 only":      {serveOldTLS(t), certificateOf(trusting), "TLS handshake failed", HandshakeFailed},
 		"not HTTP":          {serveJunk(t), certificateOf(trusting), "does not speak HTTP", NetworkFailure},
 		"refused":           {closed.URL, "", "connection refused", ConnectionRefused},
 		"no such host":      {"https://missing.example.org" + portOf(trusting), "", "does not exist", NoSuchHost},
@@ -219,9 +222,11 @@ func TestError_NetworkFailuresHaveReasons(t *testing.T) {
 			opts.resolver = resolverFor(map[string][]string{"other.example.org": {"127.0.0.1"}})
 			host := strings.TrimPrefix(c.url, "https://")
 			client := newClient(t, Config{AllowedHosts: []string{host}, CACert: c.ca, RequestTimeout: 5 * time.Second}, opts)
-			_, tokenErr := client.RequestToken(t.Context(), c.url, emptyForm)
 			_, connectErr := client.Connect(t.Context(), c.url)
-			for _, err := range []error{tokenErr, connectErr} {
+			for _, err := range []error{
+				connectErr, perform(t.Context(), client, OpToken, c.url),
+				perform(t.Context(), client, OpDiscovery, c.url), perform(t.Context(), client, OpRevocation, c.url),
+			} {
 				e := requireError(t, err, KindUnavailable)
 				require.Contains(t, e.Detail, c.says)
 				require.Equal(t, c.reason, e.Reason)
@@ -253,19 +258,20 @@ func serveOldTLS(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewUnstartedServer(jsonHandler(200, validToken))
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	server.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
+	server.TLS = &tls.Config{MinVersion: tls.VersionTLS11, MaxVersion: tls.VersionTLS11}
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	return server.URL
 }
 
-func serveExpired(t *testing.T) *httptest.Server {
+// serveDated has a certificate that is valid between two instants, as seen from now.
+func serveDated(t *testing.T, from, to time.Duration) *httptest.Server {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "expired"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Hour), IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "dated"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(from), NotAfter: time.Now().Add(to), IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	require.NoError(t, err)

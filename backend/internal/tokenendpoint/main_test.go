@@ -44,6 +44,13 @@ func jsonHandler(status int, body string) http.HandlerFunc {
 	}
 }
 
+// silence waits until the client disconnects, and sends nothing even then.
+func silence(r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body) // lets the server notice
+	<-r.Context().Done()
+	panic(http.ErrAbortHandler)
+}
+
 // configFor allows and trusts the server.
 func configFor(server *httptest.Server) Config {
 	return Config{
@@ -100,15 +107,23 @@ func requireError(tb testing.TB, err error, kind Kind) *Error {
 
 // resolverFor resolves only these names, each to its addresses.
 func resolverFor(names map[string][]string) *net.Resolver {
+	return resolving(func(name string) ([]string, bool) {
+		addresses, known := names[name]
+		return addresses, known
+	})
+}
+
+// resolving asks lookup for a name's addresses, and whether it exists.
+func resolving(lookup func(name string) ([]string, bool)) *net.Resolver {
 	return &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
-		go serveDNS(theirs, names)
+		go serveDNS(theirs, lookup)
 		return ours, nil
 	}}
 }
 
 // serveDNS speaks DNS over a stream (RFC 1035 §4.2.2).
-func serveDNS(conn net.Conn, names map[string][]string) {
+func serveDNS(conn net.Conn, lookup func(name string) ([]string, bool)) {
 	defer conn.Close()
 	for {
 		var length [2]byte
@@ -128,7 +143,7 @@ func serveDNS(conn net.Conn, names map[string][]string) {
 			Header:    dnsmessage.Header{ID: query.ID, Response: true, Authoritative: true, RecursionAvailable: true},
 			Questions: query.Questions,
 		}
-		addresses, known := names[strings.TrimSuffix(question.Name.String(), ".")]
+		addresses, known := lookup(strings.TrimSuffix(question.Name.String(), "."))
 		if !known {
 			reply.RCode = dnsmessage.RCodeNameError
 		}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -127,10 +128,96 @@ func TestProxy_ErrorsHaveReasons(t *testing.T) {
 		require.Contains(t, e.Error(), c.says)
 		require.Equal(t, c.reason, e.Reason)
 	}
-	proxy := serveProxy(t, "")
-	proxy.Close()
-	_, err := newClient(t, proxiedConfig(server, proxy.URL), quick).RequestToken(t.Context(), "https://example.com/token", emptyForm)
-	require.Contains(t, requireError(t, err, KindUnavailable).Error(), "at the proxy: connection refused")
+}
+
+const proxyPage = "<html><title>secret page</title>Please log in to the proxy.</html>"
+
+func TestProxy_FaultsHaveReasons(t *testing.T) {
+	t.Parallel()
+	page := func(status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, proxyPage)
+		}
+	}
+	broken := func(answer string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				_, _ = io.WriteString(conn, answer)
+				_ = conn.Close()
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		proxy    http.HandlerFunc // nil: it is down
+		endpoint string
+		kind     Kind
+		reason   Reason
+		attempts int
+		says     string
+	}{
+		"down":                         {nil, "https://example.com", KindUnavailable, ConnectionRefused, 3, "at the proxy: connection refused"},
+		"down, http":                   {nil, "http://example.com:443", KindUnavailable, ConnectionRefused, 3, "at the proxy: connection refused"},
+		"HTML to CONNECT, 200":         {page(200), "https://example.com", KindUnavailable, PlainHTTP, 1, "speaks plain HTTP on this port, not TLS"},
+		"HTML to CONNECT, 403":         {page(403), "https://example.com", KindUnavailable, ProxyRejected, 1, "the proxy rejected the connection with HTTP 403"},
+		"HTML to CONNECT, 503":         {page(503), "https://example.com", KindUnavailable, ProxyRejected, 3, "the proxy rejected the connection with HTTP 503"},
+		"HTML in the response's place": {page(200), "http://example.com:443", KindMalformed, NotJSON, 1, "HTTP 200: the response is not JSON but text/html"},
+		"HTML in place of it, 503":     {page(503), "http://example.com:443", KindUnavailable, ServiceUnavailable, 3, "HTTP 503: the response has no OAuth error code (it is text/html)"},
+		"a login page in place of it":  {page(407), "http://example.com:443", KindRejected, ProxyUnauthorized, 1, "HTTP 407"},
+		"no HTTP to CONNECT":           {broken(proxyPage), "https://example.com", KindUnavailable, NetworkFailure, 1, "does not speak HTTP"},
+		"CONNECT cut off":              {broken("HTTP/1.1 200 Conn"), "https://example.com", KindUnavailable, ConnectionClosed, 3, "the connection was closed before a response"},
+		"CONNECT closed":               {broken(""), "https://example.com", KindUnavailable, ConnectionClosed, 3, "the connection was closed before a response"},
+		"never-ending headers":         {endlessHeaders, "https://example.com", KindUnavailable, ConnectionClosed, 3, "the connection was closed before a response"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := serve(t, nil)
+			proxy := httptest.NewServer(c.proxy)
+			t.Cleanup(proxy.Close)
+			if c.proxy == nil {
+				proxy.Close()
+			}
+			cfg := proxiedConfig(server, proxy.URL)
+			cfg.MaxRetries, cfg.AllowInsecure = 2, true
+			client := newClient(t, cfg, quick)
+			for _, op := range []Operation{OpToken, OpDiscovery} {
+				e := requireError(t, perform(t.Context(), client, op, c.endpoint), c.kind)
+				require.Equal(t, c.reason, e.Reason, "%s", e)
+				require.Equal(t, c.attempts, e.Attempts)
+				require.Contains(t, e.Error(), c.says)
+				require.NotContains(t, e.Error(), "secret")
+			}
+		})
+	}
+}
+
+// endlessHeaders answers CONNECT with headers until the client leaves.
+func endlessHeaders(w http.ResponseWriter, _ *http.Request) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_, err = io.WriteString(conn, "HTTP/1.1 200 Connection established\r\n")
+	for err == nil {
+		_, err = io.WriteString(conn, "X-Filler: "+strings.Repeat("x", 1<<10)+"\r\n")
+	}
+}
+
+func TestProxy_SilenceMeansNoConnection(t *testing.T) {
+	t.Parallel()
+	server := serve(t, nil)
+	proxy := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { silence(r) }))
+	t.Cleanup(proxy.Close)
+	cfg := proxiedConfig(server, proxy.URL)
+	cfg.RequestTimeout = 300 * time.Millisecond
+	client := newClient(t, cfg, quick)
+	ctx, cancel := client.WithTimeout(t.Context())
+	defer cancel()
+	e := requireError(t, perform(ctx, client, OpToken, "https://example.com"), KindTimedOut)
+	require.Equal(t, NoConnection, e.Reason)
 }
 
 func TestProxy_URLIsValidated(t *testing.T) {
