@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/helper/locksutil"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
@@ -35,6 +33,7 @@ type backend struct {
 	*framework.Backend
 	build     Build
 	now       func() time.Time
+	generate  func(keyring.Type) (*keyring.Material, error)
 	exchanger *exchange.Exchanger
 
 	// Cached, so that warm reads touch no storage.
@@ -47,12 +46,12 @@ type backend struct {
 	revocations *revocations
 	schedule    schedule // which keys have background work due, and when
 
-	// Writers take, in this order: configLock, or the lock of a role's name, then those of key
-	// names. A key's lock covers its entry and its roles. None is held across the network.
-	configLock   sync.Mutex
-	wrappingLock sync.Mutex
-	roleLocks    []*locksutil.LockEntry
-	keyLocks     []*locksutil.LockEntry
+	// Writers take, in this order: a mount lock (of the configuration or the wrapping key), or the
+	// lock of a role's name, then those of key names. A key's lock covers its entry and its roles.
+	// None is held across the network or the generation of a private key.
+	mountLocks locks
+	roleLocks  locks
+	keyLocks   locks
 }
 
 // Factory returns the factory that Vault calls for each mount.
@@ -71,11 +70,13 @@ func newBackend(
 	b := &backend{
 		build:       build,
 		now:         now,
+		generate:    keyring.Generate,
 		exchanger:   exchange.New(now, conf.Logger),
 		tokens:      tokencache.New[tokenInputs](now, conf.Logger),
 		revocations: newRevocations(now),
-		roleLocks:   locksutil.CreateLocks(),
-		keyLocks:    locksutil.CreateLocks(),
+		mountLocks:  newLocks(),
+		roleLocks:   newLocks(),
+		keyLocks:    newLocks(),
 	}
 	b.clients = entryCache[tokenendpoint.Client]{
 		load: b.loadClient, discard: (*tokenendpoint.Client).Close,
@@ -154,19 +155,6 @@ func (b *backend) clean(context.Context) {
 	b.keys.clear()
 	b.roles.clear()
 	b.wrappingKey.clear()
-}
-
-// lock acquires the locks of these names, in a fixed order, and returns what releases them.
-func lock(locks []*locksutil.LockEntry, names ...string) (unlock func()) {
-	held := locksutil.LocksForKeys(locks, names)
-	for _, l := range held {
-		l.Lock()
-	}
-	return func() {
-		for _, l := range held {
-			l.Unlock()
-		}
-	}
 }
 
 const backendHelp = `

@@ -22,7 +22,9 @@ import (
 
 func keyNamedK(t *testing.T) *keyring.Key {
 	t.Helper()
-	key, err := keyring.New("k", keyring.ED25519, defaultKeySettings("k", keyring.ED25519), time.Now())
+	material, err := keyring.Generate(keyring.ED25519)
+	require.NoError(t, err)
+	key, err := keyring.New(material, "k", defaultKeySettings("k", keyring.ED25519), time.Now())
 	require.NoError(t, err)
 	return key
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/testlog"
 )
@@ -262,4 +264,31 @@ func (m *mount) privateKeys() map[int]string {
 		found[version.Number] = version.PrivateKey
 	}
 	return found
+}
+
+// holdGeneration holds the next generation of a private key, until release is called.
+func (m *mount) holdGeneration() (began <-chan struct{}, release func()) {
+	came, released := make(chan struct{}), make(chan struct{})
+	var held atomic.Bool
+	generate := m.generate
+	m.generate = func(keyType keyring.Type) (*keyring.Material, error) {
+		if held.CompareAndSwap(false, true) {
+			close(came)
+			<-released
+		}
+		return generate(keyType)
+	}
+	release = sync.OnceFunc(func() { close(released) })
+	m.tb.Cleanup(release)
+	return came, release
+}
+
+// generateQuickly has the mount generate an RSA key of 2048 bits as its wrapping key.
+func (m *mount) generateQuickly() {
+	m.generate = func(keyType keyring.Type) (*keyring.Material, error) {
+		if keyType == keyring.WrappingKeyType {
+			keyType = keyring.RSA2048
+		}
+		return keyring.Generate(keyType)
+	}
 }

@@ -246,7 +246,11 @@ func (b *backend) keyChanger(storage logical.Storage, name string) exchange.Chan
 		if !b.WriteSafeReplicationState() {
 			return exchange.ErrReadOnly
 		}
-		defer lock(b.keyLocks, name)()
+		unlock, err := b.keyLocks.lock(ctx, name)
+		if err != nil {
+			return err
+		}
+		defer unlock()
 		before, err := keyring.Load(ctx, storage, name)
 		if err != nil {
 			return err

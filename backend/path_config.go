@@ -48,8 +48,11 @@ func (b *backend) readConfig(
 func (b *backend) writeConfig(
 	ctx context.Context, req *logical.Request, _ *framework.FieldData,
 ) (*logical.Response, error) {
-	b.configLock.Lock()
-	defer b.configLock.Unlock()
+	unlock, err := b.mountLocks.lock(ctx, configStoragePath)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	settings, err := readConfigEntry(ctx, req.Storage)
 	if err != nil {
 		return nil, err
@@ -74,9 +77,12 @@ func (b *backend) writeConfig(
 func (b *backend) deleteConfig(
 	ctx context.Context, req *logical.Request, _ *framework.FieldData,
 ) (*logical.Response, error) {
-	b.configLock.Lock()
-	defer b.configLock.Unlock()
-	_, err := readConfigEntry(ctx, req.Storage)
+	unlock, err := b.mountLocks.lock(ctx, configStoragePath)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	_, err = readConfigEntry(ctx, req.Storage)
 	if _, newer := errors.AsType[*storage.NewerFormatError](err); newer {
 		return nil, err
 	}

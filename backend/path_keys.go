@@ -126,21 +126,30 @@ func versionParam(data map[string]any) (number int, present bool, err error) {
 func (b *backend) writeKey(
 	ctx context.Context, req *logical.Request, name string,
 ) (*logical.Response, error) {
-	defer lock(b.keyLocks, name)()
-	key, err := keyring.Load(ctx, req.Storage, name)
+	key, err := b.keys.get(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	if key == nil && req.Operation != logical.PatchOperation {
+		return b.createKey(ctx, req, name)
+	}
+	unlock, err := b.keyLocks.lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	key, err = keyring.Load(ctx, req.Storage, name)
 	switch {
 	case err != nil:
 		return nil, err
-	case key != nil:
-		return b.updateKey(ctx, req, key)
-	case req.Operation == logical.PatchOperation:
+	case key == nil:
 		return nil, logical.CodedError(http.StatusNotFound, fmt.Sprintf("key %q does not exist; "+
 			"create it with: vault write -f %skeys/%[1]s", name, req.MountPoint))
-	default:
-		return b.createKey(ctx, req, name)
 	}
+	return b.updateKey(ctx, req, key)
 }
 
+// createKey generates the private key before it locks the name, and decides again then.
 func (b *backend) createKey(
 	ctx context.Context, req *logical.Request, name string,
 ) (*logical.Response, error) {
@@ -148,11 +157,31 @@ func (b *backend) createKey(
 	if err != nil {
 		return nil, err
 	}
-	settings, err := b.newKeySettings(ctx, req, name, keyType, defaultKeySettings(name, keyType))
+	defaults := defaultKeySettings(name, keyType)
+	if _, err := b.newKeySettings(ctx, req, name, keyType, defaults); err != nil {
+		return nil, err
+	}
+	material, err := b.generate(keyType)
 	if err != nil {
 		return nil, err
 	}
-	key, err := keyring.New(name, keyType, settings, b.now())
+	unlock, err := b.keyLocks.lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	key, err := keyring.Load(ctx, req.Storage, name)
+	if err != nil {
+		return nil, err
+	}
+	if key != nil { // created in the meantime
+		return b.updateKey(ctx, req, key)
+	}
+	settings, err := b.newKeySettings(ctx, req, name, keyType, defaults)
+	if err != nil {
+		return nil, err
+	}
+	key, err = keyring.New(material, name, settings, b.now())
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +236,11 @@ func (b *backend) updateKey(
 func (b *backend) deleteKey(
 	ctx context.Context, req *logical.Request, name string,
 ) (*logical.Response, error) {
-	defer lock(b.keyLocks, name)()
+	unlock, err := b.keyLocks.lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	key, err := keyring.Load(ctx, req.Storage, name)
 	if err != nil || key == nil {
 		return nil, err

@@ -88,7 +88,11 @@ func (b *backend) activateStaged(
 	ctx context.Context, req *logical.Request, before *keyring.Key, staged *keyring.Version,
 	probed bool,
 ) (*logical.Response, error) {
-	defer lock(b.keyLocks, before.Name())()
+	unlock, err := b.keyLocks.lock(ctx, before.Name())
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	key, err := loadForUpdate(ctx, req, before.Name())
 	if err != nil {
 		return nil, err

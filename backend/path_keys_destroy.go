@@ -31,7 +31,11 @@ func (b *backend) destroyVersion(
 		return nil, userErrorf("version: is required; list the versions with: vault read %skeys/%s",
 			req.MountPoint, name)
 	}
-	defer lock(b.keyLocks, name)()
+	unlock, err := b.keyLocks.lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	key, err := loadForUpdate(ctx, req, name)
 	if err != nil {
 		return nil, err

@@ -50,11 +50,15 @@ func (b *backend) importKey(
 		return nil, err
 	}
 	// The key ID's lock prevents concurrent imports of one private key under two names.
-	defer lock(b.keyLocks, name, keyID)()
+	unlock, err := b.keyLocks.lock(ctx, name, keyID)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	if err := b.checkImportable(ctx, req, name, keyID); err != nil {
 		return nil, err
 	}
-	key, err := keyring.NewFrom(material, name, defaultKeySettings(name, material.Type()), b.now())
+	key, err := keyring.New(material, name, defaultKeySettings(name, material.Type()), b.now())
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -19,23 +18,31 @@ func (b *backend) pathKeysRotate() *framework.Path {
 func (b *backend) rotateKey(
 	ctx context.Context, req *logical.Request, name string,
 ) (*logical.Response, error) {
-	defer lock(b.keyLocks, name)()
 	key, err := loadForUpdate(ctx, req, name)
 	if err != nil {
 		return nil, err
 	}
+	if resp, err := b.unrotatable(ctx, req, key); resp != nil || err != nil {
+		return resp, err
+	}
+	material, err := b.generate(key.Type())
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := b.keyLocks.lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	key, err = loadForUpdate(ctx, req, name)
+	if err != nil {
+		return nil, err
+	}
+	if resp, err := b.unrotatable(ctx, req, key); resp != nil || err != nil {
+		return resp, err
+	}
 	now := b.now()
-	if staged := key.Staged(now); staged != nil {
-		return b.keyResponse(ctx, req, key, fmt.Sprintf("Version %d is already staged, and may be "+
-			"registered by now: no other was created. %s",
-			staged.Number(), nextAfterRotation(req.MountPoint, key, now)))
-	}
-	rotated, err := key.Expire(now).Rotate(now)
-	if errors.Is(err, keyring.ErrTooManyVersions) {
-		return nil, userErrorf("key %q has %d versions, the maximum; first destroy a retired one: "+
-			"vault write %skeys/%[1]s/destroy version=…",
-			name, keyring.MaxVersions, req.MountPoint)
-	}
+	rotated, err := key.Expire(now).Rotate(material, now)
 	if err != nil {
 		return nil, err
 	}
@@ -43,6 +50,25 @@ func (b *backend) rotateKey(
 		return nil, err
 	}
 	return b.keyResponse(ctx, req, rotated, nextAfterRotation(req.MountPoint, rotated, now))
+}
+
+// unrotatable returns what to answer for a key that needs no new version or has no room for one;
+// nil otherwise.
+func (b *backend) unrotatable(
+	ctx context.Context, req *logical.Request, key *keyring.Key,
+) (*logical.Response, error) {
+	now := b.now()
+	if staged := key.Staged(now); staged != nil {
+		return b.keyResponse(ctx, req, key, fmt.Sprintf("Version %d is already staged, and may be "+
+			"registered by now: no other was created. %s",
+			staged.Number(), nextAfterRotation(req.MountPoint, key, now)))
+	}
+	if len(key.Live(now)) >= keyring.MaxVersions {
+		return nil, userErrorf("key %q has %d versions, the maximum; first destroy a retired one: "+
+			"vault write %skeys/%[1]s/destroy version=…",
+			key.Name(), keyring.MaxVersions, req.MountPoint)
+	}
+	return nil, nil
 }
 
 const rotateHelp = `

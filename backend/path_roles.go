@@ -74,7 +74,11 @@ func (b *backend) readRole(
 func (b *backend) writeRole(
 	ctx context.Context, req *logical.Request, name string,
 ) (*logical.Response, error) {
-	defer lock(b.roleLocks, name)()
+	unlock, err := b.roleLocks.lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	before, err := loadRole(ctx, req.Storage, name)
 	if err != nil {
 		return nil, err
@@ -103,12 +107,20 @@ func (b *backend) writeRole(
 func (b *backend) deleteRole(
 	ctx context.Context, req *logical.Request, name string,
 ) (*logical.Response, error) {
-	defer lock(b.roleLocks, name)()
+	unlock, err := b.roleLocks.lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	found, err := loadRole(ctx, req.Storage, name)
 	if err != nil || found == nil {
 		return nil, err
 	}
-	defer lock(b.keyLocks, found.Key)()
+	unlockKey, err := b.keyLocks.lock(ctx, found.Key)
+	if err != nil {
+		return nil, err
+	}
+	defer unlockKey()
 	defer b.roleChanged(name)
 	for _, path := range []string{roleStoragePrefix + name, roleIndex(found.Key, name)} {
 		if err := req.Storage.Delete(ctx, path); err != nil {

@@ -29,13 +29,9 @@ func (b *backend) pathWrappingKey() *framework.Path {
 func (b *backend) readWrappingKey(
 	ctx context.Context, req *logical.Request, _ *framework.FieldData,
 ) (*logical.Response, error) {
-	const path = keyring.WrappingKeyStoragePath
-	b.wrappingLock.Lock()
-	defer b.wrappingLock.Unlock()
-	key, err := b.wrappingKey.get(ctx, req.Storage, path)
+	key, err := b.wrappingKey.get(ctx, req.Storage, keyring.WrappingKeyStoragePath)
 	if err == nil && key == nil {
-		defer b.wrappingKey.drop(path)
-		key, err = keyring.CreateWrappingKey(ctx, req.Storage)
+		key, err = b.createWrappingKey(ctx, req.Storage)
 	}
 	if err != nil {
 		return nil, err
@@ -45,6 +41,27 @@ func (b *backend) readWrappingKey(
 		return nil, err
 	}
 	return &logical.Response{Data: map[string]any{"public_key": publicKey}}, nil
+}
+
+// createWrappingKey creates the wrapping key, unless another read has by now.
+func (b *backend) createWrappingKey(
+	ctx context.Context, storage logical.Storage,
+) (*keyring.WrappingKey, error) {
+	const path = keyring.WrappingKeyStoragePath
+	material, err := b.generate(keyring.WrappingKeyType)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := b.mountLocks.lock(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if key, err := b.wrappingKey.get(ctx, storage, path); err != nil || key != nil {
+		return key, err
+	}
+	defer b.wrappingKey.drop(path)
+	return keyring.CreateWrappingKey(ctx, storage, material)
 }
 
 const wrappingKeyHelp = `

@@ -22,7 +22,7 @@ func TestWrappingKey_IsCreatedOnceAndKept(t *testing.T) {
 	require.Empty(t, m.storage.entries(t))
 
 	var wait sync.WaitGroup
-	for range 5 {
+	for range 2 {
 		wait.Go(func() { m.read("wrapping_key") })
 	}
 	wait.Wait()

@@ -50,12 +50,22 @@ func (b *backend) maintain(ctx context.Context, storage logical.Storage, name st
 		b.schedule.plan(name, next)
 		return nil
 	}
-	defer lock(b.keyLocks, name)()
+	var material *keyring.Material
+	if rotationDue(key, now) {
+		if material, err = b.generate(key.Type()); err != nil {
+			return err
+		}
+	}
+	unlock, err := b.keyLocks.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	before, err := keyring.Load(ctx, storage, name)
 	if err != nil || before == nil {
 		return err
 	}
-	after, err := maintained(before, now)
+	after, err := maintained(before, material, now)
 	if err != nil {
 		return err
 	}
@@ -70,13 +80,21 @@ func (b *backend) maintain(ctx context.Context, storage logical.Storage, name st
 	return nil
 }
 
-// maintained returns the key without expired versions, and rotated if that is due.
-func maintained(key *keyring.Key, now time.Time) (*keyring.Key, error) {
+func rotationDue(key *keyring.Key, now time.Time) bool {
+	due := key.Expire(now).RotationDue(now)
+	return !due.IsZero() && !due.After(now)
+}
+
+// maintained returns the key without expired versions, and rotated if that is due and there is a
+// private key for it.
+func maintained(
+	key *keyring.Key, material *keyring.Material, now time.Time,
+) (*keyring.Key, error) {
 	after := key.Expire(now)
-	if due := after.RotationDue(now); due.IsZero() || due.After(now) {
+	if material == nil || !rotationDue(after, now) {
 		return after, nil
 	}
-	rotated, err := after.Rotate(now)
+	rotated, err := after.Rotate(material, now)
 	if err != nil {
 		return nil, fmt.Errorf("automatic rotation: %w", err)
 	}

@@ -161,7 +161,11 @@ func (b *backend) storeRole(
 	if before != nil {
 		keys = append(keys, before.Key)
 	}
-	defer lock(b.keyLocks, keys...)()
+	unlock, err := b.keyLocks.lock(ctx, keys...)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := b.bindRole(ctx, req, name, before, after); err != nil {
 		return err
 	}

@@ -20,7 +20,9 @@ func newVersion(t testing.TB, keyType keyring.Type) *keyring.Version {
 	settings := keyring.Settings{
 		CommonName: "myapi", Algorithm: keyType.DefaultAlgorithm(), SendKeyID: true,
 	}
-	key, err := keyring.New("myapi", keyType, settings, issuedAt())
+	material, err := keyring.Generate(keyType)
+	require.NoError(t, err)
+	key, err := keyring.New(material, "myapi", settings, issuedAt())
 	require.NoError(t, err)
 	return key.Active(issuedAt())
 }

@@ -117,6 +117,13 @@ type fixture struct {
 	key      *keyring.Key
 }
 
+func generate(t testing.TB) *keyring.Material {
+	t.Helper()
+	material, err := keyring.Generate(keyring.ED25519)
+	require.NoError(t, err)
+	return material
+}
+
 func newFixture(t *testing.T, changes ...func(*keyring.Settings)) *fixture {
 	t.Helper()
 	p := newProvider(t)
@@ -127,7 +134,7 @@ func newFixture(t *testing.T, changes ...func(*keyring.Settings)) *fixture {
 	for _, change := range changes {
 		change(&settings)
 	}
-	key, err := keyring.New("myapi", keyring.ED25519, settings, time.Now())
+	key, err := keyring.New(generate(t), "myapi", settings, time.Now())
 	require.NoError(t, err)
 	client := keycloak.PortalClient("my-client", key.Active(time.Now()).PublicKeyPEM())
 	client.OptionalClientScopes = []string{"read", "write"}
@@ -254,7 +261,7 @@ func newWorld(t testing.TB, registration keyring.Registration) *world {
 	t.Cleanup(client.Close)
 	w.client = client
 	w.exchange = New(w.now, hclog.New(&hclog.LoggerOptions{Output: &w.log}))
-	w.key, err = keyring.New("myapi", keyring.ED25519, keyring.Settings{
+	w.key, err = keyring.New(generate(t), "myapi", keyring.Settings{
 		CommonName: "myapi", Algorithm: jose.EdDSA, SendKeyID: true, AssertionTTL: 45 * time.Second,
 		ClientID: "c", Issuer: server.URL, TokenEndpoint: server.URL + "/token",
 		Registration: registration, RetireAfter: time.Hour,
@@ -283,7 +290,7 @@ func (w *world) change(edit func(*keyring.Key) *keyring.Key) {
 
 func (w *world) rotate() {
 	w.change(func(key *keyring.Key) *keyring.Key {
-		rotated, err := key.Rotate(w.now())
+		rotated, err := key.Rotate(generate(w.t), w.now())
 		require.NoError(w.t, err)
 		return rotated
 	})

@@ -140,7 +140,7 @@ func TestHistory_BeginsAnewWithAnotherClient(t *testing.T) {
 	w := newWorld(t, keyring.Manual)
 	w.storageErr = errors.New("storage is down") // so that only memory knows
 	key := w.current()
-	rotated, err := key.Rotate(w.now())
+	rotated, err := key.Rotate(generate(t), w.now())
 	require.NoError(t, err)
 	w.provider.accept(rotated.Version(2))
 	_, err = w.readWith(rotated)

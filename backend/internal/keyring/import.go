@@ -20,12 +20,13 @@ const maxPrivateKeySize = 16 << 10
 // errNotParsed distinguishes input that is not a key from a key that is not accepted.
 var errNotParsed = errors.New("it is damaged")
 
-// Material is a private key to import, parsed and checked.
+// Material is a private key for a new version: generated, or imported and checked.
 type Material struct {
 	redacted
 
 	private crypto.Signer
 	keyType Type
+	origin  Origin
 }
 
 // Type returns the type of the key pair.
@@ -112,12 +113,12 @@ func newMaterial(private any) (*Material, error) {
 	switch key := private.(type) {
 	case *rsa.PrivateKey:
 		keyType, err := rsaType(key)
-		return &Material{private: key, keyType: keyType}, err
+		return &Material{private: key, keyType: keyType, origin: Imported}, err
 	case *ecdsa.PrivateKey:
 		keyType, err := curveType(key.Curve)
-		return &Material{private: key, keyType: keyType}, err
+		return &Material{private: key, keyType: keyType, origin: Imported}, err
 	case ed25519.PrivateKey:
-		return &Material{private: key, keyType: ED25519}, nil
+		return &Material{private: key, keyType: ED25519, origin: Imported}, nil
 	}
 	return nil, fmt.Errorf("is not a key that can sign; accepted types are %s", typeNames())
 }

@@ -66,7 +66,7 @@ func TestImport_AcceptsUsualFormsOfEveryType(t *testing.T) {
 				keyID, err := material.KeyID()
 				require.NoError(t, err)
 				settings := Settings{CommonName: "myapi", Algorithm: keyType.DefaultAlgorithm()}
-				key, err := NewFrom(material, "myapi", settings, start())
+				key, err := New(material, "myapi", settings, start())
 				require.NoError(t, err)
 				require.Equal(t, keyID, key.Active(start()).KeyID())
 				require.Equal(t, Imported, key.Active(start()).Origin())

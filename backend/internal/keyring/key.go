@@ -4,7 +4,6 @@
 package keyring
 
 import (
-	"crypto"
 	"crypto/rand"
 	"fmt"
 	"reflect"
@@ -28,26 +27,16 @@ type Key struct {
 	lastNumber int
 }
 
-// New creates a key whose first version is generated and immediately active.
-func New(name string, keyType Type, settings Settings, now time.Time) (*Key, error) {
-	private, err := keyType.generate()
-	if err != nil {
-		return nil, fmt.Errorf("create key %q: %w", name, err)
-	}
-	return newKey(name, keyType, private, Generated, settings, now)
-}
-
-func newKey(
-	name string, keyType Type, private crypto.Signer, origin Origin, settings Settings,
-	now time.Time,
-) (*Key, error) {
-	first, err := newVersion(1, private, origin, settings.CommonName, now)
+// New creates a key with this private key as its first version, which is immediately active.
+func New(material *Material, name string, settings Settings, now time.Time) (*Key, error) {
+	first, err := newVersion(1, material, settings.CommonName, now)
 	if err != nil {
 		return nil, fmt.Errorf("create key %q: %w", name, err)
 	}
 	first.activationTime, first.activatedBy = first.creationTime, ByCreation
 	key := &Key{
-		name: name, id: rand.Text(), keyType: keyType, versions: []*Version{first}, lastNumber: 1,
+		name: name, id: rand.Text(), keyType: material.keyType,
+		versions: []*Version{first}, lastNumber: 1,
 	}
 	return key.withSettings(settings)
 }
@@ -148,11 +137,6 @@ func (k *Key) Versions() []*Version {
 }
 
 func (k *Key) newest() *Version { return k.versions[len(k.versions)-1] }
-
-// NewFrom creates a key whose first version is imported and immediately active.
-func NewFrom(material *Material, name string, settings Settings, now time.Time) (*Key, error) {
-	return newKey(name, material.keyType, material.private, Imported, settings, now)
-}
 
 // Settings holds what an operator can change on a key. The tags are the names in storage. Callers
 // enforce DeletionAllowed and Disabled.

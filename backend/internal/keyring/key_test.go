@@ -15,9 +15,16 @@ func testKey(t *testing.T, keyType Type) *Key {
 	settings := Settings{
 		CommonName: "myapi", Algorithm: keyType.DefaultAlgorithm(), SendKeyID: true,
 	}
-	key, err := New("myapi", keyType, settings, start())
+	key, err := New(generate(t, keyType), "myapi", settings, start())
 	require.NoError(t, err)
 	return key
+}
+
+func generate(t *testing.T, keyType Type) *Material {
+	t.Helper()
+	material, err := Generate(keyType)
+	require.NoError(t, err)
+	return material
 }
 
 // quickTypes are for tests that are not about RSA: larger RSA keys take long to generate.
@@ -48,7 +55,7 @@ func TestKey_IDDiffersForKeysOfOneName(t *testing.T) {
 
 func TestKey_UnknownTypeIsAnError(t *testing.T) {
 	t.Parallel()
-	_, err := New("myapi", "rsa-1024", Settings{}, start())
+	_, err := Generate("rsa-1024")
 	require.ErrorContains(t, err, `unknown key type "rsa-1024"`)
 	require.False(t, Type("rsa-1024").Valid())
 	require.Empty(t, Type("rsa-1024").Algorithms())

@@ -167,17 +167,17 @@ const MaxVersions = 10
 // ErrTooManyVersions is returned for a key that has MaxVersions already.
 var ErrTooManyVersions = fmt.Errorf("the key has %d versions, the maximum", MaxVersions)
 
-// Rotate returns the key with a new version: staged, or with ByJWKS active once it has been
-// published for ActivationDelay, and never before its predecessor.
-func (k *Key) Rotate(now time.Time) (*Key, error) {
+// Rotate returns the key with a new version that has this private key: staged, or with ByJWKS
+// active once it has been published for ActivationDelay, and never before its predecessor.
+func (k *Key) Rotate(material *Material, now time.Time) (*Key, error) {
 	if len(k.versions) >= MaxVersions {
 		return nil, ErrTooManyVersions
 	}
-	private, err := k.keyType.generate()
-	if err != nil {
-		return nil, fmt.Errorf("rotate key %q: %w", k.name, err)
+	if material.keyType != k.keyType {
+		return nil, fmt.Errorf("rotate key %q: it is %s, but the private key %s; try again",
+			k.name, k.keyType, material.keyType)
 	}
-	next, err := newVersion(k.lastNumber+1, private, Generated, k.settings.CommonName, now)
+	next, err := newVersion(k.lastNumber+1, material, k.settings.CommonName, now)
 	if err != nil {
 		return nil, fmt.Errorf("rotate key %q: %w", k.name, err)
 	}

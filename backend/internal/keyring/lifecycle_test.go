@@ -184,14 +184,14 @@ func TestLifecycle_NextDueIncludesScheduledActivation(t *testing.T) {
 func rotatable(t *testing.T, settings Settings) *Key {
 	t.Helper()
 	settings.Algorithm, settings.CommonName = jose.EdDSA, "myapi"
-	key, err := New("myapi", ED25519, settings, start())
+	key, err := New(generate(t, ED25519), "myapi", settings, start())
 	require.NoError(t, err)
 	return key
 }
 
 func rotate(t *testing.T, key *Key, now time.Time) *Key {
 	t.Helper()
-	rotated, err := key.Rotate(now)
+	rotated, err := key.Rotate(generate(t, ED25519), now)
 	require.NoError(t, err)
 	return rotated
 }
@@ -240,7 +240,7 @@ func TestRotation_EleventhVersionIsAnError(t *testing.T) {
 	for range MaxVersions - 1 {
 		key = rotate(t, key, start())
 	}
-	_, err := key.Rotate(start())
+	_, err := key.Rotate(generate(t, ED25519), start())
 	require.ErrorIs(t, err, ErrTooManyVersions)
 	rotate(t, key.Destroy(2), start())
 }

@@ -63,6 +63,15 @@ func (t Type) DefaultAlgorithm() jose.SignatureAlgorithm {
 	return t.Algorithms()[0]
 }
 
+// Generate generates a private key of this type. RSA takes up to seconds: hold no lock.
+func Generate(t Type) (*Material, error) {
+	private, err := t.generate()
+	if err != nil {
+		return nil, fmt.Errorf("generate a private key: %w", err)
+	}
+	return &Material{private: private, keyType: t, origin: Generated}, nil
+}
+
 func (t Type) generate() (crypto.Signer, error) {
 	switch t {
 	case RSA2048:

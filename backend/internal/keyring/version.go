@@ -53,19 +53,19 @@ type Version struct {
 }
 
 func newVersion(
-	number int, private crypto.Signer, origin Origin, commonName string, now time.Time,
+	number int, material *Material, commonName string, now time.Time,
 ) (*Version, error) {
-	certificate, err := selfSign(private, commonName, now)
+	certificate, err := selfSign(material.private, commonName, now)
 	if err != nil {
 		return nil, fmt.Errorf("issue the certificate: %w", err)
 	}
 	v := &Version{
 		number:       number,
-		origin:       origin,
+		origin:       material.origin,
 		creationTime: storedTime(now),
 		certificate:  certificate,
 	}
-	return v, v.setPrivateKey(private)
+	return v, v.setPrivateKey(material.private)
 }
 
 func (v *Version) setPrivateKey(private crypto.Signer) error {

@@ -23,7 +23,8 @@ import (
 // WrappingKeyStoragePath is the storage path of the mount's wrapping key.
 const WrappingKeyStoragePath = "wrapping-key"
 
-const wrappingKeyBits = 4096
+// WrappingKeyType is the type of the wrapping key.
+const WrappingKeyType = RSA4096
 
 // WrappingKey unwraps imported private keys, wire-compatible with transit's import.
 type WrappingKey struct {
@@ -58,11 +59,13 @@ func LoadWrappingKey(ctx context.Context, s logical.Storage, _ string) (*Wrappin
 	return &WrappingKey{private: private}, nil
 }
 
-// CreateWrappingKey generates and stores a wrapping key.
-func CreateWrappingKey(ctx context.Context, s logical.Storage) (*WrappingKey, error) {
-	private, err := rsa.GenerateKey(rand.Reader, wrappingKeyBits)
-	if err != nil {
-		return nil, fmt.Errorf("generate the wrapping key: %w", err)
+// CreateWrappingKey stores a private key of WrappingKeyType as the wrapping key.
+func CreateWrappingKey(
+	ctx context.Context, s logical.Storage, material *Material,
+) (*WrappingKey, error) {
+	private, ok := material.private.(*rsa.PrivateKey)
+	if !ok {
+		return nil, errors.New("the new wrapping key is not an RSA key")
 	}
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {

@@ -33,7 +33,7 @@ func wrap(t *testing.T, key *WrappingKey, newHash func() hash.Hash, der []byte) 
 func TestWrappingKey_UnwrapsOnlyIntactCiphertexts(t *testing.T) {
 	t.Parallel()
 	storage := &logical.InmemStorage{}
-	created, err := CreateWrappingKey(t.Context(), storage)
+	created, err := CreateWrappingKey(t.Context(), storage, generate(t, WrappingKeyType))
 	require.NoError(t, err)
 	key, err := LoadWrappingKey(t.Context(), storage, "")
 	require.NoError(t, err)
