@@ -30,6 +30,7 @@ type call struct {
 	form     func() (url.Values, error) // nil: a GET
 
 	startedAt time.Time   // of the latest attempt
+	dialed    atomic.Bool // whether it tried to open a connection, and did not just wait for one
 	connected atomic.Bool // whether it had a connection: a slow provider, not a firewall
 	attempts  int
 }
@@ -107,9 +108,12 @@ func (c *call) request(ctx context.Context) (*http.Request, error) {
 		method, body = http.MethodPost, strings.NewReader(values.Encode())
 	}
 	c.attempts++
+	c.dialed.Store(false)
 	c.connected.Store(false)
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) { c.connected.Store(true) },
+		DNSStart:     func(httptrace.DNSStartInfo) { c.dialed.Store(true) },
+		ConnectStart: func(string, string) { c.dialed.Store(true) },
+		GotConn:      func(httptrace.GotConnInfo) { c.connected.Store(true) },
 	})
 	req, err := http.NewRequestWithContext(ctx, method, c.endpoint.String(), body)
 	if err != nil {

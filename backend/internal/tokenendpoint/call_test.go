@@ -609,6 +609,45 @@ func TestCall_BurstKeepsItsConnections(t *testing.T) {
 	require.EqualValues(t, callers, opened.Load())
 }
 
+// A slow provider must not be sent ever more requests at once; those that wait are not told that
+// there is no connection.
+func TestCall_ConnectionsAreLimited(t *testing.T) {
+	t.Parallel()
+	const limit, callers = 256, 300
+	arrived, released := make(chan struct{}, callers), make(chan struct{})
+	release := sync.OnceFunc(func() { close(released) })
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-released
+		jsonHandler(http.StatusOK, validToken)(w, r)
+	}))
+	opened := countConnections(server)
+	server.Start() // without TLS, as handshakes are slow
+	t.Cleanup(server.Close)
+	t.Cleanup(release)
+	client := newClient(t, Config{AllowInsecure: true, RequestTimeout: time.Minute}, quick)
+	var done sync.WaitGroup
+	for range callers {
+		done.Go(func() {
+			if _, err := client.RequestToken(t.Context(), server.URL, emptyForm); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range limit {
+		<-arrived
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	_, err := client.RequestToken(ctx, server.URL, emptyForm)
+	e := requireError(t, err, KindTimedOut)
+	require.Equal(t, Timeout, e.Reason)
+	require.Contains(t, e.Error(), "all 256 connections to the host were in use")
+	release()
+	done.Wait()
+	require.EqualValues(t, limit, opened.Load())
+}
+
 // New settings close the client while callers use it: they finish, and nothing is left behind (see
 // TestMain).
 func TestClose_LetsCallsFinish(t *testing.T) {

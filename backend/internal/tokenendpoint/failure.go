@@ -62,9 +62,12 @@ func (c *call) unfinished(ctx context.Context, e *Error, failure networkFailure)
 		}
 		e.cause = context.DeadlineExceeded
 	}
-	if failure.reason == Timeout && c.attempts > 0 && !c.connected.Load() {
+	switch waited := failure.reason == Timeout && c.attempts > 0 && !c.connected.Load(); {
+	case waited && c.dialed.Load():
 		failure.reason = NoConnection
 		failure.detail += ": no connection was made"
+	case waited:
+		failure.detail += fmt.Sprintf(": all %d connections to the host were in use", connsPerHost)
 	}
 	e.Reason, e.Detail = failure.reason, failure.detail
 	return e

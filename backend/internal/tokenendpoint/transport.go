@@ -14,6 +14,9 @@ const (
 	// idlePerHost spares most requests of a burst the TLS handshake.
 	idlePerHost = 128
 	idleTimeout = 90 * time.Second
+	// connsPerHost keeps a provider that is slow from using up this machine's ports and its own
+	// connections: further requests wait. At 100 ms per response it allows 2,560 per second.
+	connsPerHost = 2 * idlePerHost
 	// A silent HTTP/2 connection is pinged: on one that a firewall dropped, every request would run
 	// into its deadline.
 	pingAfter   = 15 * time.Second
@@ -34,6 +37,7 @@ func (c *Client) newTransport() *http.Transport {
 			SendPingTimeout: pingAfter, PingTimeout: pingTimeout,
 		},
 		MaxIdleConnsPerHost:    idlePerHost,
+		MaxConnsPerHost:        connsPerHost,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 	}
