@@ -187,12 +187,16 @@ func TestCheck_ReportsClockDifference(t *testing.T) {
 		noDate bool
 		ahead  time.Duration
 		line   string
+		error  string // empty: the provider accepts it
 	}{
 		"no Date":   {noDate: true, line: "no Date header"},
 		"the same":  {line: "ok     the clocks agree to within 1s"},
 		"ahead":     {ahead: 10 * time.Second, line: "ok     this Vault node's clock is "},
 		"behind":    {ahead: -10 * time.Second, line: "s ahead of the provider's"},
 		"far ahead": {ahead: 30 * time.Second, line: "WARN   this Vault node's clock is "},
+
+		"90 s ahead":  {ahead: 90 * time.Second, line: "WARN   this Vault node's clock is 1m", error: "Token is not active"},
+		"90 s behind": {ahead: -90 * time.Second, line: "s ahead of the provider's; synchronize it", error: "Token was issued in the future"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -209,7 +213,8 @@ func TestCheck_ReportsClockDifference(t *testing.T) {
 					require.Contains(t, line, test.line)
 				}
 			}
-			require.Equal(t, true, data["ok"], "the provider decides whether it matters")
+			require.Equal(t, test.error == "", data["ok"], "the provider decides whether it matters")
+			require.Contains(t, data["error"], test.error)
 			require.Contains(t, stepsOf(data["report"].(string)), "clock")
 		})
 	}

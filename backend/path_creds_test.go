@@ -181,9 +181,13 @@ func credsFailures() map[string]credsFailure {
 			},
 			status: 400, texts: []string{"Invalid token audience", "vault write bcgov-jwt/keys/myapi issuer="},
 		},
-		"clock behind": {
-			fail:   func(m *mount, p *provider) { p.clock.advance(time.Hour) },
+		"clock 90 s behind": {
+			fail:   func(m *mount, p *provider) { p.clock.advance(90 * time.Second) },
 			status: 400, texts: []string{"Token is not active", "Synchronize the clock"},
+		},
+		"clock 90 s ahead": {
+			fail:   func(m *mount, p *provider) { p.clock.advance(-90 * time.Second) },
+			status: 400, texts: []string{"Token was issued in the future", "Synchronize the clock"},
 		},
 		"unknown scope": {
 			fail:   func(m *mount, _ *provider) { m.write("roles/myapi", map[string]any{"scopes": "nope"}) },

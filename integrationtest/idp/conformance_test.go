@@ -257,6 +257,8 @@ func timeCases() []conformanceCase {
 		{name: "exp: 5 min after iat", assertion: signed{clock("exp", 300)}},
 		{name: "exp: absent", assertion: signed{claim("exp", nil)}, rejection: "400 invalid_client: Token exp claim is required"},
 		{name: "exp: past, without skew", assertion: signed{clock("iat", -12), clock("exp", -2)}, rejection: notActive},
+		{name: "a clock 90 s behind", assertion: signed{clock("iat", -90), clock("exp", -45)}, rejection: notActive},
+		{name: "a clock 90 s ahead", assertion: signed{clock("iat", 90), clock("exp", 135)}, rejection: "400 invalid_client: Token was issued in the future"},
 		{name: "iat: 55 s ago", assertion: signed{clock("iat", -55)}},
 		{name: "iat: 62 s ago", assertion: signed{clock("iat", -62)}, rejection: "400 invalid_client: Token was issued too far in the past to be used now"},
 		{name: "iat: 62 s ago, where the client may", client: clients{attribute(keycloak.AttributeMaxAge, "120")}, assertion: signed{clock("iat", -62)}},
