@@ -146,37 +146,42 @@ func TestFallback_OneServesAllWaitingReaders(t *testing.T) {
 
 func TestFallback_DisagreeingNodesFailNoReadAndStoreOneSwitchAMinute(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, keyring.Manual)
-	w.mustRead(1)
-	w.rotate()
-	key := w.current()
-	before := w.stored()
-	var turn atomic.Int64
-	w.provider.answer = func(rw http.ResponseWriter, r *http.Request) {
-		kid, _ := assertionKeyID(r)
-		node := int(turn.Add(1))%2 + 1 // a load balancer alternates
-		if kid == key.Version(node).KeyID() {
-			_, _ = rw.Write([]byte(opaqueToken))
-			return
+	inVirtualTime(t, func(t *testing.T, w *world) {
+		w.mustRead(1)
+		w.rotate()
+		key := w.current()
+		before, begun := w.stored(), time.Now()
+		requireStorePause := func() {
+			t.Helper()
+			require.LessOrEqual(t, w.stored()-before, 1+int(time.Since(begun)/time.Minute))
 		}
-		rw.WriteHeader(http.StatusBadRequest)
-		_, _ = rw.Write([]byte(refusal("Unable to load public key")))
-	}
-	for range 100 {
-		_, err := w.read()
-		require.NoError(t, err)
-	}
-	require.LessOrEqual(t, w.stored()-before, 1)
-	var wait sync.WaitGroup
-	for range 10 {
-		wait.Go(func() {
-			for range 20 {
-				_, _ = w.read() // may meet the wrong node with each of its four tries
+		var turn atomic.Int64
+		w.provider.answer = func(rw http.ResponseWriter, r *http.Request) {
+			kid, _ := assertionKeyID(r)
+			node := int(turn.Add(1))%2 + 1 // a load balancer alternates
+			if kid == key.Version(node).KeyID() {
+				_, _ = rw.Write([]byte(opaqueToken))
+				return
 			}
-		})
-	}
-	wait.Wait()
-	require.LessOrEqual(t, w.stored()-before, 1)
+			rw.WriteHeader(http.StatusBadRequest)
+			_, _ = rw.Write([]byte(refusal("Unable to load public key")))
+		}
+		for range 100 {
+			_, err := w.read()
+			require.NoError(t, err)
+		}
+		requireStorePause()
+		var wait sync.WaitGroup
+		for range 10 {
+			wait.Go(func() {
+				for range 20 {
+					_, _ = w.read() // may meet the wrong node with each of its four tries
+				}
+			})
+		}
+		wait.Wait()
+		requireStorePause()
+	})
 }
 
 func TestFallback_CanceledReaderReceivesRefusal(t *testing.T) {
@@ -201,44 +206,46 @@ func TestFallback_TriesEachVersionTwiceAndSendsSixRequestsAtMost(t *testing.T) {
 	for versions, want := range map[int]int{1: 1, 2: 4, 3: 6, 5: 6, 8: 6} {
 		t.Run(fmt.Sprintf("%d versions", versions), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, keyring.Manual)
-			w.mustRead(1)
-			for range versions - 1 {
-				w.rotate()
-			}
-			w.provider.accept()
-			w.provider.seen()
-			_, err := w.read()
-			require.ErrorContains(t, err, "Unable to load public key")
-			seen := w.provider.seen()
-			require.Len(t, seen, want)
-			tries := map[string]int{}
-			for _, kid := range seen {
-				tries[kid]++
-				require.LessOrEqual(t, tries[kid], 2)
-			}
+			inVirtualTime(t, func(t *testing.T, w *world) {
+				w.mustRead(1)
+				for range versions - 1 {
+					w.rotate()
+				}
+				w.provider.accept()
+				w.provider.seen()
+				_, err := w.read()
+				require.ErrorContains(t, err, "Unable to load public key")
+				seen := w.provider.seen()
+				require.Len(t, seen, want)
+				tries := map[string]int{}
+				for _, kid := range seen {
+					tries[kid]++
+					require.LessOrEqual(t, tries[kid], 2)
+				}
+			})
 		})
 	}
 }
 
 func TestFallback_RetriesCountAsRequests(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, keyring.Manual)
-	w.client = newClient(t, 5)
-	w.mustRead(1)
-	w.rotate()
-	w.provider.seen()
-	rejected := false
-	w.provider.answer = func(rw http.ResponseWriter, _ *http.Request) {
-		if !rejected {
-			rejected = true
-			rw.WriteHeader(http.StatusBadRequest)
-			_, _ = rw.Write([]byte(refusal("Unable to load public key")))
-			return
+	inVirtualTime(t, func(t *testing.T, w *world) {
+		w.client = newClient(t, 5)
+		w.mustRead(1)
+		w.rotate()
+		w.provider.seen()
+		rejected := false
+		w.provider.answer = func(rw http.ResponseWriter, _ *http.Request) {
+			if !rejected {
+				rejected = true
+				rw.WriteHeader(http.StatusBadRequest)
+				_, _ = rw.Write([]byte(refusal("Unable to load public key")))
+				return
+			}
+			rw.WriteHeader(http.StatusServiceUnavailable)
 		}
-		rw.WriteHeader(http.StatusServiceUnavailable)
-	}
-	_, err := w.read()
-	require.ErrorContains(t, err, "HTTP 503")
-	require.Len(t, w.provider.seen(), 6, "one rejection, and the other version's attempts")
+		_, err := w.read()
+		require.ErrorContains(t, err, "HTTP 503")
+		require.Len(t, w.provider.seen(), 6, "one rejection, and the other version's attempts")
+	})
 }

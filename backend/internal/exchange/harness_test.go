@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -251,9 +252,31 @@ type world struct {
 
 func newWorld(t testing.TB, registration keyring.Registration) *world {
 	t.Helper()
-	w := &world{t: t, provider: &keyProvider{}}
-	server := httptest.NewServer(w.provider)
+	provider := &keyProvider{}
+	server := httptest.NewServer(provider)
 	t.Cleanup(server.Close)
+	return newWorldAt(t, provider, server.URL, registration)
+}
+
+// inVirtualTime runs a test in a synctest bubble. The server is outside and keeps no connection:
+// time passes only while no goroutine of the bubble waits for the network.
+func inVirtualTime(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	provider := &keyProvider{}
+	server := httptest.NewUnstartedServer(provider)
+	server.Config.SetKeepAlivesEnabled(false)
+	server.Start()
+	t.Cleanup(server.Close)
+	synctest.Test(t, func(t *testing.T) {
+		test(t, newWorldAt(t, provider, server.URL, keyring.Manual))
+	})
+}
+
+func newWorldAt(
+	t testing.TB, provider *keyProvider, issuer string, registration keyring.Registration,
+) *world {
+	t.Helper()
+	w := &world{t: t, provider: provider}
 	client, err := tokenendpoint.New(tokenendpoint.Config{
 		RequestTimeout: 10 * time.Second, AllowInsecure: true,
 	}, tokenendpoint.Options{Now: w.now})
@@ -263,7 +286,7 @@ func newWorld(t testing.TB, registration keyring.Registration) *world {
 	w.exchange = New(w.now, hclog.New(&hclog.LoggerOptions{Output: &w.log}))
 	w.key, err = keyring.New(generate(t), "myapi", keyring.Settings{
 		CommonName: "myapi", Algorithm: jose.EdDSA, SendKeyID: true, AssertionTTL: 45 * time.Second,
-		ClientID: "c", Issuer: server.URL, TokenEndpoint: server.URL + "/token",
+		ClientID: "c", Issuer: issuer, TokenEndpoint: issuer + "/token",
 		Registration: registration, RetireAfter: time.Hour,
 	}, w.now())
 	require.NoError(t, err)
