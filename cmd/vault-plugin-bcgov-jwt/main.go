@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/api"
@@ -19,8 +20,12 @@ var (
 )
 
 func main() {
+	go exitWithVault(os.Getppid())
 	// Vault applies its own log level.
 	logger := hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, JSONFormat: true})
+	if err := forbidCoreDumps(); err != nil {
+		logger.Warn("a core dump could contain private keys", "error", err)
+	}
 	meta := &api.PluginAPIClientMeta{}
 	if err := meta.FlagSet().Parse(os.Args[1:]); err != nil {
 		logger.Error("invalid flags", "error", err)
@@ -35,5 +40,20 @@ func main() {
 	if err != nil {
 		logger.Error("plugin exited", "error", err)
 		os.Exit(1)
+	}
+}
+
+// exitWithVault ends the process when its parent is no longer Vault, which has died: an orphan
+// would keep its keys in memory. In a container, where Vault or the plugin is process 1, they die
+// together. PR_SET_PDEATHSIG is no alternative: it watches the thread of Vault that started the
+// plugin, and Go may end that one at any time.
+func exitWithVault(vault int) {
+	if vault <= 1 {
+		return
+	}
+	for range time.Tick(time.Second) {
+		if os.Getppid() != vault {
+			os.Exit(1)
+		}
 	}
 }

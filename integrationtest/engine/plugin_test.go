@@ -1,7 +1,13 @@
 package engine
 
 import (
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
@@ -48,6 +54,25 @@ func TestPlugin_SurvivesCrashAndUpgrade(t *testing.T) {
 	vault.PluginProcess(t, newCommand)
 	require.NotEmpty(t, m.Leases(t, "myapi"), "the leases of the old version")
 	require.NoError(t, client.Sys().RevokePrefixWithContext(t.Context(), m.Path))
+}
+
+// TestPlugin_LeavesNoOrphanAndNoCore kills Vault, which then cannot end the plugin itself.
+func TestPlugin_LeavesNoOrphanAndNoCore(t *testing.T) {
+	t.Parallel()
+	vault := harness.StartRaftVault(t)
+	vault.NewMount(t, "orphan").Read(t, "info")
+	pid := strconv.Itoa(vault.PluginProcess(t, harness.PluginName))
+	if runtime.GOOS == "linux" {
+		limits, err := os.ReadFile("/proc/" + pid + "/limits")
+		require.NoError(t, err)
+		require.Regexp(t, "Max core file size +0 +0 ", string(limits))
+	}
+	require.NoError(t, syscall.Kill(vault.PID, syscall.SIGKILL))
+	require.Eventually(t, func() bool {
+		state, _ := exec.CommandContext(t.Context(), "ps", "-o", "stat=", "-p", pid).Output()
+		// Process 1 of a container need not wait for orphans, which then remain as zombies.
+		return len(state) == 0 || state[0] == 'Z'
+	}, 10*time.Second, 50*time.Millisecond, "the plugin has ended")
 }
 
 // TestPlugin_WrongVersionIsRejected: the registered version must be the one that the binary
