@@ -41,8 +41,8 @@ func TestJWKSRotation_FailsNoRead(t *testing.T) {
 	m.EventuallyAccepted(t, name, 2, acceptTimeout)
 	require.Equal(t, rotated.Text(t, "key_id"), keyID())
 
-	// Published five seconds before it signs, which leaves a busy machine time to see it staged.
-	m.Write(t, "keys/"+name, map[string]any{"activation_delay": 5})
+	// Published ten seconds before it signs, which leaves a busy machine time to see it staged.
+	m.Write(t, "keys/"+name, map[string]any{"activation_delay": 10})
 	rotated = m.Write(t, "keys/"+name+"/rotate", nil)
 	require.Equal(t, 3, rotated.Number(t, "staged_version"))
 	require.Equal(t, rotated.Version(t, 2, "key_id"), keyID())
@@ -50,7 +50,7 @@ func TestJWKSRotation_FailsNoRead(t *testing.T) {
 		rotated.Version(t, 3, "key_id"), rotated.Version(t, 2, "key_id"), rotated.Version(t, 1,
 			"key_id"),
 	}, publishedKeyIDs(t, m, name))
-	m.EventuallyAccepted(t, name, 3, 5*time.Second+acceptTimeout)
+	m.EventuallyAccepted(t, name, 3, 10*time.Second+acceptTimeout)
 
 	// More than 10 s after the load: the first rejected assertion makes Keycloak fetch.
 	m.Write(t, "keys/"+name, map[string]any{"activation_delay": 0})
