@@ -39,6 +39,8 @@ type backend struct {
 	// Cached, so that warm reads touch no storage.
 	clients     entryCache[tokenendpoint.Client] // follow the mount's configuration
 	keys        entryCache[keyring.Key]
+	keyIDs      keyIDs
+	keyNames    entryCache[string] // by ID
 	roles       entryCache[role]
 	wrappingKey entryCache[keyring.WrappingKey]
 
@@ -82,6 +84,7 @@ func newBackend(
 		load: b.loadClient, discard: (*tokenendpoint.Client).Close,
 	}
 	b.keys = entryCache[keyring.Key]{load: keyring.Load}
+	b.keyNames = entryCache[string]{load: keyring.NameByID}
 	b.roles = entryCache[role]{load: loadRole}
 	b.wrappingKey = entryCache[keyring.WrappingKey]{load: keyring.LoadWrappingKey}
 	b.Backend = &framework.Backend{
@@ -141,6 +144,9 @@ func (b *backend) invalidate(_ context.Context, storagePath string) {
 		}
 		b.dropTokens(name)
 	}
+	if id, ok := strings.CutPrefix(storagePath, keyring.IDPrefix); ok {
+		b.keyIDChanged(id)
+	}
 	if storagePath == keyring.WrappingKeyStoragePath {
 		b.wrappingKey.drop(storagePath)
 	}
@@ -153,6 +159,7 @@ func (b *backend) clean(context.Context) {
 	b.tokens.Close()
 	b.clients.clear()
 	b.keys.clear()
+	b.keyNames.clear()
 	b.roles.clear()
 	b.wrappingKey.clear()
 }

@@ -3,6 +3,7 @@ package backend
 import (
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -182,13 +183,35 @@ func TestClean_LeavesNothingBehind(t *testing.T) {
 	require.Eventually(t, func() bool { return p.open.Load() == 0 }, eventually, poll, "no connection")
 }
 
-func TestRequest_UnsupportedOperationIsRejectedByFramework(t *testing.T) {
+func TestRequest_UnknownPathIsRejected(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	for _, unserved := range []string{"", "nothing", "keys/a/b", "creds/", "config/x", path.Join("check", "a", "b")} {
 		_, err := m.handle(t.Context(), logical.ReadOperation, unserved, nil)
 		require.Error(t, err, "%q", unserved)
 	}
-	_, err := m.handle(t.Context(), logical.DeleteOperation, "info", nil)
-	require.ErrorIs(t, err, logical.ErrUnsupportedOperation)
+}
+
+// TestRequest_UnsupportedOperationIgnoresTheBody: anyone may send one to jwks/.
+func TestRequest_UnsupportedOperationIgnoresTheBody(t *testing.T) {
+	t.Parallel()
+	m := newMount(t)
+	rejected := 0
+	for path, served := range m.operations() {
+		for _, operation := range []logical.Operation{
+			logical.CreateOperation, logical.UpdateOperation, logical.PatchOperation, logical.ReadOperation, logical.ListOperation,
+			logical.DeleteOperation, logical.HeaderOperation,
+		} {
+			if slices.Contains(served, operation) {
+				continue
+			}
+			_, err := m.HandleRequest(t.Context(), &logical.Request{
+				Operation: operation, Path: path, MountPoint: mountPoint, Storage: m.storage, Data: map[string]any{"nonsense": 1, "version": "x", "id": "y"},
+			})
+			require.Equal(t, logical.ErrUnsupportedOperation, err, "%s %s", operation, path)
+			rejected++
+		}
+	}
+	require.Greater(t, rejected, 50)
+	require.Zero(t, m.storage.calls())
 }

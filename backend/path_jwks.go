@@ -63,18 +63,14 @@ func (b *backend) readJWKS(
 	if !jwksID.MatchString(id) {
 		return nil, nil
 	}
-	name, err := keyring.NameByID(ctx, req.Storage, id)
-	if err != nil || name == "" {
-		return nil, err
+	document, err := b.publishedJWKS(ctx, req.Storage, id)
+	if err != nil { // anyone may read the response
+		b.Logger().Error("key set could not be read", "request_id", req.ID, "error", err)
+		return nil, logical.CodedError(http.StatusInternalServerError,
+			"the key set could not be read; the cause is in Vault's log")
 	}
-	key, err := b.keys.get(ctx, req.Storage, name)
-	if err != nil || key == nil || key.ID() != id ||
-		key.Settings().Registration != keyring.ByJWKS {
-		return nil, err
-	}
-	document, err := key.JWKS(b.now())
-	if err != nil {
-		return nil, err
+	if document == "" {
+		return nil, nil
 	}
 	return &logical.Response{Data: map[string]any{
 		logical.HTTPStatusCode:         http.StatusOK,
@@ -82,6 +78,17 @@ func (b *backend) readJWKS(
 		logical.HTTPRawBody:            []byte(document), // Vault decodes a string that is base64
 		logical.HTTPCacheControlHeader: fmt.Sprintf("max-age=%d", int(jwksMaxAge/time.Second)),
 	}}, nil
+}
+
+// publishedJWKS returns the key set of the key with this ID; empty if it is not published.
+func (b *backend) publishedJWKS(
+	ctx context.Context, storage logical.Storage, id string,
+) (string, error) {
+	key, err := b.keyByID(ctx, storage, id)
+	if err != nil || key == nil || key.Settings().Registration != keyring.ByJWKS {
+		return "", err
+	}
+	return key.JWKS(b.now())
 }
 
 const jwksHelp = `

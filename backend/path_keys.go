@@ -192,6 +192,7 @@ func (b *backend) storeNewKey(
 	ctx context.Context, req *logical.Request, key *keyring.Key, next string,
 ) (*logical.Response, error) {
 	defer b.keyChanged(key.Name())
+	defer b.keyIDChanged(key.ID())
 	if err := keyring.Create(ctx, req.Storage, key); err != nil {
 		return nil, err
 	}
@@ -260,7 +261,12 @@ func (b *backend) deleteKey(
 	}
 	defer b.exchanger.Forget(key.ID())
 	defer b.keyChanged(name)
-	return nil, keyring.Delete(ctx, req.Storage, key)
+	defer b.keyNames.drop(key.ID())
+	if err := keyring.Delete(ctx, req.Storage, key); err != nil {
+		return nil, err
+	}
+	b.keyIDs.Delete(key.ID())
+	return nil, nil
 }
 
 // keyResponse returns a key with the public material of the version to register.

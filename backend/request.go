@@ -67,7 +67,13 @@ func (b *backend) checkInput(ctx context.Context, req *logical.Request) error {
 		return nil
 	}
 	path := b.Route(req.Path)
-	if path == nil || len(req.Data) == 0 {
+	if path == nil {
+		return nil
+	}
+	if path.Operations[req.Operation] == nil {
+		return logical.ErrUnsupportedOperation
+	}
+	if len(req.Data) == 0 {
 		return nil
 	}
 	known := allowedFields(path, req.Operation)

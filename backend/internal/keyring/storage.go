@@ -20,8 +20,9 @@ const (
 	// StoragePrefix precedes the name in a key's storage path. It ends in a slash, which Vault's
 	// seal wrapping needs to match the paths below.
 	StoragePrefix = "key/"
-	idPrefix      = "key-id/"
-	spkiPrefix    = "spki/"
+	// IDPrefix precedes the ID in the storage path of an index by ID.
+	IDPrefix   = "key-id/"
+	spkiPrefix = "spki/"
 )
 
 // entryFormat is the format that this version writes, and the newest that it reads.
@@ -102,7 +103,7 @@ func (e *versionEntry) version() (*Version, error) {
 
 // Create stores a new key with its indexes.
 func Create(ctx context.Context, s logical.Storage, key *Key) error {
-	if err := storage.Put(ctx, s, idPrefix+key.id, indexEntry{Name: key.name}); err != nil {
+	if err := storage.Put(ctx, s, IDPrefix+key.id, indexEntry{Name: key.name}); err != nil {
 		return err
 	}
 	return Update(ctx, s, &Key{}, key)
@@ -171,7 +172,7 @@ func (v *Version) entry() (versionEntry, error) {
 
 // Delete deletes a key, then its indexes.
 func Delete(ctx context.Context, s logical.Storage, key *Key) error {
-	paths := []string{StoragePrefix + key.name, idPrefix + key.id}
+	paths := []string{StoragePrefix + key.name, IDPrefix + key.id}
 	for _, v := range key.versions {
 		paths = append(paths, spkiPrefix+v.keyID)
 	}
@@ -183,9 +184,22 @@ func Delete(ctx context.Context, s logical.Storage, key *Key) error {
 	return nil
 }
 
-// NameByID returns the name of the key with this id, or "".
-func NameByID(ctx context.Context, s logical.Storage, id string) (string, error) {
-	return readIndex(ctx, s, idPrefix+id)
+// NameByID returns the name of the key with this id, or nil.
+func NameByID(ctx context.Context, s logical.Storage, id string) (*string, error) {
+	name, err := readIndex(ctx, s, IDPrefix+id)
+	if err != nil || name == "" {
+		return nil, err
+	}
+	return &name, nil
+}
+
+// ListIDs returns the ids of all keys.
+func ListIDs(ctx context.Context, s logical.Storage) ([]string, error) {
+	ids, err := s.List(ctx, IDPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("list the ids of keys: %w", err)
+	}
+	return ids, nil
 }
 
 // NameByKeyID returns the name of the key that has a version with this kid, or "".
