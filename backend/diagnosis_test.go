@@ -219,3 +219,12 @@ func TestProviderError_WithoutAdviceIsOneSentence(t *testing.T) {
 	failure := &tokenendpoint.Error{Reason: tokenendpoint.ClientError, Operation: tokenendpoint.OpToken, URL: "https://idp.example/", Detail: "x"}
 	require.EqualError(t, providerError(failure, "m/", keyNamedK(t), "r"), "token request at https://idp.example/: x.")
 }
+
+// A block that is not three lines would be skipped.
+func TestDiagnosis_EveryBlockOfTheFileIsRead(t *testing.T) {
+	t.Parallel()
+	for block := range strings.SplitSeq(strings.TrimSpace(diagnosisText), "\n\n") {
+		require.True(t, strings.HasPrefix(block, "#") || strings.Count(block, "\n") == 2, block)
+	}
+	require.NotContains(t, diagnosisText, "\n\n\n")
+}
