@@ -8,6 +8,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -427,4 +428,92 @@ func logMessage(node ast.Node) (string, bool) {
 	}
 	text, err := strconv.Unquote(literal.Value)
 	return text, err == nil
+}
+
+// TestDocs_ThreatModelNamesTestsThatExist holds each row of the threat model to at least one test.
+func TestDocs_ThreatModelNamesTestsThatExist(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join("..", "docs", "security.md"))
+	require.NoError(t, err)
+	_, rows, found := strings.Cut(string(page), "| Tests |\n|---|---|---|---|\n")
+	require.True(t, found, "the table of threats")
+	rows, _, _ = strings.Cut(rows, "\n\n")
+	existing := testFunctions(t)
+	for row := range strings.Lines(rows) {
+		cells := strings.Split(strings.Trim(row, "| \n"), " | ")
+		for name := range strings.SplitSeq(cells[len(cells)-1], ", ") {
+			function, _, _ := strings.Cut(strings.Trim(name, "`"), "/")
+			require.True(t, existing[function], "there is no test %q, which this row names: %s", name, row)
+		}
+	}
+}
+
+// testFunctions returns the names of the module's tests.
+func testFunctions(t *testing.T) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	eachRepositoryFile(t, "_test.go", func(path string) {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		require.NoError(t, err)
+		for _, declared := range file.Decls {
+			if function, ok := declared.(*ast.FuncDecl); ok && function.Recv == nil &&
+				strings.HasPrefix(function.Name.Name, "Test") {
+				names[function.Name.Name] = true
+			}
+		}
+	})
+	return names
+}
+
+// eachRepositoryFile visits the files whose names end so, hidden folders excepted.
+func eachRepositoryFile(t *testing.T, suffix string, visit func(path string)) {
+	t.Helper()
+	require.NoError(t, filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && path != ".." && strings.HasPrefix(entry.Name(), "."):
+			return fs.SkipDir
+		case !entry.IsDir() && strings.HasSuffix(path, suffix):
+			visit(path)
+		}
+		return nil
+	}))
+}
+
+func TestDocs_LinksLeadToPagesAndHeadings(t *testing.T) {
+	t.Parallel()
+	link := regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]*))?\)`)
+	eachRepositoryFile(t, ".md", func(path string) {
+		page, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for _, match := range link.FindAllStringSubmatch(string(page), -1) {
+			target := filepath.Join(filepath.Dir(path), match[1])
+			switch {
+			case strings.Contains(match[1], "://"):
+				continue
+			case match[1] == "":
+				target = path
+			}
+			_, err := os.Stat(target)
+			require.NoError(t, err, "%s links to %s", path, match[1])
+			if match[2] != "" {
+				require.Contains(t, anchors(t, target), match[2], "%s links to %s", path, match[0])
+			}
+		}
+	})
+}
+
+// anchors returns the fragments that GitHub gives to a page's headings.
+func anchors(t *testing.T, path string) []string {
+	t.Helper()
+	page, err := os.ReadFile(path)
+	require.NoError(t, err)
+	dropped := regexp.MustCompile(`[^\w\s-]`)
+	var found []string
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(string(page), -1) {
+		text := dropped.ReplaceAllString(strings.ToLower(heading[1]), "")
+		found = append(found, strings.ReplaceAll(text, " ", "-"))
+	}
+	return found
 }
