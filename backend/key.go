@@ -51,7 +51,7 @@ func keyPairFields() []field[keyring.Settings] {
 			func(s *settings) *bool { return &s.Disabled }, anyValue),
 		newField("allowed_roles", framework.TypeCommaStringSlice,
 			"Names of the roles that may use the key; `*` matches any text, as in `team-a-*`. "+
-				"Default: `*`, all roles.",
+				"Default: all roles (`*`).",
 			func(s *settings) *[]string { return &s.AllowedRoles }, roleGlobs),
 	}
 }
