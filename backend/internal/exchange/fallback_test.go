@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -225,6 +226,33 @@ func TestFallback_TriesEachVersionTwiceAndSendsSixRequestsAtMost(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestFallback_WaitingReaderTriesTwiceAtMost ends fallbacks of other readers without a verdict on
+// the key, each time with another one already begun.
+func TestFallback_WaitingReaderTriesTwiceAtMost(t *testing.T) {
+	t.Parallel()
+	inVirtualTime(t, func(t *testing.T, w *world) {
+		w.rotate()
+		w.provider.accept()
+		h := w.exchange.histories.of(w.current())
+		_, leads := h.joinFallback(w.now())
+		require.True(t, leads)
+		ended := make(chan error)
+		go func() {
+			_, err := w.read()
+			ended <- err
+		}()
+		for range 2 {
+			synctest.Wait()
+			h.mu.Lock()
+			close(h.fallback)
+			h.fallback = make(chan struct{})
+			h.mu.Unlock()
+		}
+		require.ErrorContains(t, <-ended, "Unable to load public key")
+		require.Len(t, w.provider.seen(), 2)
+	})
 }
 
 func TestFallback_RetriesCountAsRequests(t *testing.T) {

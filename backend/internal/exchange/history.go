@@ -76,7 +76,7 @@ func (h *history) choose(key *keyring.Key, now time.Time) *keyring.Version {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	active := key.Active(now)
-	if h.preferred == 0 || h.insteadOf != active.Number() {
+	if h.insteadOf != active.Number() {
 		return active
 	}
 	if key.Settings().Registration == keyring.ByJWKS && now.Sub(h.preferredAt) >= jwksPreference {
@@ -126,7 +126,7 @@ func (h *history) awaitForwarding() {
 func (h *history) acceptedRecently(now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return !h.acceptedAt.IsZero() && now.Sub(h.acceptedAt) < recently
+	return now.Sub(h.acceptedAt) < recently
 }
 
 // joinFallback starts a fallback, which the caller leads, or returns the channel that is closed

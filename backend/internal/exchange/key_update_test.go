@@ -155,6 +155,41 @@ func TestHistory_BeginsAnewWithAnotherClient(t *testing.T) {
 	require.Equal(t, 1, w.exchange.Signing(rotated).Number(), "and back again")
 }
 
+func TestHistory_PreferenceEndsWithItsReasons(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyring.ByJWKS)
+	w.rotate()
+	key, h, now := w.current(), &history{}, w.now()
+	require.Equal(t, 2, h.choose(key, now).Number(), "the active one")
+	h.accept(1, 2, true, now)
+	require.Equal(t, 1, h.choose(key, now.Add(11*time.Second-1)).Number())
+	require.Equal(t, 2, h.choose(key, now.Add(11*time.Second)).Number(), "time to try it again")
+	w.rotate()
+	require.Equal(t, 3, h.choose(w.current(), w.now()).Number(), "another version is active")
+	h.accept(2, 2, false, now)
+	require.Equal(t, 2, h.choose(key, now).Number(), "the active one was accepted")
+}
+
+func TestHistory_AcceptanceIsRecentForAMinute(t *testing.T) {
+	t.Parallel()
+	h, now := &history{}, time.Now()
+	require.False(t, h.acceptedRecently(now), "none")
+	h.accept(1, 1, false, now)
+	require.True(t, h.acceptedRecently(now.Add(time.Minute-1)))
+	require.False(t, h.acceptedRecently(now.Add(time.Minute)))
+}
+
+func TestHistory_NewerVersionIsStoredAtOnceOthersOnceAMinute(t *testing.T) {
+	t.Parallel()
+	h, now := &history{}, time.Now()
+	require.True(t, h.mayStore(1, now))
+	require.False(t, h.mayStore(1, now))
+	require.True(t, h.mayStore(2, now), "a rotation")
+	require.False(t, h.mayStore(1, now.Add(time.Minute-1)))
+	require.True(t, h.mayStore(1, now.Add(time.Minute)))
+	require.False(t, h.mayStore(2, now.Add(time.Minute)), "it is not new anymore")
+}
+
 // TestKeyUpdate_ReadOnlyNodeForwardsOneReadAMinute is a standby that serves reads: what it learns
 // must come to be stored by a node that can write.
 func TestKeyUpdate_ReadOnlyNodeForwardsOneReadAMinute(t *testing.T) {
