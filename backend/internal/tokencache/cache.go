@@ -152,11 +152,9 @@ func (c *Cache[I]) startRefresh(e *entry[I], source Source) {
 }
 
 func (c *Cache[I]) run(e *entry[I], source Source, pause time.Duration) {
-	if pause > 0 {
-		select {
-		case <-time.After(pause):
-		case <-c.ctx.Done():
-		}
+	select {
+	case <-time.After(pause):
+	case <-c.ctx.Done():
 	}
 	attemptedAt := c.now()
 	token, err := source.Fetch(c.ctx)
