@@ -81,6 +81,7 @@ func TestKeyUpdate_ConcurrentChangeWins(t *testing.T) {
 		"activated by the operator": func(w *world) *keyring.Key {
 			return w.key.Activate(2, keyring.ByOperator, w.now())
 		},
+		"acceptance withdrawn": func(w *world) *keyring.Key { return w.key.ClearAccepted(1) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
