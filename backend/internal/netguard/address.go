@@ -27,8 +27,8 @@ func addressRanges() []addressRange {
 	}
 	const metadata, reserved = "a cloud metadata address", "a reserved address"
 	return []addressRange{
-		// Others in 169.254.0.0/16 (Tencent Cloud, Scaleway, ECS) and fe80::/10 (OpenStack, Hetzner)
-		// are link-local, and need no row.
+		// Others in 169.254.0.0/16 (Tencent Cloud, Scaleway) and fe80::/10 (OpenStack, Hetzner) are
+		// link-local, and need no row.
 		rule("169.254.169.254/32", reachNever, metadata), // AWS, Azure, GCP, OpenStack, Oracle, …
 		// AWS, EC2 user guide: ::254 metadata, ::23 EKS Pod Identity, ::253 DNS.
 		rule("fd00:ec2::/32", reachNever, metadata),

@@ -175,8 +175,8 @@ func parseMetadata(members jsonObject, issuer string) (Metadata, error) {
 func parseEndpoint(members jsonObject, name string) (string, error) {
 	endpoint, valid := members.string(name)
 	if !valid || len(endpoint) > maxEndpoint || !printable(endpoint, "") {
-		return "", malformed(fmt.Sprintf("`%s` in the discovery document is not a string of at most "+
-			"%d visible ASCII characters", name, maxEndpoint))
+		return "", malformed(fmt.Sprintf("`%s` in the discovery document is not a string of "+
+			"at most %d visible ASCII characters", name, maxEndpoint))
 	}
 	return endpoint, nil
 }

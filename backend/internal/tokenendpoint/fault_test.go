@@ -312,12 +312,13 @@ func TestDial_RebindingIsBlocked(t *testing.T) {
 
 func TestCall_SilentDNSMeansNoConnection(t *testing.T) {
 	t.Parallel()
+	over := t.Context().Done()
 	opts := quick
 	opts.resolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
+		go func() { defer ours.Close(); <-over }()
 		go func() { defer theirs.Close(); _, _ = io.Copy(io.Discard, theirs) }()
-		context.AfterFunc(t.Context(), func() { _ = ours.Close() })
-		return ours, t.Context().Err()
+		return ours, nil
 	}}
 	client := newClient(t, Config{RequestTimeout: 200 * time.Millisecond, MaxRetries: 5}, opts)
 	ctx, cancel := client.WithTimeout(t.Context())
