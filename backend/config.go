@@ -73,9 +73,6 @@ func configFields() []field[tokenendpoint.Config] {
 func readConfigEntry(ctx context.Context, s logical.Storage) (tokenendpoint.Config, error) {
 	entry := configEntry{Settings: configSettings(defaultConfig())}
 	_, err := storage.Get(ctx, s, configStoragePath, configFormat, &entry)
-	if errors.Is(err, storage.ErrDamaged) {
-		err = errors.New("the stored entry is damaged: delete it to restore the defaults")
-	}
 	if err != nil {
 		return tokenendpoint.Config{}, fmt.Errorf("the configuration: %w", err)
 	}

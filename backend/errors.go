@@ -10,6 +10,7 @@ import (
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
@@ -18,6 +19,23 @@ type userError struct{ error }
 
 func userErrorf(format string, args ...any) error {
 	return userError{fmt.Errorf(format, args...)}
+}
+
+// withRemedy adds to the error of a damaged entry what to do.
+func withRemedy(mount string, err error) error {
+	damaged, ok := errors.AsType[*storage.DamagedError](err)
+	if !ok {
+		return err
+	}
+	path := damaged.Path
+	if path == keyring.WrappingKeyStoragePath {
+		return fmt.Errorf("%w; restore it from a backup", err)
+	}
+	if kind, name, ok := strings.Cut(path, "/"); ok { // key/a is served as keys/a
+		path = kind + "s/" + name
+	}
+	return fmt.Errorf("%w; restore it from a backup, or delete it with: vault delete %s%s",
+		err, mount, path)
 }
 
 // vaultError turns a handler's error into one that Vault passes on: only an ErrorResponse and a

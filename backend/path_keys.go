@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
 func (b *backend) pathKeysList() *framework.Path { return listPath("keys", b.listKeys) }
@@ -243,6 +244,9 @@ func (b *backend) deleteKey(
 	}
 	defer unlock()
 	key, err := keyring.Load(ctx, req.Storage, name)
+	if storage.IsDamaged(err) {
+		return nil, b.deleteDamagedKey(ctx, req, name)
+	}
 	if err != nil || key == nil {
 		return nil, err
 	}
@@ -267,6 +271,20 @@ func (b *backend) deleteKey(
 	}
 	b.keyIDs.Delete(key.ID())
 	return nil, nil
+}
+
+// deleteDamagedKey deletes a key that can never sign again, whether or not deletion_allowed was set
+// or roles name it.
+func (b *backend) deleteDamagedKey(
+	ctx context.Context, req *logical.Request, name string,
+) error {
+	defer b.dropTokens(name)
+	defer b.keyChanged(name)
+	if err := keyring.DeleteDamaged(ctx, req.Storage, name); err != nil {
+		return err
+	}
+	b.Logger().Warn("damaged key deleted", "key", name, "request_id", req.ID)
+	return nil
 }
 
 // keyResponse returns a key with the public material of the version to register.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
 func (b *backend) pathRolesList() *framework.Path { return listPath("roles", b.listRoles) }
@@ -113,6 +115,10 @@ func (b *backend) deleteRole(
 	}
 	defer unlock()
 	found, err := loadRole(ctx, req.Storage, name)
+	if storage.IsDamaged(err) { // its index may remain: without the role it does not count
+		defer b.roleChanged(name)
+		return nil, req.Storage.Delete(ctx, roleStoragePrefix+name)
+	}
 	if err != nil || found == nil {
 		return nil, err
 	}
@@ -136,8 +142,8 @@ func (b *backend) roleResponse(
 ) (*logical.Response, error) {
 	resp := &logical.Response{Data: toResponse(roleFields(), r)}
 	key, err := b.keyOfRole(ctx, req, name, r)
-	if _, ok := errors.AsType[userError](err); ok {
-		resp.AddWarning(err.Error())
+	if _, ok := errors.AsType[userError](err); ok || storage.Unreadable(err) {
+		resp.AddWarning(withRemedy(req.MountPoint, err).Error())
 		return resp, nil
 	}
 	if err == nil && r.RevokeTokens && key.Settings().RevocationEndpoint == "" {

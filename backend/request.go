@@ -23,7 +23,8 @@ func (b *backend) HandleRequest(
 	if err := b.checkInput(ctx, req); err != nil {
 		return vaultError(nil, err)
 	}
-	return vaultError(b.Backend.HandleRequest(ctx, req))
+	resp, err = b.Backend.HandleRequest(ctx, req)
+	return vaultError(resp, withRemedy(req.MountPoint, err))
 }
 
 // HandleExistenceCheck tells create from update by the path alone: the framework would reject a bad

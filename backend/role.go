@@ -267,7 +267,8 @@ func roleIndex(key, role string) string {
 
 func roleIndexPrefix(key string) string { return "key-role/" + key + "/" }
 
-// rolesOf returns the roles that use a key. Where its index and a role differ, the role counts.
+// rolesOf returns the roles that use a key. Where its index and a role differ, the role counts; for
+// a role that cannot be read the index does.
 func (b *backend) rolesOf(ctx context.Context, s logical.Storage, key string) ([]string, error) {
 	indexed, err := s.List(ctx, roleIndexPrefix(key))
 	if err != nil {
@@ -276,10 +277,12 @@ func (b *backend) rolesOf(ctx context.Context, s logical.Storage, key string) ([
 	names := []string{}
 	for _, name := range indexed {
 		found, err := b.roles.get(ctx, s, name)
-		if err != nil {
+		switch {
+		case storage.Unreadable(err):
+			names = append(names, name)
+		case err != nil:
 			return nil, err
-		}
-		if found != nil && found.Key == key {
+		case found != nil && found.Key == key:
 			names = append(names, name)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -62,7 +63,12 @@ func Load(ctx context.Context, s logical.Storage, name string) (*Key, error) {
 	if !found {
 		return nil, nil
 	}
-	return entry.key(name)
+	key, err := entry.key(name)
+	if err != nil {
+		damaged := &storage.DamagedError{Path: StoragePrefix + name}
+		return nil, fmt.Errorf("key %q: %w: %w", name, damaged, err)
+	}
+	return key, nil
 }
 
 func (e *keyEntry) key(name string) (*Key, error) {
@@ -70,12 +76,12 @@ func (e *keyEntry) key(name string) (*Key, error) {
 	for _, stored := range e.Versions {
 		version, err := stored.version()
 		if err != nil {
-			return nil, fmt.Errorf("key %q version %d: %w", name, stored.Number, err)
+			return nil, fmt.Errorf("version %d: %w", stored.Number, err)
 		}
 		key.versions = append(key.versions, version)
 	}
 	if len(key.versions) == 0 {
-		return nil, fmt.Errorf("key %q: the stored entry has no versions", name)
+		return nil, errors.New("it has no versions")
 	}
 	return key.withSettings(e.Settings)
 }
@@ -83,11 +89,11 @@ func (e *keyEntry) key(name string) (*Key, error) {
 func (e *versionEntry) version() (*Version, error) {
 	parsed, err := x509.ParsePKCS8PrivateKey(e.PrivateKey)
 	if err != nil {
-		return nil, fmt.Errorf("the stored private key cannot be parsed")
+		return nil, errors.New("the private key cannot be parsed")
 	}
 	private, ok := parsed.(crypto.Signer)
 	if !ok {
-		return nil, fmt.Errorf("the stored private key cannot sign")
+		return nil, errors.New("the private key cannot sign")
 	}
 	v := &Version{
 		number:         e.Number,
@@ -176,9 +182,32 @@ func Delete(ctx context.Context, s logical.Storage, key *Key) error {
 	for _, v := range key.versions {
 		paths = append(paths, spkiPrefix+v.keyID)
 	}
+	return deleteAll(ctx, s, key.name, paths)
+}
+
+// DeleteDamaged deletes a key that is damaged, then the indexes that its entry still names.
+func DeleteDamaged(ctx context.Context, s logical.Storage, name string) error {
+	var entry keyEntry
+	_, err := storage.Get(ctx, s, StoragePrefix+name, entryFormat, &entry)
+	if err != nil && !storage.IsDamaged(err) {
+		return err
+	}
+	paths := []string{StoragePrefix + name}
+	if entry.ID != "" {
+		paths = append(paths, IDPrefix+entry.ID)
+	}
+	for _, stored := range entry.Versions {
+		if version, err := stored.version(); err == nil {
+			paths = append(paths, spkiPrefix+version.keyID)
+		}
+	}
+	return deleteAll(ctx, s, name, paths)
+}
+
+func deleteAll(ctx context.Context, s logical.Storage, name string, paths []string) error {
 	for _, path := range paths {
 		if err := s.Delete(ctx, path); err != nil {
-			return fmt.Errorf("delete key %q: %w", key.name, err)
+			return fmt.Errorf("delete key %q: %w", name, err)
 		}
 	}
 	return nil
@@ -205,6 +234,9 @@ func ListIDs(ctx context.Context, s logical.Storage) ([]string, error) {
 // NameByKeyID returns the name of the key that has a version with this kid, or "".
 func NameByKeyID(ctx context.Context, s logical.Storage, keyID string) (string, error) {
 	name, err := readIndex(ctx, s, spkiPrefix+keyID)
+	if storage.IsDamaged(err) { // an import writes it again
+		return "", nil
+	}
 	if err != nil || name == "" {
 		return "", err
 	}

@@ -153,12 +153,12 @@ func TestStorage_NewerFormatIsAnError(t *testing.T) {
 		"plugin (format 2; this version reads up to 1)")
 }
 
-func TestStorage_DamagedEntryErrorQuotesNothing(t *testing.T) {
+func TestStorage_DamagedEntryErrorQuotesNothingAndItCanBeDeleted(t *testing.T) {
 	t.Parallel()
 	good := testKey(t, ED25519)
-	storage := &logical.InmemStorage{}
-	require.NoError(t, Create(t.Context(), storage, good))
-	raw, err := storage.Get(t.Context(), "key/myapi")
+	s := &logical.InmemStorage{}
+	require.NoError(t, Create(t.Context(), s, good))
+	raw, err := s.Get(t.Context(), "key/myapi")
 	require.NoError(t, err)
 	var entry map[string]any
 	require.NoError(t, json.Unmarshal(raw.Value, &entry))
@@ -167,21 +167,29 @@ func TestStorage_DamagedEntryErrorQuotesNothing(t *testing.T) {
 	replace := func(before, after string) func([]byte) []byte {
 		return func(b []byte) []byte { return bytes.Replace(b, []byte(before), []byte(after), 1) }
 	}
-	for name, damage := range map[string]func([]byte) []byte{
-		"not JSON":                  func(b []byte) []byte { return b[:len(b)/2] },
-		"no versions":               func([]byte) []byte { return []byte(`{"format":1}`) },
-		"truncated key":             replace(secret, secret[:40]),
-		"wrong type":                replace(`"format":1`, `"format":"`+secret+`"`),
-		"algorithm of another type": replace(`"EdDSA"`, `"RS256"`),
+	index, spki := "key-id/"+good.ID(), "spki/"+good.Active(start()).KeyID()
+	for name, test := range map[string]struct {
+		damage func([]byte) []byte
+		left   []string // after it was deleted: the indexes that the entry no longer names
+	}{
+		"not JSON":                  {func(b []byte) []byte { return b[:len(b)/2] }, []string{index, spki}},
+		"no versions":               {func([]byte) []byte { return []byte(`{"format":1}`) }, []string{index, spki}},
+		"truncated key":             {replace(secret, secret[:40]), []string{spki}},
+		"wrong type":                {replace(`"format":1`, `"format":"`+secret+`"`), []string{}},
+		"algorithm of another type": {replace(`"EdDSA"`, `"RS256"`), []string{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			storage := &logical.InmemStorage{}
-			entry := &logical.StorageEntry{Key: "key/myapi", Value: damage(raw.Value)}
-			require.NoError(t, storage.Put(t.Context(), entry))
-			_, err := Load(t.Context(), storage, "myapi")
-			require.ErrorContains(t, err, `key "myapi"`)
+			s := &logical.InmemStorage{}
+			require.NoError(t, Create(t.Context(), s, good))
+			entry := &logical.StorageEntry{Key: "key/myapi", Value: test.damage(raw.Value)}
+			require.NoError(t, s.Put(t.Context(), entry))
+			_, err := Load(t.Context(), s, "myapi")
+			require.ErrorContains(t, err, `key "myapi": the stored entry is damaged`)
+			require.True(t, storage.IsDamaged(err))
 			require.NotContains(t, err.Error(), secret[:20])
+			require.NoError(t, DeleteDamaged(t.Context(), s, "myapi"))
+			require.ElementsMatch(t, test.left, paths(t, s))
 		})
 	}
 }

@@ -10,8 +10,10 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// ErrDamaged reports an entry that cannot be decoded.
-var ErrDamaged = errors.New("the stored entry is damaged: restore it from a backup")
+// DamagedError reports an entry that cannot be decoded. Such an entry may be deleted.
+type DamagedError struct{ Path string }
+
+func (e *DamagedError) Error() string { return "the stored entry is damaged" }
 
 // NewerFormatError reports an entry that a newer version of the plugin wrote. Such an entry must
 // not be overwritten.
@@ -20,6 +22,18 @@ type NewerFormatError struct{ Format, Newest int }
 func (e *NewerFormatError) Error() string {
 	return fmt.Sprintf("the entry was stored by a newer version of this plugin "+
 		"(format %d; this version reads up to %d): upgrade the plugin", e.Format, e.Newest)
+}
+
+// IsDamaged reports whether an error is a DamagedError.
+func IsDamaged(err error) bool {
+	_, ok := errors.AsType[*DamagedError](err)
+	return ok
+}
+
+// Unreadable reports whether an error is about what an entry holds, not about reaching it.
+func Unreadable(err error) bool {
+	_, newer := errors.AsType[*NewerFormatError](err)
+	return newer || IsDamaged(err)
 }
 
 // Get decodes what is stored at path into entry and reports whether there is anything. It returns a
@@ -40,7 +54,7 @@ func Get(ctx context.Context, s logical.Storage, path string, newest int, entry 
 		return false, &NewerFormatError{Format: header.Format, Newest: newest}
 	}
 	if raw.DecodeJSON(entry) != nil { // the cause may quote the entry
-		return false, ErrDamaged
+		return false, &DamagedError{path}
 	}
 	return true, nil
 }

@@ -70,6 +70,8 @@ func TestEntry_NewerFormatIsAnErrorEvenIfTheRestDoesNotDecode(t *testing.T) {
 		_, err := Get(t.Context(), stored(t, value), "a", 1, new(testEntry))
 		newer, ok := errors.AsType[*NewerFormatError](err)
 		require.True(t, ok, value)
+		require.False(t, IsDamaged(err))
+		require.True(t, Unreadable(err))
 		require.Equal(t, NewerFormatError{Format: 2, Newest: 1}, *newer)
 		require.EqualError(t, err, "the entry was stored by a newer version of this plugin "+
 			"(format 2; this version reads up to 1): upgrade the plugin")
@@ -83,7 +85,9 @@ func TestEntry_DamagedIsAnErrorThatQuotesNothing(t *testing.T) {
 		`{"format":1,"secret":"hunter2"`,
 	} {
 		_, err := Get(t.Context(), stored(t, value), "a", 1, new(testEntry))
-		require.EqualError(t, err, "the stored entry is damaged: restore it from a backup", value)
+		require.EqualError(t, err, "the stored entry is damaged", value)
+		require.True(t, IsDamaged(err))
+		require.True(t, Unreadable(err))
 	}
 }
 
