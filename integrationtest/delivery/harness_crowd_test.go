@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
@@ -66,7 +65,7 @@ func startCrowd(
 	next func(reading) time.Time,
 ) (c *crowd, stop func()) {
 	t.Helper()
-	c = &crowd{m: withConnections(t, m, clients), role: role, next: next}
+	c = &crowd{m: m.WithConnections(t, clients), role: role, next: next}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	begin := time.Now()
@@ -80,20 +79,6 @@ func startCrowd(
 	})
 	t.Cleanup(stop)
 	return c, stop
-}
-
-// withConnections returns the mount through a client with a connection for each reader. The leak
-// detector does not record it: so many responses are too many to keep.
-func withConnections(t *testing.T, m *harness.Mount, readers int) *harness.Mount {
-	t.Helper()
-	transport := &http.Transport{MaxIdleConnsPerHost: readers}
-	t.Cleanup(transport.CloseIdleConnections)
-	config := m.Client.CloneConfig()
-	config.HttpClient = &http.Client{Transport: transport, Timeout: time.Minute}
-	client, err := api.NewClient(config)
-	require.NoError(t, err)
-	client.SetToken(m.Client.Token())
-	return m.Through(client)
 }
 
 func (c *crowd) run(ctx context.Context, client int, at time.Time) {

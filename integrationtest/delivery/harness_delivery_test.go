@@ -82,7 +82,7 @@ func disableWithManyLeases(
 	m := harness.NewMount(t, p.Config)
 	newRole(t, m, p, "myapi", 300*time.Second, map[string]any{"revoke_tokens": revokes})
 	m.Read(t, "creds/myapi") // whose token the leak detector knows
-	readRepeatedly(t, withConnections(t, m, 16), "creds/myapi", leases-1)
+	readRepeatedly(t, m.WithConnections(t, 16), "creds/myapi", leases-1)
 	require.Len(t, m.Leases(t, "myapi"), leases)
 	m.RecordPrivateKeys(t)
 

@@ -112,6 +112,20 @@ func (m *Mount) Through(client *api.Client) *Mount {
 	return &Mount{Path: m.Path, storage: m.storage, Client: client}
 }
 
+// WithConnections returns the mount through a client with a connection for each reader. The leak
+// detector does not record it: so many responses are too many to keep.
+func (m *Mount) WithConnections(t *testing.T, readers int) *Mount {
+	t.Helper()
+	transport := &http.Transport{MaxIdleConnsPerHost: readers}
+	t.Cleanup(transport.CloseIdleConnections)
+	config := m.Client.CloneConfig()
+	config.HttpClient = &http.Client{Transport: transport, Timeout: time.Minute}
+	client, err := api.NewClient(config)
+	require.NoError(t, err)
+	client.SetToken(m.Client.Token())
+	return m.Through(client)
+}
+
 // WritePolicy writes an ACL policy that is deleted when the test ends.
 func (m *Mount) WritePolicy(t *testing.T, name, rules string) {
 	t.Helper()

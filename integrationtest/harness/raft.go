@@ -1,9 +1,11 @@
 package harness
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -16,15 +18,56 @@ import (
 // log and logs no request, so that it can be used for loads.
 type RaftVault struct {
 	*VaultServer
-	unsealKey string
+	Name string // the raft node's
+
+	unsealKey      string
+	clusterAddress string
 }
+
+// Cluster is the nodes of one storage, each with the plugin in its own plugin directory.
+type Cluster []*RaftVault
 
 // StartRaftVault starts a server and stops it when the test ends. Its log is searched for secrets.
 func StartRaftVault(t *testing.T) *RaftVault {
 	t.Helper()
+	return StartCluster(t, 1, "")[0]
+}
+
+// StartCluster starts a number of nodes and stops them when the test ends. The raft settings are
+// lines of the storage stanza.
+func StartCluster(t *testing.T, nodes int, raftSettings string) Cluster {
+	t.Helper()
+	plugin, err := os.ReadFile(filepath.Join(Vault().PluginDirectory(), PluginName))
+	require.NoError(t, err)
+	var c Cluster
+	for i := range nodes {
+		v := newRaftVault(t, fmt.Sprintf("node-%d", i+1))
+		c = append(c, v)
+		v.AddPlugin(t, PluginName, plugin)
+	}
+	for _, v := range c {
+		v.configure(t, c, raftSettings)
+		require.NoError(t, v.launch())
+	}
+	c[0].initialize(t)
+	for i, v := range c {
+		v.RootToken, v.unsealKey = c[0].RootToken, c[0].unsealKey
+		v.unseal(t)
+		if i == 0 {
+			v.setUp(t)
+		}
+	}
+	c.awaitVoters(t)
+	return c
+}
+
+func newRaftVault(t *testing.T, name string) *RaftVault {
+	t.Helper()
 	dir, err := temporaryDirectory()
 	require.NoError(t, err)
-	v := &RaftVault{VaultServer: &VaultServer{Host: Vault().Host, Binary: Vault().Binary, Dir: dir}}
+	v := &RaftVault{
+		VaultServer: &VaultServer{Host: Vault().Host, Binary: Vault().Binary, Dir: dir}, Name: name,
+	}
 	t.Cleanup(func() {
 		if v.PID != 0 {
 			_ = syscall.Kill(-v.PID, syscall.SIGKILL)
@@ -32,31 +75,34 @@ func StartRaftVault(t *testing.T) *RaftVault {
 		}
 		log, err := os.ReadFile(v.LogFile())
 		require.NoError(t, err)
-		Detector().Record("the log of the Vault of "+t.Name(), string(log))
+		Detector().Record("the log of "+name+" of "+t.Name(), string(log))
 		require.NoError(t, os.RemoveAll(dir))
 	})
 	require.NoError(t, v.createFolders())
-	plugin, err := os.ReadFile(filepath.Join(Vault().PluginDirectory(), PluginName))
+	v.Address, err = freeAddress()
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(v.PluginDirectory(), PluginName), plugin, 0o700))
-	v.configure(t)
-	require.NoError(t, v.launch())
-	v.initialize(t)
-	v.unseal(t)
-	require.NoError(t,
-		v.RegisterPlugin(t.Context(), v.NewClient(t), PluginName, PluginName, pluginVersion))
+	v.clusterAddress, err = freeAddress()
+	require.NoError(t, err)
 	return v
 }
 
-func (v *RaftVault) configure(t *testing.T) {
+// AddPlugin writes a binary into the node's plugin directory.
+func (v *RaftVault) AddPlugin(t *testing.T, command string, binary []byte) {
 	t.Helper()
-	var err error
-	v.Address, err = freeAddress()
-	require.NoError(t, err)
-	cluster, err := freeAddress()
-	require.NoError(t, err)
+	path := filepath.Join(v.PluginDirectory(), command)
+	require.NoError(t, os.WriteFile(path, binary, 0o700)) //nolint:gosec // Vault runs it
+}
+
+func (v *RaftVault) configure(t *testing.T, c Cluster, raftSettings string) {
+	t.Helper()
 	data := filepath.Join(v.Dir, "raft")
 	require.NoError(t, os.Mkdir(data, 0o700))
+	var join strings.Builder
+	for _, peer := range c {
+		if peer != v && v != c[0] {
+			fmt.Fprintf(&join, "retry_join { leader_api_addr = %q }\n", peer.URL())
+		}
+	}
 	config := fmt.Sprintf(`
 		plugin_directory     = %q
 		raw_storage_endpoint = true
@@ -71,9 +117,12 @@ func (v *RaftVault) configure(t *testing.T) {
 		}
 		storage "raft" {
 			path                   = %q
-			node_id                = "one"
+			node_id                = %q
 			performance_multiplier = 1
-		}`, v.PluginDirectory(), v.Address, cluster, v.Address, cluster, data)
+			%s
+			%s
+		}`, v.PluginDirectory(), v.Address, v.clusterAddress, v.Address, v.clusterAddress, data,
+		v.Name, raftSettings, join.String())
 	require.NoError(t, os.WriteFile(v.configFile(), []byte(config), 0o600))
 }
 
@@ -90,18 +139,57 @@ func (v *RaftVault) initialize(t *testing.T) {
 	v.RootToken, v.unsealKey = initialized.RootToken, initialized.KeysB64[0]
 }
 
+// unseal unseals the server, after it has joined the others, and waits until it serves.
 func (v *RaftVault) unseal(t *testing.T) {
 	t.Helper()
 	client, err := v.client(nil)
 	require.NoError(t, err)
+	// Only once: a second key that comes before a node that joins is unsealed starts a second standby,
+	// and which of the two is active then ignores that it is to step down.
+	sent := false
 	require.Eventually(t, func() bool {
-		status, err := client.Sys().UnsealWithContext(t.Context(), v.unsealKey)
+		if !sent {
+			_, err := client.Sys().UnsealWithContext(t.Context(), v.unsealKey)
+			sent = err == nil
+		}
+		status, err := client.Sys().SealStatusWithContext(t.Context())
 		return err == nil && !status.Sealed
 	}, startTimeout, 50*time.Millisecond, "vault operator unseal")
+	require.Eventually(t, func() bool { return v.serves(t.Context()) },
+		startTimeout, 50*time.Millisecond, "active, or a standby of an active node")
+}
+
+// serves reports whether the server answers a request that needs an active node.
+func (v *RaftVault) serves(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	client, err := v.client(nil)
+	if err != nil {
+		return false
+	}
+	_, err = client.Logical().ReadWithContext(ctx, "sys/storage/raft/configuration")
+	return err == nil
+}
+
+// setUp registers the plugin, and lets nodes that join vote after a second instead of ten.
+func (v *RaftVault) setUp(t *testing.T) {
+	t.Helper()
+	client := v.NewClient(t)
+	require.NoError(t, v.RegisterPlugin(t.Context(), client, PluginName, PluginName, pluginVersion))
+	_, err := client.Logical().WriteWithContext(t.Context(),
+		"sys/storage/raft/autopilot/configuration",
+		map[string]any{"server_stabilization_time": "1s"})
+	require.NoError(t, err)
+}
+
+// awaitVoters waits until each node votes: before, the cluster does not survive its first.
+func (c Cluster) awaitVoters(t *testing.T) {
+	t.Helper()
+	client := c[0].NewClient(t)
 	require.Eventually(t, func() bool {
-		health, err := client.Sys().HealthWithContext(t.Context())
-		return err == nil && !health.Sealed && !health.Standby
-	}, startTimeout, 50*time.Millisecond, "active")
+		state, err := client.Sys().RaftAutopilotStateWithContext(t.Context())
+		return err == nil && len(state.Voters) == len(c)
+	}, startTimeout, 100*time.Millisecond, "voters")
 }
 
 // NewMount mounts the plugin in this server. The mount ends with the server: a test that does not
@@ -127,4 +215,62 @@ func (v *RaftVault) Restart(t *testing.T) {
 	t.Helper()
 	require.NoError(t, v.launch())
 	v.unseal(t)
+}
+
+// Freeze stops the server and its plugins in the middle of what they do, until Thaw: to the other
+// nodes it is as if it were cut off, and it does not know itself.
+func (v *RaftVault) Freeze(t *testing.T) {
+	t.Helper()
+	require.NoError(t, syscall.Kill(-v.PID, syscall.SIGSTOP))
+}
+
+// Thaw ends Freeze.
+func (v *RaftVault) Thaw(t *testing.T) {
+	t.Helper()
+	require.NoError(t, syscall.Kill(-v.PID, syscall.SIGCONT))
+}
+
+// IsActive reports whether the server says that it is the active node.
+func (v *RaftVault) IsActive(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	client, err := v.client(nil)
+	if err != nil {
+		return false
+	}
+	health, err := client.Sys().HealthWithContext(ctx)
+	return err == nil && !health.Sealed && !health.Standby
+}
+
+// Active waits for the cluster's active node and returns it.
+func (c Cluster) Active(t *testing.T) *RaftVault {
+	t.Helper()
+	var active *RaftVault
+	require.Eventually(t, func() bool {
+		active = nil
+		for _, v := range c {
+			if v.IsActive(t.Context()) {
+				active = v
+			}
+		}
+		return active != nil
+	}, startTimeout, 50*time.Millisecond, "an active node")
+	return active
+}
+
+// Except returns the other nodes.
+func (c Cluster) Except(node *RaftVault) Cluster {
+	var others Cluster
+	for _, v := range c {
+		if v != node {
+			others = append(others, v)
+		}
+	}
+	return others
+}
+
+// On returns the mount as a client of this node uses it.
+func (m *Mount) On(t *testing.T, v *RaftVault) *Mount {
+	t.Helper()
+	return m.Through(v.NewClient(t))
 }
