@@ -133,5 +133,5 @@ func Sleep(t *testing.T, d time.Duration) {
 	}
 }
 
-// Soaking reports whether the longer forms of the tests are requested.
-func Soaking() bool { return os.Getenv("SOAKTIME") != "" }
+// Slow reports whether the longer forms of the tests are requested.
+func Slow() bool { return os.Getenv("SLOW") == "true" }

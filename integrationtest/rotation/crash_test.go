@@ -17,7 +17,7 @@ import (
 func TestCrash_KeysSurviveKill(t *testing.T) {
 	t.Parallel()
 	kills := 10
-	if harness.Soaking() {
+	if harness.Slow() {
 		kills = 50
 	}
 	vault := harness.StartRaftVault(t)

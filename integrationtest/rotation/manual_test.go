@@ -92,7 +92,7 @@ func TestManualRotation_ProviderNodesDisagree(t *testing.T) {
 			client := keycloak.PortalClient(clientID, rotated.Text(t, "public_key"))
 			require.NoError(t, nodes[1].PutClient(harness.Realm, client))
 			m.EventuallyActive(t, name, 2, 10*time.Second)
-			if harness.Soaking() {
+			if harness.Slow() {
 				harness.Sleep(t, 3*time.Minute)
 			} else {
 				harness.Sleep(t, 25*time.Second)
