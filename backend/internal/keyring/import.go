@@ -153,5 +153,12 @@ func rsaType(key *rsa.PrivateKey) (Type, error) {
 	if err := key.Validate(); err != nil {
 		return "", errors.New("is an RSA key with inconsistent parameters")
 	}
+	// FIPS 186-5 §5.1 and appendix A.1. Validate checks neither.
+	for _, prime := range key.Primes {
+		if 2*prime.BitLen() != key.N.BitLen() || !prime.ProbablyPrime(20) {
+			return "", errors.New("is an RSA key whose factors are not two primes of half its " +
+				"length each")
+		}
+	}
 	return keyType, nil
 }

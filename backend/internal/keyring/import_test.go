@@ -77,18 +77,36 @@ func TestImport_AcceptsUsualFormsOfEveryType(t *testing.T) {
 	}
 }
 
-// hugeRSA returns PKCS#1 of a key of 16384 bits. Its factors are not prime, since primes take
-// minutes to find: the size must be rejected regardless.
-func hugeRSA(t *testing.T) []byte {
+// odd returns an odd number of this length. A prime as long as a test needs takes minutes to find.
+func odd(t *testing.T, bits int) *big.Int {
 	t.Helper()
-	odd := func() *big.Int {
-		n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 8190))
-		require.NoError(t, err)
-		return n.SetBit(n.SetBit(n.SetBit(n, 8191, 1), 8190, 1), 0, 1)
+	n, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), uint(bits-2)))
+	require.NoError(t, err)
+	return n.SetBit(n.SetBit(n.SetBit(n, bits-1, 1), bits-2, 1), 0, 1)
+}
+
+func composite(t *testing.T, bits int) *big.Int {
+	t.Helper()
+	for {
+		if n := odd(t, bits); !n.ProbablyPrime(0) {
+			return n
+		}
 	}
+}
+
+func prime(t *testing.T, bits int) *big.Int {
+	t.Helper()
+	n, err := rand.Prime(rand.Reader, bits) // its two highest bits are set
+	require.NoError(t, err)
+	return n
+}
+
+// rsaOf returns PKCS#1 of a consistent key whose two factors these functions return.
+func rsaOf(t *testing.T, first, second func(*testing.T, int) *big.Int, bits ...int) []byte {
+	t.Helper()
 	one, e := big.NewInt(1), big.NewInt(65537)
 	for {
-		p, q := odd(), odd()
+		p, q := first(t, bits[0]), second(t, bits[1])
 		p1, q1 := new(big.Int).Sub(p, one), new(big.Int).Sub(q, one)
 		d := new(big.Int).ModInverse(e, new(big.Int).Mul(p1, q1))
 		qInv := new(big.Int).ModInverse(q, p)
@@ -129,6 +147,7 @@ func TestImport_RejectsAllButOneValidPrivateKey(t *testing.T) {
 	unfit := *good
 	unfit.D = new(big.Int).Add(good.D, big.NewInt(2))
 
+	const notTwoPrimes = "is an RSA key whose factors are not two primes of half its length each"
 	openSSH := pemOf("OPENSSH PRIVATE KEY", []byte{1})
 	mislabelled := pemOf("RSA PRIVATE KEY", pkcs8Of(t, good))
 	padded := append(pkcs8Of(t, good), 0)
@@ -156,7 +175,11 @@ func TestImport_RejectsAllButOneValidPrivateKey(t *testing.T) {
 		"numbers that do not fit": {pemOf("RSA PRIVATE KEY", unfitRSA), "it is damaged"},
 		"an X25519 key":           {string(fixture(t, "x25519.pem")), "is not a key that can sign"},
 		"three primes":            {string(fixture(t, "three-primes.pem")), "of 3 primes"},
-		"RSA-16384":               {pemOf("RSA PRIVATE KEY", hugeRSA(t)), "of 16384 bits"},
+		"RSA-16384":               {pemOf("RSA PRIVATE KEY", rsaOf(t, odd, odd, 8192, 8192)), "of 16384 bits"},
+		"a factor not prime":      {pemOf("RSA PRIVATE KEY", rsaOf(t, prime, composite, 1024, 1024)), notTwoPrimes},
+		"another not prime":       {pemOf("RSA PRIVATE KEY", rsaOf(t, composite, prime, 1024, 1024)), notTwoPrimes},
+		"a short prime":           {pemOf("RSA PRIVATE KEY", rsaOf(t, prime, prime, 64, 1984)), notTwoPrimes},
+		"primes of two lengths":   {pemOf("RSA PRIVATE KEY", rsaOf(t, prime, prime, 1026, 1022)), notTwoPrimes},
 		"public exponent 3":       {string(fixture(t, "exponent-3.pem")), "public exponent 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
