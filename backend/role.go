@@ -186,22 +186,22 @@ func (b *backend) storeRole(
 }
 
 // bindRole binds a role to the key that it names, which must allow it. A role whose key was deleted
-// can still be changed.
+// or is damaged can still be changed.
 func (b *backend) bindRole(
 	ctx context.Context, req *logical.Request, name string, before, after *role,
 ) error {
 	key, err := keyring.Load(ctx, req.Storage, after.Key)
-	if err != nil {
-		return err
-	}
 	_, keyNamed := req.Data["key"]
+	binds := before == nil || keyNamed
 	switch {
+	case err != nil && (binds || !storage.Unreadable(err)):
+		return err
 	case key != nil:
-		if before == nil || keyNamed {
+		if binds {
 			after.KeyID = key.ID()
 		}
 		return checkAllowed(req.MountPoint, key, name)
-	case before == nil || keyNamed:
+	case binds:
 		return userErrorf("key %q does not exist; create it with: vault write -f %skeys/%[1]s",
 			after.Key, req.MountPoint)
 	}
