@@ -2,12 +2,15 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
 func (b *backend) pathKeysActivate() *framework.Path {
@@ -37,56 +40,87 @@ func (b *backend) activateKey(
 	if err != nil {
 		return nil, err
 	}
-	probed := force != true
-	if probed {
-		if err := b.probe(ctx, req, key, staged); err != nil {
+	role := "" // that the version was tested with
+	if force != true {
+		if role, err = b.probe(ctx, req, key, staged); err != nil {
 			return nil, err
 		}
 	}
-	return b.activateStaged(ctx, req, key, staged, probed)
+	return b.activateStaged(ctx, req, key, staged, role)
 }
 
-// probe obtains a token with the staged version, and discards it.
+// maxProbes is how many roles a version is tested with.
+const maxProbes = 3
+
+// probe obtains a token with the staged version, discards it, and returns the role that it was for.
+// A role that fails because of its own settings leaves the test to the next one.
 func (b *backend) probe(
 	ctx context.Context, req *logical.Request, key *keyring.Key, staged *keyring.Version,
-) error {
+) (role string, err error) {
 	if err := checkUsable(req.MountPoint, key); err != nil {
-		return err
+		return "", err
 	}
 	names, err := b.rolesOf(ctx, req.Storage, key.Name())
 	if err != nil {
-		return err
+		return "", err
 	}
 	if len(names) == 0 {
-		return userErrorf("key %q has no role to test version %d with; create one with: vault "+
+		return "", userErrorf("key %q has no role to test version %d with; create one with: vault "+
 			"write %sroles/… key=%[1]s, or activate it untested with force=true",
 			key.Name(), staged.Number(), req.MountPoint)
 	}
-	role, err := b.roles.get(ctx, req.Storage, names[0])
+	client, err := b.clients.get(ctx, req.Storage, configStoragePath)
 	if err != nil {
-		return err
+		return "", err
+	}
+	ctx, cancel := client.WithTimeout(ctx)
+	defer cancel()
+	var first error
+	for _, name := range names[:min(len(names), maxProbes)] {
+		next, err := b.probeWith(ctx, req, key, staged, name)
+		switch {
+		case err == nil:
+			return name, nil
+		case !next:
+			return "", err
+		case first == nil:
+			first = err
+		}
+	}
+	return "", first
+}
+
+// probeWith is probe with one role. After an error, next reports whether another may succeed.
+func (b *backend) probeWith(
+	ctx context.Context, req *logical.Request, key *keyring.Key, staged *keyring.Version,
+	name string,
+) (next bool, err error) {
+	role, err := b.roles.get(ctx, req.Storage, name)
+	if err != nil {
+		return storage.Unreadable(err), err
 	}
 	if role == nil {
-		return userErrorf("role %q was deleted before version %d was tested with it; try again",
-			names[0], staged.Number())
+		return true, userErrorf("role %q was deleted before version %d was tested with it; try "+
+			"again", name, staged.Number())
 	}
-	r, err := b.newTokenRequest(ctx, req, names[0], role, key)
+	r, err := b.newTokenRequest(ctx, req, name, role, key)
 	if err != nil {
-		return err
+		return false, err
 	}
-	ctx, cancel := r.client.WithTimeout(ctx)
-	defer cancel()
-	if _, err := r.try(ctx, staged); err != nil {
-		return r.failed(fmt.Errorf("version %d was not activated, because no token could be "+
-			"obtained with it (force=true skips this test): %w", staged.Number(), err))
+	_, rejection := r.try(ctx, staged)
+	if rejection == nil {
+		return false, nil
 	}
-	return nil
+	err = r.failed(fmt.Errorf("version %d was not activated, because no token could be obtained "+
+		"with it for role %q (force=true skips this test): %w", staged.Number(), name, rejection))
+	_, fixable := errors.AsType[userError](err)
+	return fixable && !exchange.KeyRejected(rejection), err
 }
 
 // activateStaged stores the activation, unless the key changed during the probe.
 func (b *backend) activateStaged(
 	ctx context.Context, req *logical.Request, before *keyring.Key, staged *keyring.Version,
-	probed bool,
+	role string,
 ) (*logical.Response, error) {
 	unlock, err := b.keyLocks.lock(ctx, before.Name())
 	if err != nil {
@@ -102,7 +136,7 @@ func (b *backend) activateStaged(
 		return nil, userErrorf("version %d was destroyed before it could be activated; list the "+
 			"versions with: vault read %skeys/%s", staged.Number(), req.MountPoint, before.Name())
 	}
-	if settings := key.Settings(); probed && !settings.Equal(before.Settings()) {
+	if settings := key.Settings(); role != "" && !settings.Equal(before.Settings()) {
 		return nil, userErrorf("key %q was changed while version %d was being tested; try again",
 			key.Name(), staged.Number())
 	}
@@ -110,7 +144,9 @@ func (b *backend) activateStaged(
 	if key.State(key.Version(staged.Number()), now) == keyring.Staged {
 		after = key.Activate(staged.Number(), keyring.ByOperator, now)
 	}
-	if probed {
+	tested := ""
+	if role != "" {
+		tested = fmt.Sprintf("; role %q obtained a token with it", role)
 		after = after.Accept(staged.Number(), now)
 	}
 	if after == key {
@@ -122,16 +158,17 @@ func (b *backend) activateStaged(
 	}
 	b.Logger().Info("key version activated", "key", key.Name(),
 		"from", versionNumber(key.Active(now)), "to", staged.Number(),
-		"probed", probed, "request_id", req.ID)
-	return b.keyResponse(ctx, req, after, fmt.Sprintf("Version %d is now active. To test every "+
+		"tested_with", role, "request_id", req.ID)
+	return b.keyResponse(ctx, req, after, fmt.Sprintf("Version %d is now active%s. To test every "+
 		"version at the provider: vault read %scheck/<role>",
-		staged.Number(), req.MountPoint))
+		staged.Number(), tested, req.MountPoint))
 }
 
 const activateHelp = `
-Activates the staged version after obtaining a token with it: register its public key
-first. force=true skips that test; if the provider then rejects the version, the previous
-one signs while it exists.
+Activates the staged version after obtaining a token with it, for the first of the key's
+roles (at most three) that the provider grants one: register its public key first.
+force=true skips that test; if the provider then rejects the version, the previous one
+signs while it exists.
 
 Seldom needed: reads of creds switch over automatically when the provider rejects the
 old key (registration=manual), or on schedule (registration=jwks).

@@ -21,14 +21,14 @@ func TestActivate_TestsTheStagedVersionFirst(t *testing.T) {
 	require.Len(t, p.requests(tokenPath), asked+1, "the staged version, and no other")
 	require.Equal(t, m.read("keys/myapi").Data, answer.Data, "it returns the key's read")
 	require.Len(t, answer.Warnings, 1)
-	require.Contains(t, answer.Warnings[0], "Version 2 is now active")
+	require.Contains(t, answer.Warnings[0], `Version 2 is now active; role "myapi" obtained a token with it.`)
 	require.Contains(t, answer.Warnings[0], "vault read bcgov-jwt/check/")
 	require.Equal(t, 2, answer.Data["active_version"])
 	require.Equal(t, 0, answer.Data["staged_version"])
 	require.Equal(t, "operator", m.version(2)["activated_by"])
 	require.NotEmpty(t, m.version(2)["accepted_time"], "the test was an acceptance")
 	require.NotEmpty(t, m.version(1)["expire_time"])
-	require.Contains(t, m.log.String(), "key version activated: key=myapi from=1 to=2 probed=true request_id=request-1")
+	require.Contains(t, m.log.String(), "key version activated: key=myapi from=1 to=2 tested_with=myapi request_id=request-1")
 	require.Equal(t, 2, m.signedBy())
 }
 
@@ -37,7 +37,9 @@ func TestActivate_ForceSkipsTheProvider(t *testing.T) {
 	m, p := newReadyMount(t)
 	m.write("keys/myapi/rotate", nil)
 	p.Close()
-	m.write("keys/myapi/activate", map[string]any{"force": true})
+	answer := m.write("keys/myapi/activate", map[string]any{"force": true})
+	require.Contains(t, answer.Warnings[0], "Version 2 is now active.")
+	require.Contains(t, m.log.String(), `to=2 tested_with="" request_id`)
 	require.Equal(t, map[string]string{"1": "retired", "2": "active"}, m.states())
 	require.Empty(t, p.requests(tokenPath))
 	require.Empty(t, m.version(2)["accepted_time"])
@@ -89,7 +91,7 @@ func TestActivate_IsRejected(t *testing.T) {
 		},
 		"not registered": {
 			prepare: func(m *mount, _ *provider) { m.write("keys/myapi/rotate", nil) },
-			says:    []string{"version 2 was not activated", "force=true", "HTTP 400 invalid_client", "Unable to load public key", "vault read -field=public_key bcgov-jwt/keys/myapi"},
+			says:    []string{`version 2 was not activated, because no token could be obtained with it for role "myapi"`, "force=true", "HTTP 400 invalid_client", "Unable to load public key", "vault read -field=public_key bcgov-jwt/keys/myapi"},
 		},
 		"not approved": {
 			prepare: func(m *mount, p *provider) {
@@ -177,7 +179,7 @@ func TestActivate_OnlyTheTestedVersionIsActivated(t *testing.T) {
 	}
 }
 
-func TestActivate_RoleDeletedBeforeTheTestIsAnError(t *testing.T) {
+func TestActivate_RoleDeletedBeforeTheTestLeavesItToTheNext(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
 	m.write("roles/other", map[string]any{"key": "myapi"})
@@ -194,10 +196,7 @@ func TestActivate_RoleDeletedBeforeTheTestIsAnError(t *testing.T) {
 		}
 		return nil
 	})
-	resp, err := m.send(logical.UpdateOperation, "keys/myapi/activate", nil)
-	require.NoError(t, err)
-	require.True(t, resp.IsError())
-	require.Contains(t, resp.Error().Error(), "was deleted before version 2 was tested with it")
+	require.Contains(t, m.write("keys/myapi/activate", nil).Warnings[0], `role "other" obtained a token`)
 	require.NotContains(t, m.log.String(), "panic")
 }
 
@@ -214,4 +213,77 @@ func TestActivate_KeyChangedDuringTheTestIsAnError(t *testing.T) {
 	release()
 	require.ErrorContains(t, <-result, "was changed while version 2 was being tested")
 	require.Equal(t, map[string]string{"1": "active", "2": "staged"}, m.states())
+}
+
+// TestActivate_RoleThatCannotSucceedLeavesTheTestToTheNext: roles are tried in order of their names.
+func TestActivate_RoleThatCannotSucceedLeavesTheTestToTheNext(t *testing.T) {
+	t.Parallel()
+	refusedScope := func(m *mount, name string) {
+		m.write("roles/"+name, map[string]any{"key": "myapi", "scopes": "not-granted"})
+	}
+	for name, test := range map[string]struct {
+		prepare    func(m *mount, p *provider)
+		testedWith string // empty: not activated
+		says       string
+		requests   int
+	}{
+		"a scope that is not granted": {
+			prepare:    func(m *mount, _ *provider) { refusedScope(m, "a"); refusedScope(m, "b") },
+			testedWith: "myapi", requests: 3,
+		},
+		"a damaged role": {
+			prepare: func(m *mount, _ *provider) {
+				m.write("roles/a", map[string]any{"key": "myapi"})
+				m.damage("role/a", func(string) string { return "" })
+				m.InvalidateKey(m.tb.Context(), "role/a")
+			},
+			testedWith: "myapi", requests: 1,
+		},
+		"a role that the key no longer allows": {
+			prepare: func(m *mount, _ *provider) {
+				m.write("roles/a", map[string]any{"key": "myapi"})
+				m.write("keys/myapi", map[string]any{"allowed_roles": "my*"})
+			},
+			testedWith: "myapi", requests: 1,
+		},
+		"more than three": {
+			prepare: func(m *mount, _ *provider) {
+				for _, name := range []string{"a", "b", "c"} {
+					refusedScope(m, name)
+				}
+			},
+			says: `with it for role "a"`, requests: 3,
+		},
+		"none that works": {
+			prepare: func(m *mount, _ *provider) { refusedScope(m, "myapi") },
+			says:    "invalid_scope", requests: 1,
+		},
+		"an unregistered key": {
+			prepare: func(m *mount, p *provider) {
+				m.write("roles/a", map[string]any{"key": "myapi"})
+				p.registerVersion(m, 1)
+			},
+			says: `with it for role "a"`, requests: 1,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, p := newReadyMount(t)
+			m.write("keys/myapi/rotate", nil)
+			p.registerVersion(m, 2)
+			test.prepare(m, p)
+			resp, err := m.send(logical.UpdateOperation, "keys/myapi/activate", nil)
+			require.NoError(t, err)
+			require.Len(t, p.requests(tokenPath), test.requests)
+			if test.testedWith == "" {
+				require.True(t, resp.IsError())
+				require.Contains(t, resp.Error().Error(), test.says)
+				require.Equal(t, map[string]string{"1": "active", "2": "staged"}, m.states())
+				return
+			}
+			require.Contains(t, resp.Warnings[0], `role "`+test.testedWith+`" obtained a token`)
+			require.Contains(t, m.log.String(), "tested_with="+test.testedWith)
+			require.Equal(t, map[string]string{"1": "retired", "2": "active"}, m.states())
+		})
+	}
 }
