@@ -43,8 +43,7 @@ func TestImport_AcceptsUsualFormsOfEveryType(t *testing.T) {
 	for _, keyType := range Types() {
 		t.Run(string(keyType), func(t *testing.T) {
 			t.Parallel()
-			private, err := keyType.generate()
-			require.NoError(t, err)
+			private := generate(t, keyType).private
 			forms := map[string]string{"PKCS#8": pemOf("PRIVATE KEY", pkcs8Of(t, private))}
 			switch key := private.(type) {
 			case *rsa.PrivateKey:

@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"sync"
 	"testing"
 	"time"
 
@@ -20,15 +21,23 @@ func testKey(t *testing.T, keyType Type) *Key {
 	return key
 }
 
+// rsaMaterial serves all tests: RSA keys take long to generate.
+var rsaMaterial = map[Type]func() (*Material, error){
+	RSA2048: sync.OnceValues(func() (*Material, error) { return Generate(RSA2048) }),
+	RSA3072: sync.OnceValues(func() (*Material, error) { return Generate(RSA3072) }),
+	RSA4096: sync.OnceValues(func() (*Material, error) { return Generate(RSA4096) }),
+}
+
 func generate(t *testing.T, keyType Type) *Material {
 	t.Helper()
-	material, err := Generate(keyType)
+	generate, shared := rsaMaterial[keyType]
+	if !shared {
+		generate = func() (*Material, error) { return Generate(keyType) }
+	}
+	material, err := generate()
 	require.NoError(t, err)
 	return material
 }
-
-// quickTypes are for tests that are not about RSA: larger RSA keys take long to generate.
-func quickTypes() []Type { return []Type{RSA2048, ECDSAP256, ECDSAP384, ECDSAP521, ED25519} }
 
 func TestKey_NewHasOneActiveVersion(t *testing.T) {
 	t.Parallel()
@@ -63,7 +72,7 @@ func TestKey_UnknownTypeIsAnError(t *testing.T) {
 
 func TestKey_AlgorithmMustFitType(t *testing.T) {
 	t.Parallel()
-	for _, keyType := range quickTypes() {
+	for _, keyType := range Types() {
 		key := testKey(t, keyType)
 		for _, other := range Types() {
 			for _, algorithm := range append(other.Algorithms(), jose.HS256, "none") {

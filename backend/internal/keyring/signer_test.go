@@ -52,7 +52,7 @@ func TestSigner_EveryAlgorithmVerifies(t *testing.T) {
 
 func TestRedacted_PrintsAndMarshalsNothingOfAKey(t *testing.T) {
 	t.Parallel()
-	for _, keyType := range quickTypes() {
+	for _, keyType := range Types() {
 		key := testKey(t, keyType)
 		version := key.Active(start())
 		for _, value := range []any{

@@ -52,7 +52,7 @@ func paths(t *testing.T, storage logical.Storage) []string {
 
 func TestStorage_KeyReadsBackAsStored(t *testing.T) {
 	t.Parallel()
-	for _, keyType := range quickTypes() {
+	for _, keyType := range Types() {
 		storage := &logical.InmemStorage{}
 		key := testKey(t, keyType)
 		require.NoError(t, Create(t.Context(), storage, key))
