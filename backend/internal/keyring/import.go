@@ -140,10 +140,10 @@ func rsaType(key *rsa.PrivateKey) (Type, error) {
 	if len(key.Primes) != 2 {
 		return "", fmt.Errorf("is an RSA key of %d primes; it must have two", len(key.Primes))
 	}
-	// An e below 65537 is weak (NIST SP 800-56B), and many libraries accept none above 32 bits.
-	if key.E < 65537 || int64(key.E) >= 1<<32 {
+	// An e below 65537 is weak (NIST SP 800-56B); x509 parses none above 31 bits.
+	if key.E < 65537 {
 		return "", fmt.Errorf("is an RSA key with the public exponent %d; "+
-			"it must be at least 65537 and below 2^32", key.E)
+			"it must be at least 65537", key.E)
 	}
 	keyType := map[int]Type{2048: RSA2048, 3072: RSA3072, 4096: RSA4096}[key.N.BitLen()]
 	if keyType == "" {

@@ -57,6 +57,7 @@ func TestImport_AcceptsUsualFormsOfEveryType(t *testing.T) {
 			}
 			forms["with CRLF"] = strings.ReplaceAll(forms["PKCS#8"], "\n", "\r\n")
 			forms["with surrounding white space"] = "\n  \n" + forms["PKCS#8"] + "\n\n"
+			forms["of 16 KiB"] = strings.Repeat("\n", 16<<10-len(forms["PKCS#8"])) + forms["PKCS#8"]
 			forms["with text before it"] = "Bag Attributes\n    friendlyName: a\n" + forms["PKCS#8"]
 			for name, form := range forms {
 				material, err := ParsePEM(form)
@@ -169,7 +170,7 @@ func TestImport_RejectsAllButOneValidPrivateKey(t *testing.T) {
 		"trailing text":           {goodPEM + "x", "data after the first PEM block"},
 		"trailing DER":            {pemOf("PRIVATE KEY", padded), "not one DER value"},
 		"a damaged key":           {pemOf("PRIVATE KEY", []byte{48, 1, 2}), "it is damaged"},
-		"over 16 KiB":             {strings.Repeat("\n", 16<<10) + goodPEM, "bytes long"},
+		"over 16 KiB":             {strings.Repeat("\n", 16<<10+1-len(goodPEM)) + goodPEM, "is 16385 bytes long"},
 		"PKCS#8 labelled PKCS#1":  {mislabelled, "is not a valid RSA PRIVATE KEY block"},
 		"numbers that do not fit": {pemOf("RSA PRIVATE KEY", unfitRSA), "it is damaged"},
 		"an X25519 key":           {string(fixture(t, "x25519.pem")), "is not a key that can sign"},

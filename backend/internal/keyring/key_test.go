@@ -103,6 +103,35 @@ func TestKey_WithSettingsLeavesOriginalUnchanged(t *testing.T) {
 	require.Empty(t, header(t, signed).KeyID)
 }
 
+func TestKey_AcceptanceBelongsToClient(t *testing.T) {
+	t.Parallel()
+	key := testKey(t, ED25519).Accept(1, start())
+	settings := key.Settings()
+	settings.AssertionTTL = time.Minute
+	same, err := key.WithSettings(settings)
+	require.NoError(t, err)
+	require.Equal(t, start(), same.Version(1).AcceptedTime())
+	settings.ClientID = "another"
+	other, err := key.WithSettings(settings)
+	require.NoError(t, err)
+	require.Zero(t, other.Version(1).AcceptedTime())
+}
+
+func TestClient_TokenEndpointIsKnownUnlessAudienceForbidsDiscovery(t *testing.T) {
+	t.Parallel()
+	const issuer, other = "https://idp.example", "https://other.example"
+	for client, known := range map[Client]bool{
+		{}:                                 true,
+		{Issuer: issuer}:                   true,
+		{Audience: other}:                  true,
+		{Issuer: issuer, Audience: issuer}: true,
+		{Issuer: issuer, Audience: other}:  false,
+		{Issuer: issuer, Audience: other, TokenEndpoint: issuer + "/token"}: true,
+	} {
+		require.Equal(t, known, client.TokenEndpointKnown(), "%+v", client)
+	}
+}
+
 func TestKey_AudienceDefaultsToIssuer(t *testing.T) {
 	t.Parallel()
 	settings := Settings{Issuer: "https://idp.example/realm", Algorithm: jose.EdDSA}

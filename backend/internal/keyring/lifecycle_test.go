@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -261,4 +262,19 @@ func TestRotation_DueOnceNewestIsOldAndAccepted(t *testing.T) {
 	require.False(t, keyOf(settings, fresh).RotationWaitsForAcceptance(due.Add(-time.Second)))
 	require.True(t, keyOf(settings, fresh).RotationWaitsForAcceptance(due))
 	require.False(t, keyOf(settings, accepted).RotationWaitsForAcceptance(due))
+}
+
+func TestRotation_WaitsForRoomBelowMaxVersions(t *testing.T) {
+	t.Parallel()
+	settings := Settings{Registration: ByJWKS, AutoRotatePeriod: 24 * time.Hour}
+	accepted := Version{creationTime: start(), activationTime: start(), acceptedTime: start()}
+	due := start().Add(24 * time.Hour)
+	roomy := keyOf(settings, slices.Repeat([]Version{accepted}, MaxVersions-1)...)
+	full := keyOf(settings, slices.Repeat([]Version{accepted}, MaxVersions)...)
+
+	require.Equal(t, due, roomy.RotationDue(due))
+	require.False(t, roomy.RotationWaitsForRoom(due))
+	require.Zero(t, full.RotationDue(due))
+	require.True(t, full.RotationWaitsForRoom(due))
+	require.False(t, full.RotationWaitsForRoom(due.Add(-time.Second)), "not due yet")
 }

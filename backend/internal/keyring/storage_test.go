@@ -116,6 +116,40 @@ func TestStorage_IndexesPointToKey(t *testing.T) {
 	require.Empty(t, paths(t, storage))
 }
 
+func TestStorage_KeyIsFoundByItsIDs(t *testing.T) {
+	t.Parallel()
+	s := &logical.InmemStorage{}
+	key := testKey(t, ED25519)
+	require.NoError(t, Create(t.Context(), s, key))
+	ids, err := ListIDs(t.Context(), s)
+	require.NoError(t, err)
+	require.Equal(t, []string{key.ID()}, ids)
+
+	name, err := NameByID(t.Context(), s, key.ID())
+	require.NoError(t, err)
+	require.Equal(t, "myapi", *name)
+	name, err = NameByID(t.Context(), s, "another")
+	require.NoError(t, err)
+	require.Nil(t, name)
+
+	kid := key.Version(1).KeyID()
+	byKeyID := func(keyID string) string {
+		t.Helper()
+		name, err := NameByKeyID(t.Context(), s, keyID)
+		require.NoError(t, err)
+		return name
+	}
+	require.Equal(t, "myapi", byKeyID(kid))
+	require.Empty(t, byKeyID("another"))
+	for _, stale := range []indexEntry{{Name: "myapi"}, {Name: "gone"}} { // a write failed
+		require.NoError(t, storage.Put(t.Context(), s, "spki/stale", stale))
+		require.Empty(t, byKeyID("stale"))
+	}
+	damaged := &logical.StorageEntry{Key: "spki/stale", Value: []byte("{")}
+	require.NoError(t, s.Put(t.Context(), damaged))
+	require.Empty(t, byKeyID("stale"), "an import writes it again")
+}
+
 func TestStorage_FailedCreationLeavesNoKey(t *testing.T) {
 	t.Parallel()
 	for failAt := 1; failAt <= 3; failAt++ {

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"hash"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -17,7 +18,13 @@ import (
 // wrap wraps DER as the transit import command does.
 func wrap(t *testing.T, key *WrappingKey, newHash func() hash.Hash, der []byte) []byte {
 	t.Helper()
-	ephemeral := make([]byte, 32)
+	return wrapWith(t, key, newHash, make([]byte, 32), der)
+}
+
+func wrapWith(
+	t *testing.T, key *WrappingKey, newHash func() hash.Hash, ephemeral, der []byte,
+) []byte {
+	t.Helper()
 	_, err := rand.Read(ephemeral)
 	require.NoError(t, err)
 	kwp, err := subtle.NewKWP(ephemeral)
@@ -65,13 +72,21 @@ func TestWrappingKey_UnwrapsOnlyIntactCiphertexts(t *testing.T) {
 		"another AES key":   damagedAES,
 		"the AES key alone": good[:512],
 		"nothing":           nil,
-		"no PKCS#8":         wrap(t, key, HashFunction("SHA256"), []byte("not a private key")),
+		"an AES-128 key": wrapWith(
+			t, key, HashFunction("SHA256"), make([]byte, 16), pkcs8Of(t, private)),
+		"no PKCS#8": wrap(t, key, HashFunction("SHA256"), []byte("not a private key")),
 	} {
 		_, err := key.Unwrap(base64.StdEncoding.EncodeToString(wrapped), HashFunction("SHA256"))
 		require.EqualError(t, err, ErrUnwrap.Error(), name)
 	}
 	_, err = key.Unwrap(base64.StdEncoding.EncodeToString(good), HashFunction("SHA512"))
 	require.EqualError(t, err, ErrUnwrap.Error(), "another hash")
+	longest := base64.StdEncoding.EncodeToString(good)
+	longest += strings.Repeat("\n", 16<<10-len(longest))
+	_, err = key.Unwrap(longest, HashFunction("SHA256"))
+	require.NoError(t, err)
+	_, err = key.Unwrap(longest+"\n", HashFunction("SHA256"))
+	require.EqualError(t, err, ErrUnwrap.Error(), "over 16 KiB")
 	_, err = key.Unwrap("not base64!", HashFunction("SHA256"))
 	require.EqualError(t, err, ErrUnwrap.Error())
 	require.Nil(t, HashFunction("MD5"))
