@@ -40,9 +40,10 @@ func asEntity(t *testing.T, m *harness.Mount, name, policy string) *harness.Moun
 	t.Helper()
 	path := "userpass-" + strings.ToLower(rand.Text())
 	m.MustRun(t, "auth", "enable", "-path="+path, "userpass")
-	t.Cleanup(func() { m.MustRun(t, "auth", "disable", path) })
+	t.Cleanup(func() { require.NoError(t, m.Client.Sys().DisableAuth(path)) })
 	accessor := m.MustRun(t, "read", "-field=accessor", "sys/auth/"+path)
-	id := m.MustRun(t, "write", "-field=id", "identity/entity", "name="+name)
+	m.MustRun(t, "write", "identity/entity", "name="+name)
+	id := m.MustRun(t, "read", "-field=id", "identity/entity/name/"+name)
 	m.MustRun(t, "write", "identity/entity-alias", "name=user", "canonical_id="+strings.TrimSpace(id),
 		"mount_accessor="+strings.TrimSpace(accessor))
 	m.MustRun(t, "write", "auth/"+path+"/users/user", "password=p", "token_policies="+policy)
@@ -142,7 +143,7 @@ func requireSamePaths(t *testing.T, table policyTable, attempts []attempt) {
 func (a attempt) target(persona string) (path string, body any) {
 	name := "spare"
 	switch {
-	case persona == "reader":
+	case persona == "reader", persona == "reader-by-identity":
 		name = "myapi"
 	case a.capability == "create" || a.capability == "delete":
 		name = "myapi-" + persona
