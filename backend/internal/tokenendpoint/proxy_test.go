@@ -150,6 +150,16 @@ func TestProxy_FaultsHaveReasons(t *testing.T) {
 			}
 		}
 	}
+	// A web server takes the start of TLS for its next request.
+	webServer := func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n")
+			_, _ = conn.Read(make([]byte, 1<<14))
+			_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n"+proxyPage)
+			_ = conn.Close()
+		}
+	}
 	for name, c := range map[string]struct {
 		proxy    http.HandlerFunc // nil: it is down
 		endpoint string
@@ -160,7 +170,7 @@ func TestProxy_FaultsHaveReasons(t *testing.T) {
 	}{
 		"down":                         {nil, "https://example.com", KindUnavailable, ConnectionRefused, 3, "at the proxy: connection refused"},
 		"down, http":                   {nil, "http://example.com:443", KindUnavailable, ConnectionRefused, 3, "at the proxy: connection refused"},
-		"HTML to CONNECT, 200":         {page(200), "https://example.com", KindUnavailable, PlainHTTP, 1, "speaks plain HTTP on this port, not TLS"},
+		"HTML to CONNECT, 200":         {webServer, "https://example.com", KindUnavailable, PlainHTTP, 1, "speaks plain HTTP on this port, not TLS"},
 		"HTML to CONNECT, 403":         {page(403), "https://example.com", KindUnavailable, ProxyRejected, 1, "the proxy rejected the connection with HTTP 403"},
 		"HTML to CONNECT, 503":         {page(503), "https://example.com", KindUnavailable, ProxyRejected, 3, "the proxy rejected the connection with HTTP 503"},
 		"HTML in the response's place": {page(200), "http://example.com:443", KindMalformed, NotJSON, 1, "HTTP 200: the response is not JSON but text/html"},
