@@ -38,6 +38,7 @@ func TestWrite_ReadValuesChangeNothing(t *testing.T) {
 			"keys/myapi", "key/myapi", "POST keys/{name}",
 			map[string]any{
 				"type":                "rsa-3072",
+				"allowed_roles":       "team-*,myapi",
 				"common_name":         " My API ",
 				"deletion_allowed":    true,
 				"disabled":            "true",
