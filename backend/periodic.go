@@ -17,6 +17,7 @@ import (
 // depends on it.
 func (b *backend) periodic(ctx context.Context, req *logical.Request) error {
 	if !b.WriteSafeReplicationState() {
+		b.schedule.clear()
 		return nil
 	}
 	if err := b.schedule.seed(ctx, req.Storage); err != nil {
@@ -135,6 +136,14 @@ func (s *schedule) seed(ctx context.Context, storage logical.Storage) error {
 	}
 	s.seeded.Store(true)
 	return nil
+}
+
+// clear frees what a node that does not write has no use for. Once it writes it seeds again.
+func (s *schedule) clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.due = nil
+	s.seeded.Store(false)
 }
 
 // check schedules a key for the next run.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/helper/consts"
@@ -106,6 +107,30 @@ func TestPeriodic_ReadOnlyNodeDoesNothing(t *testing.T) {
 			require.Equal(t, calls, m.storage.calls())
 		})
 	}
+}
+
+// TestPeriodic_NodeThatDoesNotWriteKeepsNothing: other nodes' writes would otherwise add up there.
+func TestPeriodic_NodeThatDoesNotWriteKeepsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { // what is cached of replication passes with the clock
+		m := newMount(t)
+		m.write("keys/myapi", map[string]any{"type": "ed25519"})
+		standby := nodeOver(t, m.storage, m.clock, consts.ReplicationPerformanceStandby)
+		for i := range 1000 {
+			standby.InvalidateKey(t.Context(), fmt.Sprintf("key/k%d", i))
+		}
+		standby.runPeriodic()
+		require.Empty(t, standby.schedule.due)
+
+		dueForRotation(m)
+		standby.InvalidateKey(t.Context(), "key/myapi")
+		standby.runPeriodic()
+		require.Len(t, m.states(), 1)
+		standby.system.state = consts.ReplicationUnknown
+		time.Sleep(replicationCacheTTL)
+		standby.runPeriodic()
+		require.Len(t, standby.states(), 2, "once it writes it does what is due")
+	})
 }
 
 func TestPeriodic_FailureWithOneKeyDoesNotStopTheOthers(t *testing.T) {
