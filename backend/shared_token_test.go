@@ -166,6 +166,31 @@ func TestCreds_SharedTokenOvertakenByWriteIsNotReused(t *testing.T) {
 	}
 }
 
+func TestCreds_RoleDeletedUnderASharedReadLeavesNoToken(t *testing.T) {
+	t.Parallel()
+	for name, remove := range map[string]func(*mount){
+		"on this node": func(m *mount) { m.delete("roles/myapi") },
+		"on another node": func(m *mount) {
+			mountOver(m.tb, m.storage, m.clock).delete("roles/myapi")
+			m.InvalidateKey(m.tb.Context(), "role/myapi")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, _ := newSharedMount(t)
+			req := &logical.Request{Operation: logical.ReadOperation, Path: "creds/myapi", MountPoint: mountPoint, Storage: m.storage}
+			role, err := m.roles.get(t.Context(), m.storage, "myapi")
+			require.NoError(t, err)
+			begun, err := m.tokenRequestForRole(t.Context(), req, "myapi", role)
+			require.NoError(t, err)
+			remove(m)
+			_, err = begun.sharedResponse(t.Context())
+			require.NoError(t, err, "it began before")
+			require.Zero(t, m.tokens.Len())
+		})
+	}
+}
+
 func TestCreds_SharedTokenIsKeptWhileInputsStay(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*mount, *provider){

@@ -58,6 +58,9 @@ func (r *tokenRequest) leasedResponse(token *exchange.Token) *logical.Response {
 func (r *tokenRequest) sharedResponse(ctx context.Context) (*logical.Response, error) {
 	source := tokencache.Source{Fetch: r.fetchInBackground, Margin: r.role.margin}
 	token, err := r.tokens.Token(ctx, r.name, r.inputs(), source)
+	if role, err := r.roles.get(ctx, r.req.Storage, r.name); role == nil || err != nil {
+		r.tokens.Drop(r.name) // the role was deleted before this read could use it
+	}
 	switch {
 	case errors.Is(err, tokencache.ErrClosed):
 		return nil, logical.CodedError(http.StatusServiceUnavailable, err.Error())
