@@ -179,7 +179,11 @@ func TestRole_BadSettingErrorNamesField(t *testing.T) {
 		"scopes":         {"a b", "a,,b", "a,b,", ",", []string{"a", ""}, []string{"  "}, []string{"a\tb"}, `a"b`, `a\b`, "é", "a\x00", "\x7f", []string{"a", "b c"}},
 		"delivery":       {"x", "Leased", "LEASED", "leased,shared", "none", "0"},
 		"refresh_margin": {-1, "-1s", "24h", 86400, "86401s", 1 << 31},
-		"parameters":     {"resource", "=x", "=", "a b=c", "é=c", "a\n=b", "a=b\nc", "a=\x00", []string{"resource=x", ""}, []string{" "}, []string{"a=b", "c"}},
+		"parameters": {
+			"resource", "=x", "=", "a b=c", "é=c", "a\n=b", "a=b\nc", "a=\x00", []string{"resource=x", ""}, []string{" "}, []string{"a=b", "c"},
+			"client_id[]=x", "a[b]=x", "a/b=x", "a%5B=x", "a+b=x", "a;b=x", "a&b=x", "a=" + strings.Repeat("b", 64<<10-1),
+			[]string{"a=" + strings.Repeat("b", 32<<10), "a=" + strings.Repeat("b", 32<<10)},
+		},
 	} {
 		t.Run(field, func(t *testing.T) {
 			t.Parallel()
@@ -207,7 +211,10 @@ func TestRole_ReservedParametersAreRejectedInAnyCase(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	for name := range strings.FieldsSeq(reserved) {
-		for _, spelled := range []string{name, strings.ToUpper(name), strings.ToUpper(name[:1]) + name[1:], " " + name} {
+		for _, spelled := range []string{
+			name, strings.ToUpper(name), strings.ToUpper(name[:1]) + name[1:], " " + name,
+			strings.ReplaceAll(name, "_", "."), strings.ReplaceAll(name, "_", "-"), strings.ReplaceAll(name, "_", ""), "." + name, name + ":",
+		} {
 			text := m.refused(logical.UpdateOperation, "roles/a", map[string]any{"parameters": []string{"resource=1", spelled + "=hunter2"}})
 			require.Contains(t, text, "parameters: ", spelled)
 			require.Contains(t, text, strings.TrimSpace(spelled))
@@ -215,6 +222,13 @@ func TestRole_ReservedParametersAreRejectedInAnyCase(t *testing.T) {
 		}
 		m.write("roles/a", map[string]any{"parameters": "x_" + name + "=1"}) // only the whole name is reserved
 	}
+}
+
+func TestRole_ParametersUpToTheLimitAreAccepted(t *testing.T) {
+	t.Parallel()
+	m := newRoleMount(t)
+	longest := []string{"a.b:c-d_E9=" + strings.Repeat("x", 64<<10-13), "a="}
+	require.Equal(t, longest, m.write("roles/a", map[string]any{"parameters": longest}).Data["parameters"])
 }
 
 func TestRole_KeyFieldErrorShowsCommand(t *testing.T) {

@@ -58,7 +58,8 @@ func roleFields() []field[role] {
 			func(r *role) *[]string { return &r.Scopes }, scopeTokens),
 		newField("parameters", framework.TypeStringSlice,
 			"Other form parameters of the token request, as `name=value`: resource, audience, "+
-				"authorization_details or the provider's own. Repeatable. Default: none.",
+				"authorization_details or the provider's own. Repeatable, at most 64 KiB in all. "+
+				"Default: none.",
 			func(r *role) *[]string { return &r.Parameters }, formParameters),
 		newField("delivery", framework.TypeString,
 			"How readers obtain tokens. `leased`: a fresh one per read, under a lease. "+

@@ -3,6 +3,7 @@ package backend
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -120,24 +121,39 @@ func roleGlobs(globs []string) ([]string, error) {
 	return globs, nil
 }
 
+// maxParameters limits a role's parameters, which are sent with every token request.
+const maxParameters = 64 << 10
+
+// parameterName matches names that the usual parsers of forms do not read as others.
+var parameterName = regexp.MustCompile(`^[A-Za-z0-9_.:-]+$`)
+
 func formParameters(parameters []string) ([]string, error) {
 	reserved := reservedParameters()
+	size := 0
 	for _, parameter := range parameters {
 		name, value, found := strings.Cut(parameter, "=")
+		size += len(parameter)
 		switch {
 		case !found:
 			return nil, errors.New("each item must be name=value")
-		case name == "",
-			strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c > '~' }):
-			return nil, errors.New("the name before '=' must be printable ASCII without spaces")
+		case size > maxParameters:
+			return nil, fmt.Errorf("must have at most %d KiB in all", maxParameters>>10)
+		case !parameterName.MatchString(name):
+			return nil, errors.New("the name before '=' must consist of letters, digits, '_', " +
+				"'-', '.' and ':'")
 		case strings.ContainsFunc(value, unicode.IsControl):
 			return nil, fmt.Errorf("the value of %q contains a control character", shorten(name))
-		case slices.Contains(reserved, strings.ToLower(name)):
+		case slices.ContainsFunc(reserved, func(r string) bool { return folded(r) == folded(name) }):
 			return nil, fmt.Errorf("%q belongs to a grant or client authentication and "+
-				"cannot be set by a role", name)
+				"cannot be set by a role", shorten(name))
 		}
 	}
 	return parameters, nil
+}
+
+// folded returns a name as the laxest parser compares it: by its letters and digits, in lower case.
+func folded(name string) string {
+	return strings.NewReplacer("_", "", ".", "", ":", "", "-", "").Replace(strings.ToLower(name))
 }
 
 // reservedParameters returns the form parameters of this grant and of client authentication (RFC
