@@ -162,25 +162,27 @@ func TestCall_HonorsRetryAfterUpToFiveSeconds(t *testing.T) {
 		requests int
 		atLeast  time.Duration
 	}{
-		"0":                             {2, 0},
-		"1":                             {2, time.Second},
+		"0":                             {6, 0},
+		"1":                             {6, 5 * time.Second},
+		"5":                             {6, 25 * time.Second},
 		"6":                             {1, 0},
 		"3600":                          {1, 0},
 		"Fri, 02 Jan 2122 15:04:05 GMT": {1, 0},
 	} {
 		t.Run(header, func(t *testing.T) {
 			t.Parallel()
-			handler, requests := failing(http.Header{"Retry-After": {header}}, 429)
-			server := serve(t, handler)
-			started := time.Now()
-			_, err := clientFor(t, server, retries(1)).RequestToken(t.Context(), server.URL, emptyForm)
-			require.EqualValues(t, c.requests, requests.Load())
-			require.GreaterOrEqual(t, time.Since(started), c.atLeast)
-			if c.requests == 1 {
+			synctest.Test(t, func(t *testing.T) {
+				handler, requests := failing(http.Header{"Retry-After": {header}}, 429, 429, 429, 429, 429, 429)
+				client := servePiped(t, handler) // with 5 retries
+				started := time.Now()
+				_, err := client.RequestToken(t.Context(), "https://example.com", emptyForm)
 				e := requireError(t, err, KindUnavailable)
-				require.Greater(t, e.RetryAfter, retryAfterLimit)
-				require.Contains(t, e.Error(), "retry after ")
-			}
+				require.EqualValues(t, c.requests, requests.Load())
+				require.GreaterOrEqual(t, time.Since(started), c.atLeast)
+				require.Less(t, time.Since(started), c.atLeast+10*time.Second, "and at most five times 2 s")
+				require.Equal(t, c.requests == 1, e.RetryAfter > retryAfterLimit)
+				require.Equal(t, c.requests == 1, strings.Contains(e.Error(), "; retry after "))
+			})
 		})
 	}
 }
@@ -218,6 +220,7 @@ func TestBackoff_GrowsWithJitter(t *testing.T) {
 		}
 		require.Greater(t, len(seen), 50, "jitter")
 	}
+	require.EqualValues(t, 1, backoff{min: 1, max: 1}.wait(1), "too short for jitter")
 }
 
 func TestCall_TimeoutIsFinal(t *testing.T) {
@@ -250,7 +253,9 @@ func TestCall_TimeoutIsFinal(t *testing.T) {
 			t.Error("no form may be signed after the deadline")
 			return emptyForm()
 		})
-		require.Contains(t, requireError(t, err, KindTimedOut).Error(), "the request's own deadline")
+		e := requireError(t, err, KindTimedOut)
+		require.Equal(t, "no complete response before the request's own deadline", e.Detail)
+		require.Equal(t, Timeout, e.Reason)
 	})
 	t.Run("a slow body", func(t *testing.T) {
 		t.Parallel()
@@ -400,7 +405,7 @@ func TestCall_RedirectsAreNotFollowed(t *testing.T) {
 	t.Parallel()
 	var followed atomic.Int64
 	elsewhere := serve(t, func(http.ResponseWriter, *http.Request) { followed.Add(1) })
-	for _, status := range []int{301, 302, 303, 307, 308} {
+	for _, status := range []int{300, 301, 302, 303, 307, 308} {
 		server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, elsewhere.URL+"/secret?token=eyJ", status)
 		})
@@ -421,6 +426,34 @@ func TestCall_RedirectsAreNotFollowed(t *testing.T) {
 		require.NotEmpty(t, connection.Address)
 	}
 	require.Zero(t, followed.Load())
+}
+
+// The rest of a Location may contain anything.
+func TestCall_RedirectNamesPlainHostOnly(t *testing.T) {
+	t.Parallel()
+	longest := strings.Repeat("abc.", 15) + "abcd" // 64 characters
+	for location, host := range map[string]string{
+		"https://login.example.com/?token=secret":           "login.example.com",
+		"https://u:secret@LOGIN.example.com./":              "login.example.com",
+		"https://[::1]:8443/secret":                         "::1",
+		"https://" + longest + "/":                          longest,
+		"https://a" + longest + "/":                         "",
+		"https://" + strings.Repeat("s", 61) + ".ca/secret": "",
+		"/secret":                    "",
+		"":                           "",
+		"https://sécret.example.com": "",
+	} {
+		server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", location)
+			w.WriteHeader(http.StatusFound)
+		})
+		e := requireError(t, perform(t.Context(), clientFor(t, server), OpToken, server.URL), KindMalformed)
+		want := "redirects are not followed"
+		if host != "" {
+			want += " (this one leads to " + host + ")"
+		}
+		require.Equal(t, want, e.Detail, location)
+	}
 }
 
 func TestCall_BodyIsLimitedAfterDecompression(t *testing.T) {

@@ -184,7 +184,7 @@ func parseEndpoint(members jsonObject, name string) (string, error) {
 // otherIssuer quotes the document's issuer if that is a plain URL.
 func otherIssuer(named string) string {
 	const detail = "the discovery document is for a different issuer"
-	if len(named) > 256 || !printable(named, "") || sanitize(named) != named {
+	if !printable(named, "") || sanitize(named) != named {
 		return detail
 	}
 	return detail + ": " + redactURL(named)

@@ -238,6 +238,11 @@ func TestDiscover_CallersShareRequestUnderOwnContexts(t *testing.T) {
 	require.EqualValues(t, 1, p.requests.Load())
 }
 
+// issuerOf returns a URL of this length in short words.
+func issuerOf(length int) string {
+	return ("https://evil.example.com" + strings.Repeat("/abcdefg", 40))[:length]
+}
+
 func TestDiscover_RejectsInvalidDocuments(t *testing.T) {
 	t.Parallel()
 	p := serveProvider(t)
@@ -257,6 +262,8 @@ func TestDiscover_RejectsInvalidDocuments(t *testing.T) {
 		"another issuer":       {200, document(map[string]any{"issuer": "https://evil.example.com/realms/x"}), KindRejected, "a different issuer: https://evil.example.com/realms/x"},
 		"a trailing slash":     {200, document(map[string]any{"issuer": p.issuer() + "/"}), KindRejected, p.issuer() + "/"},
 		"another letter case":  {200, document(map[string]any{"issuer": strings.Replace(p.issuer(), "realms", "Realms", 1)}), KindRejected, "a different issuer"},
+		"the longest issuer":   {200, document(map[string]any{"issuer": issuerOf(256)}), KindRejected, "a different issuer: " + issuerOf(256)},
+		"a longer issuer":      {200, document(map[string]any{"issuer": issuerOf(257)}), KindRejected, "the discovery document is for a different issuer"},
 		"a token for issuer":   {200, document(map[string]any{"issuer": "https://idp.example.com/eyJhbGciOi"}), KindRejected, "a different issuer"},
 		"no issuer":            {200, document(map[string]any{"issuer": nil}), KindMalformed, "`issuer` is missing"},
 		"issuer no string":     {200, document(map[string]any{"issuer": []string{p.issuer()}}), KindMalformed, "`issuer` is missing"},
@@ -278,6 +285,7 @@ func TestDiscover_RejectsInvalidDocuments(t *testing.T) {
 		e := requireError(t, err, c.kind)
 		require.Contains(t, e.Error(), c.says, name)
 		require.NotContains(t, e.Error(), "eyJ")
+		require.NotContains(t, e.Error(), issuerOf(257))
 	}
 	p.respond(jsonHandler(404, `{"error":"Realm does not exist"}`))
 	client, _ := clientWithClock(t, p)

@@ -161,6 +161,25 @@ func TestError_BareStatusesHaveReasons(t *testing.T) {
 	}
 }
 
+func TestError_WithoutCodeNamesOtherMediaTypes(t *testing.T) {
+	t.Parallel()
+	for mediaType, says := range map[string]string{
+		"":                                  "",
+		"application/json":                  "",
+		"application/problem+json":          "",
+		"text/html; charset=utf-8":          " (it is text/html)",
+		"text/x-" + strings.Repeat("a", 61): " (it is text/[redacted])",
+	} {
+		server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Content-Type"] = []string{mediaType}
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `{"message":"secret"}`)
+		})
+		e := requireError(t, perform(t.Context(), clientFor(t, server), OpToken, server.URL), KindRejected)
+		require.Equal(t, "the response has no OAuth error code"+says, e.Detail)
+	}
+}
+
 func TestError_MeasuresClockDifference(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

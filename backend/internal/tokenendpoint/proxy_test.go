@@ -265,13 +265,15 @@ func TestProxy_EnvironmentIsHonored(t *testing.T) { // not parallel: it sets the
 	viaProxy := serveProxy(t, server.Listener.Addr().String())
 	t.Setenv("HTTPS_PROXY", viaProxy.URL)
 	t.Setenv("https_proxy", "")
-	t.Setenv("NO_PROXY", "direct.example.com,metadata.example.com")
+	t.Setenv("NO_PROXY", "direct.example.com,metadata.example.com,example.com"+portOf(server))
 	t.Setenv("no_proxy", "")
 
 	opts := quick
-	opts.resolver = resolverFor(map[string][]string{"direct.example.com": {"127.0.0.1"}, "metadata.example.com": {"169.254.169.254"}})
+	opts.resolver = resolverFor(map[string][]string{
+		"direct.example.com": {"127.0.0.1"}, "metadata.example.com": {"169.254.169.254"}, "example.com": {"127.0.0.1"},
+	})
 	cfg := proxiedConfig(server, "environment")
-	cfg.AllowedHosts = append(cfg.AllowedHosts, "direct.example.com:1", "metadata.example.com")
+	cfg.AllowedHosts = append(cfg.AllowedHosts, "direct.example.com:1", "metadata.example.com", "example.com"+portOf(server))
 	client := newClient(t, cfg, opts)
 	_, err := client.RequestToken(t.Context(), "https://example.com/token", emptyForm)
 	require.NoError(t, err)
@@ -281,6 +283,9 @@ func TestProxy_EnvironmentIsHonored(t *testing.T) { // not parallel: it sets the
 	require.Contains(t, requireError(t, err, KindBlocked).Detail, "cloud metadata", "direct connections are guarded at dial")
 	_, err = client.RequestToken(t.Context(), "https://direct.example.com:1/token", emptyForm)
 	require.Contains(t, requireError(t, err, KindUnavailable).Detail, "refused")
+	connection, err := client.Connect(t.Context(), "https://example.com"+portOf(server))
+	require.NoError(t, err)
+	require.Equal(t, Connection{Address: server.Listener.Addr().String()}, Connection{Address: connection.Address, Proxy: connection.Proxy})
 	require.Len(t, viaProxy.requests(), 1)
 
 	t.Setenv("HTTPS_PROXY", "")
