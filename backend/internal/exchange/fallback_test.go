@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
 func TestFallback_OnlyAfterKeyRefusal(t *testing.T) {
@@ -214,10 +215,14 @@ func TestFallback_TriesEachVersionTwiceAndSendsSixRequestsAtMost(t *testing.T) {
 				}
 				w.provider.accept()
 				w.provider.seen()
+				begun := time.Now()
 				_, err := w.read()
 				require.ErrorContains(t, err, "Unable to load public key")
 				seen := w.provider.seen()
 				require.Len(t, seen, want)
+				if want > versions {
+					require.Equal(t, 250*time.Millisecond, time.Since(begun), "one pause")
+				}
 				tries := map[string]int{}
 				for _, kid := range seen {
 					tries[kid]++
@@ -253,6 +258,19 @@ func TestFallback_WaitingReaderTriesTwiceAtMost(t *testing.T) {
 		require.ErrorContains(t, <-ended, "Unable to load public key")
 		require.Len(t, w.provider.seen(), 2)
 	})
+}
+
+func TestDescription_IsTheProvidersIfAny(t *testing.T) {
+	t.Parallel()
+	nothing := &tokenendpoint.Error{Reason: tokenendpoint.Timeout}
+	for want, err := range map[string]error{
+		"the text":      &tokenendpoint.Error{Code: "code", Description: "the text"},
+		"code":          &tokenendpoint.Error{Code: "code"},
+		nothing.Error(): nothing,
+		"another error": errors.New("another error"),
+	} {
+		require.Equal(t, want, Description(err))
+	}
 }
 
 func TestFallback_RetriesCountAsRequests(t *testing.T) {

@@ -21,6 +21,7 @@ func TestKeyUpdate_FirstAcceptanceIsStoredOnce(t *testing.T) {
 	require.Equal(t, 1, w.stored())
 	require.NotZero(t, w.current().Version(1).AcceptedTime())
 	require.Len(t, w.provider.seen(), 5)
+	require.Empty(t, w.log.String(), "no version was switched")
 }
 
 func TestKeyUpdate_ManualSwitchesForwardAndBackWithoutFailure(t *testing.T) {
@@ -72,6 +73,7 @@ func TestKeyUpdate_JWKSKeepsScheduleAndStopsRetirement(t *testing.T) {
 	w.mustRead(1)
 	require.Zero(t, w.current().Version(2).AcceptedTime(),
 		"a rejection stops the retirement of the predecessor")
+	require.Empty(t, w.log.String(), "no version was switched")
 }
 
 func TestKeyUpdate_ConcurrentChangeWins(t *testing.T) {
@@ -106,6 +108,27 @@ func TestKeyUpdate_ConcurrentChangeWins(t *testing.T) {
 			require.Same(t, wanted, w.current(), "the update did not undo it")
 		})
 	}
+}
+
+func TestKeyUpdate_OutlivesReaderForFiveSeconds(t *testing.T) {
+	t.Parallel()
+	inVirtualTime(t, func(t *testing.T, w *world) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		stored := false
+		change := func(ctx context.Context, _ func(*keyring.Key) *keyring.Key) error {
+			cancel()
+			require.NoError(t, ctx.Err())
+			deadline, limited := ctx.Deadline()
+			require.True(t, limited)
+			require.Equal(t, 5*time.Second, time.Until(deadline))
+			stored = true
+			return nil
+		}
+		_, err := w.exchange.Token(ctx, w.client, Request{Key: w.current(), Change: change})
+		require.NoError(t, err)
+		require.True(t, stored)
+	})
 }
 
 func TestKeyUpdate_RecreatedKeyIsUnchanged(t *testing.T) {
