@@ -57,7 +57,8 @@ func (c *Client) newCall(
 	return &call{client: c, op: op, endpoint: u, form: form}, nil
 }
 
-// ErrNoRetry is what form returns to end the retries: the outcome of the last attempt stands.
+// ErrNoRetry is what form returns to end the retries: the outcome of the last attempt stands. If
+// there was none, it is returned.
 var ErrNoRetry = errors.New("no more attempts")
 
 // run sends the request until a retry would not help. Its error is form's own or an *Error.
@@ -80,7 +81,7 @@ func (c *call) run(ctx context.Context) (*response, error) {
 		case err == nil:
 			resp, failure = c.send(req)
 			wait, retry = c.shouldRetry(ctx, resp, failure)
-		case !errors.Is(err, ErrNoRetry):
+		case c.attempts == 0 || !errors.Is(err, ErrNoRetry):
 			return nil, err
 		}
 		switch {

@@ -116,6 +116,30 @@ func TestCall_EachAttemptSendsFreshForm(t *testing.T) {
 	require.Greater(t, token.RequestedAt.Sub(started), time.Millisecond, "the start of the attempt that succeeded, after the waits")
 }
 
+func TestCall_NoRetryKeepsLastOutcome(t *testing.T) {
+	t.Parallel()
+	closed := serve(t, nil)
+	closed.Close()
+	handler, requests := failing(nil, 503, 503)
+	busy := serve(t, handler)
+	for server, reason := range map[*httptest.Server]Reason{closed: ConnectionRefused, busy: ServiceUnavailable} {
+		forms := 0
+		_, err := clientFor(t, server, retries(5)).RequestToken(t.Context(), server.URL, func() (url.Values, error) {
+			if forms++; forms > 1 {
+				return nil, fmt.Errorf("enough: %w", ErrNoRetry)
+			}
+			return emptyForm()
+		})
+		e := requireError(t, err, KindUnavailable)
+		require.Equal(t, reason, e.Reason)
+		require.Equal(t, 1, e.Attempts)
+		require.Equal(t, 2, forms)
+	}
+	require.EqualValues(t, 1, requests.Load())
+	_, err := clientFor(t, busy).RequestToken(t.Context(), busy.URL, func() (url.Values, error) { return nil, ErrNoRetry })
+	require.ErrorIs(t, err, ErrNoRetry)
+}
+
 func TestCall_RetriesConnectErrors(t *testing.T) {
 	t.Parallel()
 	t.Run("refused", func(t *testing.T) {
