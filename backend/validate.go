@@ -133,6 +133,7 @@ func formParameters(parameters []string) ([]string, error) {
 	for _, parameter := range parameters {
 		name, value, found := strings.Cut(parameter, "=")
 		size += len(parameter)
+		same := func(reserved string) bool { return folded(reserved) == folded(name) }
 		switch {
 		case !found:
 			return nil, errors.New("each item must be name=value")
@@ -143,7 +144,7 @@ func formParameters(parameters []string) ([]string, error) {
 				"'-', '.' and ':'")
 		case strings.ContainsFunc(value, unicode.IsControl):
 			return nil, fmt.Errorf("the value of %q contains a control character", shorten(name))
-		case slices.ContainsFunc(reserved, func(r string) bool { return folded(r) == folded(name) }):
+		case slices.ContainsFunc(reserved, same):
 			return nil, fmt.Errorf("%q belongs to a grant or client authentication and "+
 				"cannot be set by a role", shorten(name))
 		}
