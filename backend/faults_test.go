@@ -77,6 +77,16 @@ func lifeFaults() map[string]lifeFault {
 			act:     sent(logical.ReadOperation, "creds/myapi", nil), writes: 1, harmless: true,
 			before: map[string]string{"1": "active", "2": "staged"}, after: map[string]string{"1": "retired", "2": "active"},
 		},
+		"automatic rotation": {
+			prepare: func(m *mount, p *provider) {
+				m.write("keys/myapi", map[string]any{"registration": "jwks", "auto_rotate_period": 3600})
+				m.read("creds/myapi")
+				m.runPeriodic()
+				pass(m, p, 2*time.Hour)
+			},
+			act: periodically, writes: 2, harmless: true,
+			before: map[string]string{"1": "active"}, after: map[string]string{"1": "active", "2": "staged"},
+		},
 		"expiry": {
 			prepare: func(m *mount, p *provider) {
 				m.write("keys/myapi", map[string]any{"retire_after": 120})
@@ -186,77 +196,6 @@ func TestFaults_UnstoredAcceptanceFailsNoRead(t *testing.T) {
 	pass(m, p, time.Minute)
 	require.Equal(t, 1, m.signedBy())
 	require.NotEmpty(t, m.version(1)["accepted_time"], "stored with a later read")
-}
-
-func TestFaults_FailedWriteLeavesTheKeyIntact(t *testing.T) {
-	t.Parallel()
-	settings := map[string]any{"type": "ed25519", "deletion_allowed": true}
-	for name, test := range map[string]faultTest{
-		"create": {
-			writes: 3, prepare: func(*mount) {},
-			operation: logical.UpdateOperation, path: "keys/myapi", data: settings,
-		},
-		"update": {
-			writes: 1, prepare: func(m *mount) { m.write("keys/myapi", settings) },
-			operation: logical.UpdateOperation, path: "keys/myapi", data: map[string]any{"client_id": "new"},
-		},
-		"patch": {
-			writes: 1, prepare: func(m *mount) { m.write("keys/myapi", settings) },
-			operation: logical.PatchOperation, path: "keys/myapi", data: map[string]any{"client_id": "new"},
-		},
-		"delete": {
-			writes: 3, prepare: func(m *mount) { m.write("keys/myapi", settings) },
-			operation: logical.DeleteOperation, path: "keys/myapi", goneAfter: 2,
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test.run(t)
-		})
-	}
-}
-
-// faultTest is an operation on one entry that is run with each of its storage writes failing.
-type faultTest struct {
-	writes    int // how many the operation makes
-	prepare   func(*mount)
-	operation logical.Operation
-	path      string
-	data      map[string]any
-	// doneAfter and goneAfter number the first failing write that comes after the entry itself was written or deleted;
-	// from there on only an index fails. 0: none.
-	doneAfter, goneAfter int
-}
-
-func (f faultTest) run(t *testing.T) {
-	for n := 1; n <= f.writes; n++ {
-		m := newMount(t)
-		f.prepare(m)
-		before := m.read(f.path)
-		failed := m.storage.failNth(n, verb.writes)
-		text := m.failed(http.StatusInternalServerError, f.operation, f.path, f.data)
-		require.Contains(t, text, errStorage.Error())
-		require.True(t, failed())
-		m.storage.intercept(nil)
-
-		after := m.read(f.path)
-		restarted := mountOver(t, m.storage, m.clock).read(f.path)
-		require.Equal(t, after, restarted, "memory matches storage, write %d", n)
-		switch {
-		case f.goneAfter > 0 && n >= f.goneAfter:
-			require.Nil(t, after, "write %d", n)
-		case f.doneAfter > 0 && n >= f.doneAfter:
-			require.NotEqual(t, before, after, "write %d", n)
-		default:
-			require.Equal(t, before, after, "write %d", n)
-		}
-		m.do(f.operation, f.path, f.data) // the next attempt succeeds
-	}
-	m := newMount(t)
-	f.prepare(m)
-	failed := m.storage.failNth(f.writes+1, verb.writes)
-	m.do(f.operation, f.path, f.data)
-	require.False(t, failed(), "the test covers every write")
 }
 
 func TestFaults_FailedReadIsReportedAndChangesNothing(t *testing.T) {

@@ -231,22 +231,6 @@ func TestConfig_OldHTTPClientIsClosed(t *testing.T) {
 	}
 }
 
-func TestConfig_FaultAtAnyWriteLeavesItIntact(t *testing.T) {
-	t.Parallel()
-	prepare := func(m *mount) { m.write("config", map[string]any{"max_retries": 1}) }
-	for name, test := range map[string]faultTest{
-		"create": {writes: 1, prepare: func(*mount) {}, operation: logical.UpdateOperation, path: "config", data: map[string]any{"max_retries": 3}},
-		"update": {writes: 1, prepare: prepare, operation: logical.UpdateOperation, path: "config", data: map[string]any{"max_retries": 3}},
-		"patch":  {writes: 1, prepare: prepare, operation: logical.PatchOperation, path: "config", data: map[string]any{"max_retries": 3}},
-		"delete": {writes: 1, prepare: prepare, operation: logical.DeleteOperation, path: "config"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test.run(t)
-		})
-	}
-}
-
 func TestConfig_UserAgentNamesPluginAndVault(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)

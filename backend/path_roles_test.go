@@ -302,31 +302,6 @@ func TestRole_EntryWinsOverIndex(t *testing.T) {
 	m.delete("keys/a")
 }
 
-func TestRole_FaultAtAnyWriteLeavesItIntact(t *testing.T) {
-	t.Parallel()
-	keys := func(m *mount) {
-		for _, name := range []string{"a", "b"} {
-			m.write("keys/"+name, map[string]any{"type": "ed25519"})
-		}
-	}
-	withRole := func(m *mount) {
-		keys(m)
-		m.write("roles/r", map[string]any{"key": "a"})
-	}
-	for name, test := range map[string]faultTest{
-		"create": {writes: 2, prepare: keys, operation: logical.UpdateOperation, path: "roles/r", data: map[string]any{"key": "a"}},
-		"update": {writes: 2, prepare: withRole, operation: logical.UpdateOperation, path: "roles/r", data: map[string]any{"scopes": "x"}},
-		"patch":  {writes: 2, prepare: withRole, operation: logical.PatchOperation, path: "roles/r", data: map[string]any{"scopes": "x"}},
-		"move":   {writes: 3, prepare: withRole, operation: logical.UpdateOperation, path: "roles/r", data: map[string]any{"key": "b"}, doneAfter: 3},
-		"delete": {writes: 2, prepare: withRole, operation: logical.DeleteOperation, path: "roles/r", goneAfter: 2},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test.run(t)
-		})
-	}
-}
-
 func TestRole_IndexNeverHidesRoleAfterFault(t *testing.T) {
 	t.Parallel()
 	for n := 1; n <= 3; n++ {
