@@ -180,7 +180,10 @@ func TestRole_BadSettingErrorNamesField(t *testing.T) {
 		"delivery":       {"x", "Leased", "LEASED", "leased,shared", "none", "0"},
 		"refresh_margin": {-1, "-1s", "24h", 86400, "86401s", 1 << 31},
 		"parameters": {
-			"resource", "=x", "=", "a b=c", "é=c", "a\n=b", "a=b\nc", "a=\x00", []string{"resource=x", ""}, []string{" "}, []string{"a=b", "c"},
+			"resource", "=x", "=", "a b=c", "é=c", "a\n=b", "a=b\nc", "a=\x00",
+			[]string{"resource=x", ""},
+			[]string{" "},
+			[]string{"a=b", "c"},
 			"client_id[]=x", "a[b]=x", "a/b=x", "a%5B=x", "a+b=x", "a;b=x", "a&b=x", "a=" + strings.Repeat("b", 64<<10-1),
 			[]string{"a=" + strings.Repeat("b", 32<<10), "a=" + strings.Repeat("b", 32<<10)},
 		},
