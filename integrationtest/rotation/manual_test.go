@@ -66,7 +66,8 @@ func TestManualRotation_FailsNoRead(t *testing.T) {
 }
 
 // TestManualRotation_ProviderNodesDisagree has a load balancer in front of one node that knows the
-// old key, and one that knows the new key.
+// old key, and one that knows the new key. A read tries each version twice, so that one in 16 meets
+// the wrong node each time; without a second version every other one would.
 func TestManualRotation_ProviderNodesDisagree(t *testing.T) {
 	t.Parallel()
 	balancers := map[string]func(*testing.T) func() int{
@@ -97,7 +98,7 @@ func TestManualRotation_ProviderNodesDisagree(t *testing.T) {
 			} else {
 				harness.Sleep(t, 25*time.Second)
 			}
-			reads.End(t)
+			reads.EndWith(t, 0.2)
 
 			lines := activationsOf(t, name)
 			require.NotEmpty(t, lines)

@@ -56,11 +56,15 @@ type fallback struct {
 // are tried once more, in the opposite order: otherwise a load balancer that alternates between
 // nodes could pair each version with the node that does not know it.
 func (f *fallback) run(ctx context.Context) (token *Token, err error) {
-	defer func() { f.history.endFallback(allRefused(err), f.now()) }()
+	pause := false
+	defer func() { f.history.endFallback(pause, f.now()) }()
 	versions := alternatives(f.request.Key, f.refused, f.now())
 	token, first := f.tryVersions(ctx, versions)
-	if !allRefused(first) || !f.history.acceptedRecently(f.now()) {
+	if !allRefused(first) {
 		return token, first
+	}
+	if pause = !f.history.acceptedRecently(f.now()); pause {
+		return nil, first
 	}
 	select {
 	case <-time.After(secondTryPause):

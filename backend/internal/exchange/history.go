@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// fallbackPause follows a fallback in which every version was rejected: asking more often does
-	// not register a key.
+	// fallbackPause follows a fallback in which every version was rejected, of a key that did not
+	// work recently: asking more often does not register a key.
 	fallbackPause = 5 * time.Second
 	// storePause is the least time between stored updates of a key, so that a provider whose nodes
 	// disagree does not make Vault write on every read.
