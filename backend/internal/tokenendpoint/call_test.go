@@ -452,6 +452,16 @@ func TestCall_RedirectsAreNotFollowed(t *testing.T) {
 	require.Zero(t, followed.Load())
 }
 
+func TestCall_InvalidURLIsNotShown(t *testing.T) {
+	t.Parallel()
+	client := newClient(t, Config{RequestTimeout: time.Second}, quick)
+	for _, endpoint := range []string{"", "/secret", "https://idp.example.com:secret/", "https://[secret", "secret"} {
+		e := requireError(t, perform(t.Context(), client, OpToken, endpoint), KindBlocked)
+		require.Equal(t, "(no valid URL)", e.URL)
+		require.NotContains(t, e.Error(), "secret")
+	}
+}
+
 // The rest of a Location may contain anything.
 func TestCall_RedirectNamesPlainHostOnly(t *testing.T) {
 	t.Parallel()

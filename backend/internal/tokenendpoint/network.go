@@ -65,7 +65,7 @@ func networkFailureOf(err error) networkFailure {
 		return final(NoSuchHost, "the host name does not exist")
 	case errors.As(err, &dns):
 		return transient(ResolutionFailed, "the host name could not be resolved")
-	case isTLSFailure(err):
+	case strings.Contains(err.Error(), "tls: "): // the errors of crypto/tls have no common type
 		return final(HandshakeFailed, "the TLS handshake failed")
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return transient(ConnectionRefused, "connection refused")
@@ -107,14 +107,6 @@ func (e *proxyError) failure() networkFailure {
 	}
 	detail := fmt.Sprintf("the proxy rejected the connection with HTTP %d", e.status)
 	return networkFailure{ProxyRejected, detail, transientStatus(e.status)}
-}
-
-// isTLSFailure also recognizes crypto/tls's own errors, which have a prefix but no type.
-func isTLSFailure(err error) bool {
-	var alert tls.AlertError
-	var record tls.RecordHeaderError
-	return errors.As(err, &alert) || errors.As(err, &record) ||
-		strings.Contains(err.Error(), "tls: ")
 }
 
 // isClosed also recognizes errors that net/http does not export: an idle connection that the server

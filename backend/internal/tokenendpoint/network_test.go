@@ -2,6 +2,8 @@ package tokenendpoint
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +22,7 @@ func TestError_NetworkErrorsAreClassified(t *testing.T) {
 	dial := func(cause error) error {
 		return &url.Error{Op: "Post", URL: "https://u:secret@idp.example.com", Err: &net.OpError{Op: "dial", Net: "tcp", Err: cause}}
 	}
+	invalid := func(cause error) error { return dial(&tls.CertificateVerificationError{Err: cause}) }
 	for name, c := range map[string]struct {
 		err       error
 		kind      Kind
@@ -37,6 +40,11 @@ func TestError_NetworkErrorsAreClassified(t *testing.T) {
 		"an idle connection, closed": {errors.New("http: server closed idle connection"), KindUnavailable, ConnectionClosed, true},
 		"a lost HTTP/2 connection":   {errors.New("http2: client connection lost"), KindUnavailable, ConnectionClosed, true},
 		"TLS version":                {errors.New("tls: server selected unsupported protocol version 301"), KindUnavailable, HandshakeFailed, false},
+		"an alert":                   {dial(tls.AlertError(40)), KindUnavailable, HandshakeFailed, false},
+		"no TLS record":              {dial(tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"}), KindUnavailable, HandshakeFailed, false},
+		"a certificate of no CA":     {invalid(x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}), KindUnavailable, InvalidCertificate, false},
+		"an odd certificate":         {invalid(x509.UnhandledCriticalExtension{}), KindUnavailable, InvalidCertificate, false},
+		"an expired certificate":     {invalid(x509.CertificateInvalidError{Reason: x509.Expired}), KindUnavailable, CertificateExpired, false},
 		"canceled":                   {dial(context.Canceled), KindCanceled, Canceled, false},
 		"deadline":                   {dial(context.DeadlineExceeded), KindTimedOut, Timeout, false},
 		"unknown":                    {errors.New(`malformed HTTP response "secret"`), KindUnavailable, NetworkFailure, false},

@@ -299,6 +299,13 @@ func TestProxy_EnvironmentIsValidated(t *testing.T) {
 	p, err := proxyFromEnvironment(&httpproxy.Config{HTTPSProxy: "proxy.example.com:3128", HTTPProxy: "http://u:p@proxy.example.com"})
 	require.NoError(t, err, "no read shows a login in the environment")
 	require.ElementsMatch(t, []string{"proxy.example.com:3128", "proxy.example.com:80"}, p.addresses)
+	for range 20 { // in whatever order they are looked at
+		for _, env := range []*httpproxy.Config{{HTTPSProxy: "proxy.example.com:3128"}, {HTTPProxy: "proxy.example.com:3128"}} {
+			p, err := proxyFromEnvironment(env)
+			require.NoError(t, err)
+			require.Equal(t, []string{"proxy.example.com:3128"}, p.addresses)
+		}
+	}
 	_, err = proxyFromEnvironment(&httpproxy.Config{HTTPSProxy: "socks5://u:secret@proxy.example.com"})
 	require.ErrorContains(t, err, "environment: HTTPS_PROXY is not a proxy URL")
 	require.NotContains(t, err.Error(), "secret")
