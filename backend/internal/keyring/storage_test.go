@@ -101,6 +101,25 @@ func TestStorage_UpdateWritesOneEntry(t *testing.T) {
 	require.Equal(t, "a", loaded.Settings().ClientID)
 }
 
+func TestStorage_IndexesFollowVersions(t *testing.T) {
+	t.Parallel()
+	s := &faultyStorage{Storage: &logical.InmemStorage{}}
+	first := testKey(t, ED25519)
+	require.NoError(t, Create(t.Context(), s, first))
+	rotated := rotate(t, first, start())
+	require.NoError(t, Update(t.Context(), s, first, rotated))
+	index := func(number int) string { return "spki/" + rotated.Version(number).KeyID() }
+	require.Subset(t, paths(t, s), []string{index(1), index(2)})
+
+	destroyed := rotated.Destroy(1)
+	s.writes, s.failAt = 0, 2
+	require.ErrorIs(t, Update(t.Context(), s, rotated, destroyed), errStorage)
+	require.Contains(t, paths(t, s), index(1), "the entry is written first")
+	require.NoError(t, Update(t.Context(), s, rotated, destroyed))
+	require.NotContains(t, paths(t, s), index(1))
+	require.Contains(t, paths(t, s), index(2))
+}
+
 func TestStorage_IndexesPointToKey(t *testing.T) {
 	t.Parallel()
 	storage := &logical.InmemStorage{}
