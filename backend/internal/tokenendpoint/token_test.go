@@ -64,6 +64,7 @@ func TestRequestToken_AcceptsValidResponses(t *testing.T) {
 		"jti that is not a string":  {fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer","expires_in":60}`, unsignedJWT(`{"jti":1}`)), Token{AccessToken: unsignedJWT(`{"jti":1}`), Lifetime: time.Minute}},
 		"jti with control chars":    {fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer","expires_in":60}`, unsignedJWT(`{"jti":"a\nb"}`)), Token{AccessToken: unsignedJWT(`{"jti":"a\nb"}`), Lifetime: time.Minute}},
 		"lifetime from iat to exp":  {fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer"}`, unsignedJWT(fmt.Sprintf(`{"iat":%d,"exp":%d}`, in(time.Hour), in(time.Hour+time.Minute)))), Token{Lifetime: time.Minute}},
+		"the shortest lifetime":     {fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer"}`, unsignedJWT(fmt.Sprintf(`{"iat":%d,"exp":%d}`, in(time.Hour), in(time.Hour+time.Second)))), Token{Lifetime: time.Second}},
 		"a long lifetime from exp":  {fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer"}`, unsignedJWT(fmt.Sprintf(`{"exp":%d}`, in(48*time.Hour)))), Token{Lifetime: 24 * time.Hour}},
 		"an enormous exp":           {fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer"}`, unsignedJWT(`{"exp":1e300}`)), Token{Lifetime: 24 * time.Hour}},
 		"null expires_in is absent": {fmt.Sprintf(`{"access_token":%q,"token_type":"Bearer","expires_in":null}`, unsignedJWT(`{"exp":1e300}`)), Token{Lifetime: 24 * time.Hour}},
@@ -84,6 +85,34 @@ func TestRequestToken_AcceptsValidResponses(t *testing.T) {
 			require.Equal(t, c.want.Scope, got.Scope)
 			require.Equal(t, c.want.HasScope, got.HasScope)
 		})
+	}
+}
+
+func TestRequestToken_ReadsClaimsOfJWT(t *testing.T) {
+	t.Parallel()
+	jti := strings.Repeat("x", 257)
+	for token, want := range map[string]Token{
+		"opaque":                                   {},
+		"a.b.c":                                    {},
+		unsignedJWT(`[]`):                          {},
+		unsignedJWT(`{}`):                          {IsJWT: true},
+		unsignedJWT(`{"exp":1700000000}`):          {IsJWT: true, Expiry: time.Unix(1700000000, 0)},
+		unsignedJWT(`{"exp":1700000000.9}`):        {IsJWT: true, Expiry: time.Unix(1700000000, 0)},
+		unsignedJWT(`{"exp":"1700000000"}`):        {IsJWT: true},
+		unsignedJWT(`{"exp":1099511627775}`):       {IsJWT: true, Expiry: time.Unix(1<<40-1, 0)},
+		unsignedJWT(`{"exp":1099511627776}`):       {IsJWT: true}, // beyond what time formats
+		unsignedJWT(`{"exp":-1099511627776}`):      {IsJWT: true},
+		unsignedJWT(`{"jti":"` + jti[:256] + `"}`): {IsJWT: true, JTI: jti[:256]},
+		unsignedJWT(`{"jti":"` + jti + `"}`):       {IsJWT: true},
+		unsignedJWT(`{"jti":"a b"}`):               {IsJWT: true},
+	} {
+		members, err := parseObject([]byte(`{"access_token":"` + token + `","token_type":"Bearer","expires_in":60}`))
+		require.NoError(t, err)
+		got, err := parseToken(members, &response{})
+		require.NoError(t, err)
+		require.Equal(t, want.IsJWT, got.IsJWT, token)
+		require.Equal(t, want.Expiry, got.Expiry, token)
+		require.Equal(t, want.JTI, got.JTI, token)
 	}
 }
 
@@ -285,6 +314,7 @@ func TestRevoke_AnySuccessRevokes(t *testing.T) {
 		kind    Kind // empty: revoked
 	}{
 		"an empty 200":     {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }, ""},
+		"a 299":            {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(299) }, ""},
 		"a 204":            {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, ""},
 		"an unknown token": {jsonHandler(http.StatusOK, `{"error":"invalid_token"}`), ""},
 		"another client's": {jsonHandler(http.StatusBadRequest, errorBody("invalid_token", "Unmatching clients")), KindRejected},

@@ -55,3 +55,14 @@ func TestDial_ChecksAddressesAfterResolution(t *testing.T) {
 	_, err = unlisted.RequestToken(t.Context(), "https://missing.example.com/token", emptyForm)
 	require.Contains(t, requireError(t, err, KindUnavailable).Detail, "does not exist")
 }
+
+// Connections are given up before a firewall forgets them.
+func TestTransport_ConnectionsHaveLimits(t *testing.T) {
+	t.Parallel()
+	transport := newClient(t, Config{RequestTimeout: 10 * time.Second}, quick).transport
+	require.Equal(t, 90*time.Second, transport.IdleConnTimeout)
+	require.Equal(t, 15*time.Second, transport.HTTP2.SendPingTimeout)
+	require.Equal(t, 5*time.Second, transport.HTTP2.PingTimeout)
+	require.Equal(t, 11*time.Second, transport.TLSHandshakeTimeout)
+	require.EqualValues(t, 64<<10, transport.MaxResponseHeaderBytes)
+}
