@@ -305,8 +305,11 @@ func (c *check) checkRevocation(context.Context) error {
 		return nil
 	}
 	text := noRevocationEndpoint(c.req.MountPoint, c.key.Name())
-	if endpoint := c.discovered.RevocationEndpoint; endpoint != "" {
-		text += " (discovery shows " + endpoint + ")"
+	switch shown := c.discovered; {
+	case shown.RevocationEndpoint != "":
+		text += " (discovery shows " + shown.RevocationEndpoint + ")"
+	case shown.RevocationError != nil:
+		text += " (the one that discovery shows " + shown.RevocationError.Error() + ")"
 	}
 	c.line("revocation", "WARN", text)
 	return nil

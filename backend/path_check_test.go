@@ -220,6 +220,18 @@ func TestCheck_ReportsClockDifference(t *testing.T) {
 	}
 }
 
+func TestCheck_TellsWhyDiscoveredRevocationEndpointIsNotAllowed(t *testing.T) {
+	t.Parallel()
+	m, p := newReadyMount(t)
+	m.write("keys/myapi", map[string]any{"revocation_endpoint": ""})
+	m.write("roles/myapi", map[string]any{"revoke_tokens": true})
+	p.answerWith(discoveryPath, http.StatusOK, jsonType, `{"issuer":"`+p.issuer()+`","token_endpoint":"`+p.issuer()+tokenPath+
+		`","revocation_endpoint":"http://169.254.169.254/revoke"}`)
+	data := m.read("check/myapi").Data
+	require.Equal(t, true, data["ok"], "a token does not need it")
+	require.Contains(t, data["report"], "(the one that discovery shows is not allowed: 169.254.169.254 is a cloud metadata address, which is never allowed)")
+}
+
 func TestCheck_DiscoveryOnlyWarnsWithTokenEndpoint(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
