@@ -81,12 +81,14 @@ func newBackend(
 		keyLocks:    newLocks(),
 	}
 	b.clients = entryCache[tokenendpoint.Client]{
-		load: b.loadClient, discard: (*tokenendpoint.Client).Close,
+		load: b.loadClient, discard: (*tokenendpoint.Client).Close, now: now, expired: b.expired,
 	}
-	b.keys = entryCache[keyring.Key]{load: keyring.Load}
-	b.keyNames = entryCache[string]{load: keyring.NameByID}
-	b.roles = entryCache[role]{load: loadRole}
-	b.wrappingKey = entryCache[keyring.WrappingKey]{load: keyring.LoadWrappingKey}
+	b.keys = entryCache[keyring.Key]{load: keyring.Load, now: now, expired: b.expired}
+	b.keyNames = entryCache[string]{load: keyring.NameByID, now: now, expired: b.expired}
+	b.roles = entryCache[role]{load: loadRole, now: now, expired: b.expired}
+	b.wrappingKey = entryCache[keyring.WrappingKey]{
+		load: keyring.LoadWrappingKey, now: now, expired: b.expired,
+	}
 	b.Backend = &framework.Backend{
 		Help:           strings.TrimSpace(backendHelp),
 		BackendType:    logical.TypeLogical,

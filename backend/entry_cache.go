@@ -2,67 +2,116 @@ package backend
 
 import (
 	"context"
+	"crypto/sha256"
+	"hash"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 )
+
+// standbyTTL is how long a standby serves what it has read: it is not notified of changes that it
+// received in a raft snapshot, with which a node catches up or a backup is restored (OpenBao 2.7).
+const standbyTTL = time.Minute
 
 // entryCache holds what was read from storage, so that a warm read costs no storage round trip. Its
 // values are immutable.
 type entryCache[T any] struct {
 	load    func(ctx context.Context, storage logical.Storage, name string) (*T, error)
-	discard func(*T) // may be nil
+	discard func(*T)                    // may be nil
+	now     func() time.Time            // nil: values do not expire
+	expired func(readAt time.Time) bool // as now
 
 	mu         sync.RWMutex
-	values     map[string]*T
+	values     map[string]cachedEntry[T]
 	generation uint64 // counts drops: a value loaded while one happened may be stale
+}
+
+type cachedEntry[T any] struct {
+	value  *T
+	digest string // of the stored entry
+	readAt time.Time
 }
 
 // get returns the value of a name, or nil if it does not exist.
 func (c *entryCache[T]) get(ctx context.Context, storage logical.Storage, name string) (*T, error) {
 	for {
 		c.mu.RLock()
-		value, ok := c.values[name]
+		cached, ok := c.values[name]
 		generation := c.generation
 		c.mu.RUnlock()
-		if ok {
-			return value, nil
+		if ok && (c.expired == nil || !c.expired(cached.readAt)) {
+			return cached.value, nil
 		}
-		value, err := c.load(ctx, storage, name)
-		if err != nil || value == nil {
+		loaded, err := c.read(ctx, storage, name)
+		if err != nil {
 			return nil, err
 		}
-		kept, ok := c.keep(name, value, generation)
-		if kept != value && c.discard != nil {
-			c.discard(value)
+		if loaded.value == nil {
+			if ok {
+				c.drop(name)
+			}
+			return nil, nil
 		}
-		if ok {
+		if kept, ok := c.keep(name, loaded, generation); ok {
 			return kept, nil
 		}
 	}
 }
 
-// keep stores a loaded value and returns the one in place; false if a drop overtook the load.
-func (c *entryCache[T]) keep(name string, value *T, generation uint64) (*T, bool) {
+func (c *entryCache[T]) read(
+	ctx context.Context, storage logical.Storage, name string,
+) (loaded cachedEntry[T], err error) {
+	if c.now != nil {
+		loaded.readAt = c.now()
+	}
+	digested := digestedStorage{storage, sha256.New()}
+	loaded.value, err = c.load(ctx, digested, name)
+	loaded.digest = string(digested.Sum(nil))
+	return loaded, err
+}
+
+// digestedStorage digests the entries that are read.
+type digestedStorage struct {
+	logical.Storage
+	hash.Hash
+}
+
+func (s digestedStorage) Get(ctx context.Context, path string) (*logical.StorageEntry, error) {
+	entry, err := s.Storage.Get(ctx, path)
+	if entry != nil {
+		_, _ = s.Write(entry.Value) // never fails, by its documentation
+	}
+	return entry, err
+}
+
+// keep stores a loaded value and returns the one in place: for an unchanged entry the one before,
+// which others refer to; false if a drop overtook the load.
+func (c *entryCache[T]) keep(name string, loaded cachedEntry[T], generation uint64) (*T, bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.generation != generation {
-		return nil, false
+	surplus, ok := loaded.value, c.generation == generation
+	if ok {
+		before := c.values[name]
+		surplus = before.value
+		if surplus != nil && before.digest == loaded.digest {
+			loaded.value, surplus = before.value, loaded.value
+		}
+		if c.values == nil {
+			c.values = make(map[string]cachedEntry[T])
+		}
+		c.values[name] = loaded
 	}
-	if kept, ok := c.values[name]; ok {
-		return kept, true
+	c.mu.Unlock()
+	if surplus != nil && c.discard != nil {
+		c.discard(surplus)
 	}
-	if c.values == nil {
-		c.values = make(map[string]*T)
-	}
-	c.values[name] = value
-	return value, true
+	return loaded.value, ok
 }
 
 // drop removes a name and returns its value, if any; the next get reads it from storage.
 func (c *entryCache[T]) drop(name string) *T {
 	c.mu.Lock()
-	value := c.values[name]
+	value := c.values[name].value
 	delete(c.values, name)
 	c.generation++
 	c.mu.Unlock()
@@ -81,7 +130,7 @@ func (c *entryCache[T]) clear() {
 	if c.discard == nil {
 		return
 	}
-	for _, value := range values {
-		c.discard(value)
+	for _, cached := range values {
+		c.discard(cached.value)
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 )
@@ -144,4 +146,107 @@ func TestEntryCache_NeverReturnsValueOlderThanLastDrop(t *testing.T) {
 	}
 	writer.Wait()
 	readers.Wait()
+}
+
+// TestEntryCache_StandbyReadsAgainAfterAMinute: a standby is not notified of what a snapshot brings.
+func TestEntryCache_StandbyReadsAgainAfterAMinute(t *testing.T) {
+	t.Parallel()
+	active, p := newReadyMount(t)
+	active.write("roles/myapi", map[string]any{"delivery": "shared", "allow_assertion": true})
+	published := active.publishKey("published")
+	deleted := active.publishKey("deleted")
+	active.signedBy()
+	standby := nodeOver(t, active.storage, active.clock, consts.ReplicationPerformanceStandby)
+	token := standby.tokenID()
+	require.True(t, standby.isPublished(published))
+	require.True(t, standby.isPublished(deleted))
+
+	active.write("keys/published", map[string]any{"registration": "manual"})
+	active.delete("keys/deleted")
+	created := active.publishKey("created")
+	active.write("config", map[string]any{"max_retries": 1})
+	active.write("roles/myapi", map[string]any{"scopes": "email"})
+	active.write("keys/myapi", map[string]any{"disabled": true})
+	active.clock.advance(standbyTTL - time.Second)
+	require.Equal(t, token, standby.tokenID(), "it does not know yet")
+	require.True(t, standby.isPublished(published))
+	require.False(t, standby.isPublished(created))
+
+	active.clock.advance(time.Second)
+	require.Contains(t, standby.refused(logical.ReadOperation, "creds/myapi", nil), "disabled")
+	require.Contains(t, standby.refused(logical.ReadOperation, "assertion/myapi", nil), "disabled")
+	require.Equal(t, []string{"email"}, standby.read("roles/myapi").Data["scopes"])
+	require.Equal(t, 1, standby.read("config").Data["max_retries"])
+	require.False(t, standby.isPublished(published))
+	require.False(t, standby.isPublished(deleted))
+	require.True(t, standby.isPublished(created))
+	require.Len(t, p.requests(tokenPath), 2)
+}
+
+// TestEntryCache_UnchangedEntriesKeepWhatDependsOnThem: connections, discovery, shared tokens.
+func TestEntryCache_UnchangedEntriesKeepWhatDependsOnThem(t *testing.T) {
+	t.Parallel()
+	active, p := newSharedMount(t)
+	active.tokenID()
+	standby := nodeOver(t, active.storage, active.clock, consts.ReplicationPerformanceStandby)
+	token := standby.tokenID()
+	client := standby.clients.values[configStoragePath].value
+	requests, discoveries := len(p.requests(tokenPath)), len(p.requests(discoveryPath))
+	for range 3 {
+		active.clock.advance(standbyTTL)
+		require.Equal(t, token, standby.tokenID())
+	}
+	require.Same(t, client, standby.clients.values[configStoragePath].value)
+	require.Len(t, p.requests(tokenPath), requests)
+	require.Len(t, p.requests(discoveryPath), discoveries)
+
+	calls := active.storage.calls()
+	active.clock.advance(time.Hour)
+	_, err := active.roles.get(t.Context(), active.storage, "myapi")
+	require.NoError(t, err)
+	require.Equal(t, calls, active.storage.calls(), "the active node reads nothing again")
+}
+
+func TestEntryCache_ExpiredValues(t *testing.T) {
+	t.Parallel()
+	storage := newStorage()
+	put := func(text string) {
+		require.NoError(t, storage.Put(t.Context(), &logical.StorageEntry{Key: "a", Value: []byte(text)}))
+	}
+	var discarded []string
+	s := entryCache[string]{
+		load: func(ctx context.Context, storage logical.Storage, name string) (*string, error) {
+			entry, err := storage.Get(ctx, name)
+			if err != nil || entry == nil {
+				return nil, err
+			}
+			text := string(entry.Value)
+			return &text, nil
+		},
+		discard: func(value *string) { discarded = append(discarded, *value) },
+		now:     time.Now,
+		expired: func(time.Time) bool { return true },
+	}
+	put("first")
+	first, err := s.get(t.Context(), storage, "a")
+	require.NoError(t, err)
+	again, err := s.get(t.Context(), storage, "a")
+	require.NoError(t, err)
+	require.Same(t, first, again, "unchanged")
+	require.Equal(t, []string{"first"}, discarded, "the one that was read again")
+	put("second")
+	second, err := s.get(t.Context(), storage, "a")
+	require.NoError(t, err)
+	require.Equal(t, "second", *second)
+	require.Equal(t, []string{"first", "first"}, discarded)
+	storage.failEach(func(v verb) bool { return v == get })
+	_, err = s.get(t.Context(), storage, "a")
+	require.ErrorIs(t, err, errStorage)
+	storage.intercept(nil)
+	require.NoError(t, storage.Delete(t.Context(), "a"))
+	gone, err := s.get(t.Context(), storage, "a")
+	require.NoError(t, err)
+	require.Nil(t, gone)
+	require.Equal(t, []string{"first", "first", "second"}, discarded)
+	require.Empty(t, s.values)
 }

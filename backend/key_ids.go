@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -11,17 +12,21 @@ import (
 )
 
 // keyIDs holds the IDs of all keys, so that a request for any other, which anyone can send, costs
-// neither memory nor a call to Vault. Storage is listed once; then each write changes one ID. A
-// deleted key's may remain until it is requested.
+// neither memory nor a call to Vault. Storage is listed once, by a standby once a minute; then each
+// write changes one ID. A deleted key's may remain until it is requested.
 type keyIDs struct {
 	sync.Map
 
-	listed atomic.Bool
+	listedAt atomic.Pointer[time.Time]
 }
 
 // listKeyIDs lists the stored IDs, unless that was done. Concurrent requests wait for one list.
 func (b *backend) listKeyIDs(ctx context.Context, storage logical.Storage) error {
-	if b.keyIDs.listed.Load() {
+	listed := func() bool {
+		at := b.keyIDs.listedAt.Load()
+		return at != nil && !b.expired(*at)
+	}
+	if listed() {
 		return nil
 	}
 	unlock, err := b.mountLocks.lock(ctx, keyring.IDPrefix)
@@ -29,9 +34,10 @@ func (b *backend) listKeyIDs(ctx context.Context, storage logical.Storage) error
 		return err
 	}
 	defer unlock()
-	if b.keyIDs.listed.Load() {
+	if listed() {
 		return nil
 	}
+	now := b.now()
 	ids, err := keyring.ListIDs(ctx, storage)
 	if err != nil {
 		return err
@@ -39,7 +45,7 @@ func (b *backend) listKeyIDs(ctx context.Context, storage logical.Storage) error
 	for _, id := range ids {
 		b.keyIDs.Store(id, nil)
 	}
-	b.keyIDs.listed.Store(true)
+	b.keyIDs.listedAt.Store(&now)
 	return nil
 }
 

@@ -67,14 +67,14 @@ func TestConfig_WrittenBackAsReadStoresNothing(t *testing.T) {
 			m.write("config", written)
 			read := m.read("config").Data
 			writes := m.storage.writes()
-			kept := m.clients.values[configStoragePath]
+			kept := m.clients.values[configStoragePath].value
 			for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
 				require.Equal(t, read, m.do(operation, "config", read).Data)
 				require.Equal(t, read, m.do(operation, "config", nil).Data)
 			}
 			require.Equal(t, read, m.read("config").Data)
 			require.Equal(t, writes, m.storage.writes(), "what changes nothing writes nothing")
-			require.Same(t, kept, m.clients.values[configStoragePath], "nor creates a new HTTP client")
+			require.Same(t, kept, m.clients.values[configStoragePath].value, "nor creates a new HTTP client")
 		})
 	}
 }
@@ -195,12 +195,12 @@ func TestConfig_ChangeAppliesToNextRead(t *testing.T) {
 	t.Parallel()
 	m, _ := newReadyMount(t)
 	m.read("creds/myapi")
-	old := m.clients.values[configStoragePath]
+	old := m.clients.values[configStoragePath].value
 	m.write("config", map[string]any{"allow_insecure_endpoints": false})
 	text := m.refused(logical.ReadOperation, "creds/myapi", nil)
 	require.Contains(t, text, "uses http")
 	require.Contains(t, text, "allow_insecure_endpoints allows http")
-	require.NotSame(t, old, m.clients.values[configStoragePath])
+	require.NotSame(t, old, m.clients.values[configStoragePath].value)
 	m.write("config", map[string]any{"allow_insecure_endpoints": true})
 	m.read("creds/myapi")
 	m.delete("config")

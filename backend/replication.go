@@ -12,6 +12,16 @@ import (
 // is noticed up to this much later; a write in between fails with Vault's own read-only error.
 const replicationCacheTTL = time.Second
 
+// isStandby reports whether this node serves reads, but cannot write.
+func (b *backend) isStandby() bool {
+	return b.System().ReplicationState().HasState(consts.ReplicationPerformanceStandby)
+}
+
+// expired reports whether this node must read again what it read then.
+func (b *backend) expired(readAt time.Time) bool {
+	return b.now().Sub(readAt) >= standbyTTL && b.isStandby()
+}
+
 // cachedSystem saves two calls to Vault on every request: framework.Backend reads the replication
 // state, and on forwarded operations whether the mount is local, each a round trip between the
 // plugin and Vault.

@@ -227,7 +227,7 @@ func TestRevoke_FailureIsLogged(t *testing.T) {
 		}, "HTTP 503"},
 		"provider gone": {func(m *mount, p *provider, _ *logical.Response) {
 			p.Close()
-			m.clients.values[configStoragePath].Close() // and its kept connection, which may not have noticed yet
+			m.clients.values[configStoragePath].value.Close() // and its kept connection, which may not have noticed yet
 		}, "connection refused"},
 		"host no longer allowed": {func(m *mount, _ *provider, _ *logical.Response) {
 			m.write("config", map[string]any{"allowed_hosts": "idp.example"})

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
@@ -125,7 +124,7 @@ func (r *tokenRequest) currentKey(ctx context.Context) (*keyring.Key, error) {
 // mustForward reports whether a read belongs on a node that can write: it creates a lease, or this
 // standby learned something that should be stored.
 func (r *tokenRequest) mustForward() bool {
-	return r.System().ReplicationState().HasState(consts.ReplicationPerformanceStandby) &&
+	return r.isStandby() &&
 		(r.role.Delivery == leasedDelivery || r.exchanger.ShouldForward(r.key))
 }
 
