@@ -189,7 +189,9 @@ func (m *Mount) request(
 	if method == http.MethodPatch {
 		req.Header.Set("Content-Type", "application/merge-patch+json")
 	}
-	resp, err := m.Client.CloneConfig().HttpClient.Do(req)
+	client := *m.Client.CloneConfig().HttpClient
+	client.CheckRedirect = nil // follows a standby's, as Vault's own client does
+	resp, err := client.Do(req)
 	if err != nil {
 		return Response{}, err
 	}

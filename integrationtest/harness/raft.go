@@ -30,12 +30,17 @@ type Cluster []*RaftVault
 // StartRaftVault starts a server and stops it when the test ends. Its log is searched for secrets.
 func StartRaftVault(t *testing.T) *RaftVault {
 	t.Helper()
-	return StartCluster(t, 1, "")[0]
+	return StartCluster(t, 1, ClusterSettings{})[0]
 }
 
-// StartCluster starts a number of nodes and stops them when the test ends. The raft settings are
-// lines of the storage stanza.
-func StartCluster(t *testing.T, nodes int, raftSettings string) Cluster {
+// ClusterSettings are lines of each node's configuration.
+type ClusterSettings struct {
+	Server string
+	Raft   string // of the storage stanza
+}
+
+// StartCluster starts a number of nodes and stops them when the test ends.
+func StartCluster(t *testing.T, nodes int, settings ClusterSettings) Cluster {
 	t.Helper()
 	plugin, err := os.ReadFile(filepath.Join(Vault().PluginDirectory(), PluginName))
 	require.NoError(t, err)
@@ -46,13 +51,13 @@ func StartCluster(t *testing.T, nodes int, raftSettings string) Cluster {
 		v.AddPlugin(t, PluginName, plugin)
 	}
 	for _, v := range c {
-		v.configure(t, c, raftSettings)
+		v.configure(t, c, settings)
 		require.NoError(t, v.launch())
 	}
 	c[0].initialize(t)
 	for i, v := range c {
 		v.RootToken, v.unsealKey = c[0].RootToken, c[0].unsealKey
-		v.unseal(t)
+		v.Unseal(t)
 		if i == 0 {
 			v.setUp(t)
 		}
@@ -93,7 +98,7 @@ func (v *RaftVault) AddPlugin(t *testing.T, command string, binary []byte) {
 	require.NoError(t, os.WriteFile(path, binary, 0o700))
 }
 
-func (v *RaftVault) configure(t *testing.T, c Cluster, raftSettings string) {
+func (v *RaftVault) configure(t *testing.T, c Cluster, settings ClusterSettings) {
 	t.Helper()
 	data := filepath.Join(v.Dir, "raft")
 	require.NoError(t, os.Mkdir(data, 0o700))
@@ -110,6 +115,7 @@ func (v *RaftVault) configure(t *testing.T, c Cluster, raftSettings string) {
 		log_level            = "debug"
 		api_addr             = "http://%s"
 		cluster_addr         = "http://%s"
+		%s
 		listener "tcp" {
 			address         = "%s"
 			cluster_address = "%s"
@@ -121,8 +127,8 @@ func (v *RaftVault) configure(t *testing.T, c Cluster, raftSettings string) {
 			performance_multiplier = 1
 			%s
 			%s
-		}`, v.PluginDirectory(), v.Address, v.clusterAddress, v.Address, v.clusterAddress, data,
-		v.Name, raftSettings, join.String())
+		}`, v.PluginDirectory(), v.Address, v.clusterAddress, settings.Server, v.Address,
+		v.clusterAddress, data, v.Name, settings.Raft, join.String())
 	require.NoError(t, os.WriteFile(v.configFile(), []byte(config), 0o600))
 }
 
@@ -139,10 +145,10 @@ func (v *RaftVault) initialize(t *testing.T) {
 	v.RootToken, v.unsealKey = initialized.RootToken, initialized.KeysB64[0]
 }
 
-// unseal unseals the server and waits until it serves. The key is accepted once: a node that joins
+// Unseal unseals the server and waits until it serves. The key is accepted once: a node that joins
 // the others unseals itself then, and another key would start it twice, as two standbys, one of
 // which ignores that it is to step down.
-func (v *RaftVault) unseal(t *testing.T) {
+func (v *RaftVault) Unseal(t *testing.T) {
 	t.Helper()
 	client, err := v.client(nil)
 	require.NoError(t, err)
@@ -191,11 +197,33 @@ func (c Cluster) awaitVoters(t *testing.T) {
 // call UnmountAfterTest records the private keys itself.
 func (v *RaftVault) NewMount(t *testing.T, path string) *Mount {
 	t.Helper()
-	m := &Mount{Path: path, Client: v.NewClient(t)}
+	return v.NewMountIn(t, "", path)
+}
+
+// NewMountIn is NewMount for a namespace.
+func (v *RaftVault) NewMountIn(t *testing.T, namespace, path string) *Mount {
+	t.Helper()
+	m := &Mount{Path: path, Client: v.NewClient(t).WithNamespace(namespace)}
 	input := &api.MountInput{Type: PluginName}
 	require.NoError(t, m.Client.Sys().MountWithContext(t.Context(), m.Path, input))
 	m.findStorage(t)
 	return m
+}
+
+// MustRun runs the unmodified vault command on this server as the root user; it must succeed.
+func (v *RaftVault) MustRun(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := v.Command(t.Context(), v.Binary, args...)
+	cmd.Env = append(cmd.Env, v.ClientEnvironment(v.RootToken)...)
+	result, err := Run(cmd)
+	require.NoError(t, err)
+	require.Zero(t, result.Code, "vault %s: %s", strings.Join(args, " "), result.Stderr)
+}
+
+// Seal seals the server, of whose plugins nothing is left.
+func (v *RaftVault) Seal(t *testing.T) {
+	t.Helper()
+	require.NoError(t, v.NewClient(t).Sys().SealWithContext(t.Context()))
 }
 
 // Kill ends the server and its plugins as a power failure does.
@@ -209,7 +237,7 @@ func (v *RaftVault) Kill(t *testing.T) {
 func (v *RaftVault) Restart(t *testing.T) {
 	t.Helper()
 	require.NoError(t, v.launch())
-	v.unseal(t)
+	v.Unseal(t)
 }
 
 // Freeze stops the server and its plugins in the middle of what they do, until Thaw: to the other
@@ -267,5 +295,5 @@ func (c Cluster) Except(node *RaftVault) Cluster {
 // On returns the mount as a client of this node uses it.
 func (m *Mount) On(t *testing.T, v *RaftVault) *Mount {
 	t.Helper()
-	return m.Through(v.NewClient(t))
+	return m.Through(v.NewClient(t).WithNamespace(m.Client.Namespace()))
 }

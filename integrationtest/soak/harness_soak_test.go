@@ -39,7 +39,7 @@ type soak struct {
 func newSoak(t *testing.T) *soak {
 	t.Helper()
 	s := &soak{
-		cluster: harness.StartCluster(t, 3, ""), nodes: map[*harness.RaftVault]*harness.Mount{},
+		cluster: harness.StartCluster(t, 3, harness.ClusterSettings{}), nodes: map[*harness.RaftVault]*harness.Mount{},
 		p: newProvider(t), clients: map[string]string{},
 	}
 	m := s.cluster.Active(t).NewMount(t, "soak")
