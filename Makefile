@@ -83,8 +83,8 @@ integration: ## Run integration tests with a real Keycloak on HOST: vault, vault
 
 .PHONY: openbao
 openbao: ## Run the main integration tests on OpenBao
-	@HOST=openbao PACKAGES='engine delivery rotation security' scripts/integration.sh -run \
-		'^Test(MainJob|Assertion|Delivery|Lease|RefreshMargin|SharedToken|ManualRotation_Fails|Leak_)'
+	@HOST=openbao PACKAGES='cluster engine delivery rotation security' scripts/integration.sh -run \
+		'^Test(MainJob|Assertion|Delivery|Lease|RefreshMargin|SharedToken|ManualRotation_Fails|Leak_|Nodes_|Failover_|Snapshot_|Upgrade_)'
 
 .PHONY: compat
 compat: ## Run all integration tests, even slow ones, on OpenBao and the oldest Vault of README
