@@ -118,9 +118,15 @@ func (s entries) requireChanged(t *testing.T, e engine) {
 			}
 			require.Equal(t, false, m.Read(t, "check/"+role).Data["ok"])
 		}
-		require.Equal(t, http.StatusBadRequest,
-			m.Do(t, http.MethodGet, "creds/"+s.gone, nil, nil).Status)
-		require.Equal(t, http.StatusNotFound, m.DoOutside(t, http.MethodGet, strings.TrimPrefix(s.goneJWKS, "/v1/")).Status)
+		status := func(path string) int {
+			return m.DoOutside(t, http.MethodGet, strings.TrimPrefix(path, "/v1/")).Status
+		}
+		absentJWKS := m.Read(t, "keys/"+s.absent).Text(t, "jwks_path")
+		// Each entry is read again a minute after the node has read it.
+		require.Eventually(t, func() bool {
+			return m.Do(t, http.MethodGet, "creds/"+s.gone, nil, nil).Status == http.StatusBadRequest &&
+				status(s.goneJWKS) == http.StatusNotFound && status(absentJWKS) == http.StatusOK
+		}, readAgainWithin, pause, "through %s", m.Client.Address())
 		requireJWKS(t, m, s.absent)
 	}
 }
