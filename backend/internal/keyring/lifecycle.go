@@ -164,14 +164,13 @@ func (k *Key) keep(wanted func(*Version) bool) *Key {
 // MaxVersions is the maximum number of versions of a key.
 const MaxVersions = 10
 
-// ErrTooManyVersions is returned for a key that has MaxVersions already.
-var ErrTooManyVersions = fmt.Errorf("the key has %d versions, the maximum", MaxVersions)
+var errTooManyVersions = fmt.Errorf("the key has %d versions, the maximum", MaxVersions)
 
 // Rotate returns the key with a new version that has this private key: staged, or with ByJWKS
 // active once it has been published for ActivationDelay, and never before its predecessor.
 func (k *Key) Rotate(material *Material, now time.Time) (*Key, error) {
 	if len(k.versions) >= MaxVersions {
-		return nil, ErrTooManyVersions
+		return nil, errTooManyVersions
 	}
 	if material.keyType != k.keyType {
 		return nil, fmt.Errorf("rotate key %q: it is %s, but the private key %s; try again",

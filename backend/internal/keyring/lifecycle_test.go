@@ -242,7 +242,7 @@ func TestRotation_EleventhVersionIsAnError(t *testing.T) {
 		key = rotate(t, key, start())
 	}
 	_, err := key.Rotate(generate(t, ED25519), start())
-	require.ErrorIs(t, err, ErrTooManyVersions)
+	require.ErrorIs(t, err, errTooManyVersions)
 	rotate(t, key.Destroy(2), start())
 }
 
