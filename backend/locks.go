@@ -8,6 +8,8 @@ import (
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
 	"github.com/hashicorp/vault/sdk/logical"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
 // locks are mutexes by name. Unlike locksutil's, they are waited for no longer than a request's
@@ -44,4 +46,16 @@ func (l locks) lock(ctx context.Context, names ...string) (unlock func(), err er
 		held = append(held, l[i])
 	}
 	return unlock, nil
+}
+
+// generateThenLock generates a private key, which may take seconds, before it acquires a lock. What
+// the caller decided earlier may no longer hold then.
+func (b *backend) generateThenLock(
+	ctx context.Context, keyType keyring.Type, l locks, name string,
+) (material *keyring.Material, unlock func(), err error) {
+	if material, err = b.generate(keyType); err != nil {
+		return nil, nil, err
+	}
+	unlock, err = l.lock(ctx, name)
+	return material, unlock, err
 }

@@ -150,7 +150,7 @@ func (b *backend) writeKey(
 	return b.updateKey(ctx, req, key)
 }
 
-// createKey generates the private key before it locks the name, and decides again then.
+// createKey decides again after the private key was generated.
 func (b *backend) createKey(
 	ctx context.Context, req *logical.Request, name string,
 ) (*logical.Response, error) {
@@ -162,11 +162,7 @@ func (b *backend) createKey(
 	if _, err := b.newKeySettings(ctx, req, name, keyType, defaults); err != nil {
 		return nil, err
 	}
-	material, err := b.generate(keyType)
-	if err != nil {
-		return nil, err
-	}
-	unlock, err := b.keyLocks.lock(ctx, name)
+	material, unlock, err := b.generateThenLock(ctx, keyType, b.keyLocks, name)
 	if err != nil {
 		return nil, err
 	}

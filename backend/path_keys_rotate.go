@@ -25,11 +25,7 @@ func (b *backend) rotateKey(
 	if resp, err := b.unrotatable(ctx, req, key); resp != nil || err != nil {
 		return resp, err
 	}
-	material, err := b.generate(key.Type())
-	if err != nil {
-		return nil, err
-	}
-	unlock, err := b.keyLocks.lock(ctx, name)
+	material, unlock, err := b.generateThenLock(ctx, key.Type(), b.keyLocks, name)
 	if err != nil {
 		return nil, err
 	}

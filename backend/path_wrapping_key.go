@@ -48,11 +48,7 @@ func (b *backend) createWrappingKey(
 	ctx context.Context, storage logical.Storage,
 ) (*keyring.WrappingKey, error) {
 	const path = keyring.WrappingKeyStoragePath
-	material, err := b.generate(keyring.WrappingKeyType)
-	if err != nil {
-		return nil, err
-	}
-	unlock, err := b.mountLocks.lock(ctx, path)
+	material, unlock, err := b.generateThenLock(ctx, keyring.WrappingKeyType, b.mountLocks, path)
 	if err != nil {
 		return nil, err
 	}
