@@ -80,15 +80,12 @@ func newBackend(
 		roleLocks:   newLocks(),
 		keyLocks:    newLocks(),
 	}
-	b.clients = entryCache[tokenendpoint.Client]{
-		load: b.loadClient, discard: (*tokenendpoint.Client).Close, now: now, expired: b.expired,
-	}
-	b.keys = entryCache[keyring.Key]{load: keyring.Load, now: now, expired: b.expired}
-	b.keyNames = entryCache[string]{load: keyring.NameByID, now: now, expired: b.expired}
-	b.roles = entryCache[role]{load: loadRole, now: now, expired: b.expired}
-	b.wrappingKey = entryCache[keyring.WrappingKey]{
-		load: keyring.LoadWrappingKey, now: now, expired: b.expired,
-	}
+	b.clients = newEntryCache(b, b.loadClient)
+	b.clients.discard = (*tokenendpoint.Client).Close
+	b.keys = newEntryCache(b, keyring.Load)
+	b.keyNames = newEntryCache(b, keyring.NameByID)
+	b.roles = newEntryCache(b, loadRole)
+	b.wrappingKey = newEntryCache(b, keyring.LoadWrappingKey)
 	b.Backend = &framework.Backend{
 		Help:           strings.TrimSpace(backendHelp),
 		BackendType:    logical.TypeLogical,

@@ -17,7 +17,7 @@ const standbyTTL = time.Minute
 // entryCache holds what was read from storage, so that a warm read costs no storage round trip. Its
 // values are immutable.
 type entryCache[T any] struct {
-	load    func(ctx context.Context, storage logical.Storage, name string) (*T, error)
+	load    loadFunc[T]
 	discard func(*T)                    // may be nil
 	now     func() time.Time            // nil: values do not expire
 	expired func(readAt time.Time) bool // as now
@@ -25,6 +25,14 @@ type entryCache[T any] struct {
 	mu         sync.RWMutex
 	values     map[string]cachedEntry[T]
 	generation uint64 // counts drops: a value loaded while one happened may be stale
+}
+
+// loadFunc reads the value of a name from storage; nil if it does not exist.
+type loadFunc[T any] func(ctx context.Context, storage logical.Storage, name string) (*T, error)
+
+// newEntryCache returns a cache whose values expire while the node is a standby.
+func newEntryCache[T any](b *backend, load loadFunc[T]) entryCache[T] {
+	return entryCache[T]{load: load, now: b.now, expired: b.expired}
 }
 
 type cachedEntry[T any] struct {
