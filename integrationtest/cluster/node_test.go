@@ -20,11 +20,11 @@ func TestNodes_ServeAlike(t *testing.T) { //nolint:tparallel // some kill the pr
 	c := harness.StartCluster(t, 3, harness.ClusterSettings{})
 	t.Run("in parallel", func(t *testing.T) {
 		for name, test := range map[string]func(*testing.T, harness.Cluster){
-			"each node serves every path and takes every write": everyNodeServes,
-			"a leased read is one token request":                leasedReadIsOneRequest,
-			"other deliveries are served where they come":       otherDeliveriesAreServedLocally,
-			"a shared token is one request per life and node":   sharedTokenPerNode,
-			"what a standby learned is stored":                  acceptanceIsStored,
+			"each node serves every path and accepts every write": everyNodeServes,
+			"a leased read is one token request":                  leasedReadIsOneRequest,
+			"other deliveries are served where they come":         otherDeliveriesAreServedLocally,
+			"a shared token is one request per life and node":     sharedTokenPerNode,
+			"what a standby learned is stored":                    acceptanceIsStored,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -185,7 +185,7 @@ func TestFallback_DisagreeingNodesFailFewReadsAndStoreOneSwitchAMinute(t *testin
 			})
 		}
 		wait.Wait()
-		require.Less(t, failed.Load(), int64(50), "of 200; a pause after a fallback in vain would fail every other one")
+		require.Less(t, failed.Load(), int64(50), "of 200; a pause after a failed fallback would fail every other one")
 		requireStorePause()
 	})
 }
