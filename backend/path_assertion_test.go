@@ -50,7 +50,7 @@ func TestAssertion_HasAllThatTokenRequestNeeds(t *testing.T) {
 	require.InDelta(t, time.Now().Unix(), issued, 30)
 	require.Equal(t, int64(45), expires-issued)
 	require.Equal(t, map[string]any{
-		"iss": "my-client", "sub": "my-client", "aud": p.issuer(), "iat": claims["iat"], "exp": claims["exp"], "jti": data["jti"],
+		"iss": "my-client", "sub": "my-client", "aud": p.issuer(), "iat": claims["iat"], "nbf": claims["iat"], "exp": claims["exp"], "jti": data["jti"],
 	}, claims)
 	require.Equal(t, data["key_id"], header.KeyID)
 

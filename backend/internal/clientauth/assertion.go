@@ -34,24 +34,33 @@ type claims struct {
 	Subject  string `json:"sub"`
 	Audience string `json:"aud"`
 	IssuedAt int64  `json:"iat"`
-	Expiry   int64  `json:"exp"`
-	ID       string `json:"jti"`
+	// NotBefore repeats IssuedAt, for providers that require it, as Entra ID does.
+	NotBefore int64  `json:"nbf"`
+	Expiry    int64  `json:"exp"`
+	ID        string `json:"jti"`
 }
 
-// NewAssertion signs an assertion for a client, issued now and valid for ttl. Sign a new one for
-// each attempt: providers accept each jti once (RFC 7523 §3, item 7).
+// backdate allows for a provider whose clock is behind: Ory Hydra accepts no assertion from even 1 s
+// in the future.
+const backdate = 5 * time.Second
+
+// NewAssertion signs an assertion for a client, which expires ttl after its backdated issuance: by
+// the provider's clock it must not outlive the provider's memory of its jti. Sign a new one for each
+// attempt: providers accept each jti once (RFC 7523 §3, item 7).
 func NewAssertion(
 	signer Signer, clientID, audience string, now time.Time, ttl time.Duration,
 ) (*Assertion, error) {
-	expiresAt := now.Truncate(time.Second).Add(ttl)
+	issuedAt := now.Truncate(time.Second).Add(-backdate)
+	expiresAt := issuedAt.Add(ttl)
 	jti := rand.Text()
 	payload, err := json.Marshal(claims{
-		Issuer:   clientID,
-		Subject:  clientID,
-		Audience: audience,
-		IssuedAt: now.Unix(),
-		Expiry:   expiresAt.Unix(),
-		ID:       jti,
+		Issuer:    clientID,
+		Subject:   clientID,
+		Audience:  audience,
+		IssuedAt:  issuedAt.Unix(),
+		NotBefore: issuedAt.Unix(),
+		Expiry:    expiresAt.Unix(),
+		ID:        jti,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode the assertion's claims: %w", err)

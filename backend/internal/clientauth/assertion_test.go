@@ -43,12 +43,13 @@ func TestAssertion_HasOnlyClaimsOfRFC7523(t *testing.T) {
 		signer, "gwa-client", "https://idp.example/realm", issuedAt(), 45*time.Second)
 	require.NoError(t, err)
 
-	iat := issuedAt().Unix()
+	iat := issuedAt().Unix() - 5
 	require.Equal(t, map[string]any{
 		"iss": "gwa-client",
 		"sub": "gwa-client",
 		"aud": "https://idp.example/realm",
 		"iat": float64(iat),
+		"nbf": float64(iat),
 		"exp": float64(iat + 45),
 		"jti": assertion.JTI,
 	}, claimsOf(t, assertion.Compact()))
