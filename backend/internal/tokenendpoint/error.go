@@ -80,21 +80,21 @@ func (e *Error) outcome() string {
 	return strings.Join(parts, ": ")
 }
 
-// KeyRejected reports whether the provider rejected the key and nothing else: it may accept another
-// version. Anything but this status and code might be another server's, and must not make us sign
-// with another key.
+// KeyRejected reports whether another version of the key may be accepted: the provider rejected the
+// client's authentication (RFC 6749 §5.2), and its words, if it has any, do not name another cause.
+// Anything but this status and code might be another server's, and must not make us sign with
+// another key.
 func (e *Error) KeyRejected() bool {
+	if e.Status != http.StatusBadRequest && e.Status != http.StatusUnauthorized {
+		return false
+	}
 	switch e.Reason {
-	case UnknownKey, UnusableKeys, InvalidSignature, ClientRejected:
-		return e.invalidClient()
+	case UnknownKey:
+		return e.Code == "invalid_client" || e.Code == "invalid_request" // Ory Hydra's
+	case UnusableKeys, InvalidSignature, UnknownClient, InvalidClient:
+		return e.Code == "invalid_client"
 	}
 	return false
-}
-
-// invalidClient reports whether the error is invalid_client (RFC 6749 §5.2).
-func (e *Error) invalidClient() bool {
-	return (e.Status == http.StatusBadRequest || e.Status == http.StatusUnauthorized) &&
-		e.Code == "invalid_client"
 }
 
 // Unwrap returns context.Canceled or context.DeadlineExceeded if the context ended the call.

@@ -97,7 +97,7 @@ func (c *call) rejected(r *response) *Error {
 		retryAfter := fmt.Sprintf("; retry after %d s", int(e.RetryAfter.Seconds()))
 		e.Detail = strings.TrimPrefix(e.Detail+retryAfter, "; ")
 	}
-	e.Reason = reasonOf(e, members.has("error_description"))
+	e.Reason = reasonOf(e)
 	if c.op == OpRevocation { // the provider may repeat the access token, whatever its form
 		e.Code, e.Description = "", ""
 	}

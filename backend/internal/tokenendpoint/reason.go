@@ -14,7 +14,6 @@ const (
 	UnknownKey       Reason = "unknown_key"       // no public key with this kid is registered
 	UnusableKeys     Reason = "unusable_keys"     // what is registered is no key, or its URL fails
 	InvalidSignature Reason = "invalid_signature" // the registered key does not verify it
-	ClientRejected   Reason = "client_rejected"   // a bare invalid_client: maybe the key
 )
 
 // The provider rejected the client.
@@ -30,7 +29,9 @@ const (
 	ServiceAccountDisabled Reason = "service_account_disabled" // its service account is disabled
 	ClientSetupIncomplete  Reason = "client_setup_incomplete"  // its authentication is not set up
 	ClientCheckFailed      Reason = "client_check_failed"      // the provider failed to check it
-	InvalidClient          Reason = "invalid_client"           // invalid_client, for another cause
+	InvalidClient          Reason = "invalid_client"           // invalid_client, without known words
+	MethodNotOffered       Reason = "method_not_offered"       // by discovery: no private_key_jwt
+	AlgorithmNotOffered    Reason = "algorithm_not_offered"    // by discovery
 	UnauthorizedClient     Reason = "unauthorized_client"      // RFC 6749 §5.2
 	UnsupportedGrantType   Reason = "unsupported_grant_type"   // RFC 6749 §5.2
 	DPoPRequired           Reason = "dpop_required"            // its tokens are bound, RFC 9449
@@ -93,6 +94,7 @@ const (
 	RequestTimeout      Reason = "request_timeout"       // HTTP 408
 	RateLimited         Reason = "rate_limited"          // HTTP 429
 	InternalServerError Reason = "internal_server_error" // HTTP 500
+	UnrecognizableError Reason = "unrecognizable_error"  // HTTP 500 from Ory Hydra: maybe the clock
 	BadGateway          Reason = "bad_gateway"           // HTTP 502
 	ServiceUnavailable  Reason = "service_unavailable"   // HTTP 503
 	GatewayTimeout      Reason = "gateway_timeout"       // HTTP 504
@@ -123,7 +125,7 @@ func (r Reason) Kind() Kind {
 	case NoSuchHost, ResolutionFailed, ConnectionRefused, Unreachable, ConnectionClosed,
 		ResponseTruncated, UnknownAuthority, WrongHostName, CertificateExpired, InvalidCertificate,
 		PlainHTTP, HandshakeFailed, ProxyAuthentication, ProxyRejected, NetworkFailure,
-		RequestTimeout, RateLimited, InternalServerError, BadGateway, ServiceUnavailable,
+		RequestTimeout, RateLimited, InternalServerError, UnrecognizableError, BadGateway, ServiceUnavailable,
 		GatewayTimeout, ServerError:
 		return KindUnavailable
 	case Redirected, NotJSON, ResponseTooLarge, InvalidResponse, TokenExpired:
@@ -137,20 +139,20 @@ func (r Reason) Kind() Kind {
 	}
 }
 
-// reasonOf returns the reason of a response that is not a success. described: it has an
-// error_description. A server error is not explained by its words.
-func reasonOf(e *Error, described bool) Reason {
+// reasonOf returns the reason of a response that is not a success. A server error is not explained
+// by its words, except Hydra's.
+func reasonOf(e *Error) Reason {
 	byStatus := reasonOfStatus(e.Operation, e.Status)
-	if byStatus.Kind() == KindUnavailable {
+	switch {
+	case byStatus == InternalServerError && e.Description == unrecognizable:
+		return UnrecognizableError
+	case byStatus.Kind() == KindUnavailable:
 		return byStatus
 	}
 	for _, d := range descriptions() {
 		if (d.code == "" || d.code == e.Code) && containsFold(e.Description, d.text) {
 			return d.reason
 		}
-	}
-	if e.invalidClient() && !described {
-		return ClientRejected
 	}
 	if reason := reasonOfCode(e.Code); reason != "" {
 		return reason
@@ -169,11 +171,25 @@ type description struct {
 	reason Reason
 }
 
-// descriptions returns Keycloak's words; the first match counts. Sources: AbstractBaseJWTValidator,
-// AbstractJWTClientValidator, JWTClientAuthenticator, ClientPublicKeyLoader,
-// ClientCredentialsGrantType and TokenRevocationEndpoint of Keycloak 26.5.
+// unrecognizable is how Ory Hydra describes errors that it does not classify: of an assertion, its
+// times (fosite's ErrUnknown, around errors of go-jose's jwt).
+const unrecognizable = "The error is unrecognizable"
+
+// descriptions returns providers' words; the first match counts. Sources: fosite's
+// client_authentication.go and errors.go, of Ory Hydra 2.3, then of Keycloak 26.5
+// AbstractBaseJWTValidator, AbstractJWTClientValidator, JWTClientAuthenticator,
+// ClientPublicKeyLoader, ClientCredentialsGrantType and TokenRevocationEndpoint.
 func descriptions() []description {
 	return []description{
+		{"invalid_request", "signing key with kid", UnknownKey},
+		{"invalid_request", "JSON Web Key Set", UnknownKey},
+		{"invalid_client", "no JSON Web Keys set registered", UnknownKey},
+		{"", "Unable to verify the integrity of the 'client_assertion'", InvalidSignature},
+		{"", "'client_assertion' uses signing algorithm", WrongAlgorithm},
+		{"", "only supports client authentication method", SecretClient},
+		{"", "Claim 'audience' from 'client_assertion'", WrongAudience},
+		{"", "claims could not be validated", NotActive},
+		{"jti_known", "", Replayed},
 		{"", "Unable to load public key", UnknownKey},
 		// The JWKS URL does not respond; the provider may still know another key.
 		{"", "Error when loading public keys", UnusableKeys},
