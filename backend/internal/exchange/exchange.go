@@ -100,7 +100,7 @@ func (e *Exchanger) token(
 ) (*Token, error) {
 	h := e.histories.of(request.Key)
 	for {
-		version := h.choose(request.Key, e.now())
+		version := h.next(request.Key, e.now())
 		if !b.allows(version) {
 			return nil, b.rejection
 		}

@@ -102,20 +102,24 @@ func (f *fallback) tryVersions(ctx context.Context, versions []*keyring.Version)
 }
 
 // alternatives returns the versions to try in place of the rejected one: the newer ones, newest
-// first, as they may have been registered since, then the older ones, down to the newest that the
-// provider has accepted before.
+// first, as a person may have registered them since, then the older ones, down to the newest that
+// the provider has accepted before. With jwks the older ones come first: a provider that knows a
+// newer one has also fetched the rejected one, whose turn it is.
 func alternatives(key *keyring.Key, refused *keyring.Version, now time.Time) []*keyring.Version {
-	var others []*keyring.Version
-	older := false
+	var newer, older []*keyring.Version
+	accepted := false
 	for _, v := range key.Live(now) {
 		switch {
 		case v.Number() > refused.Number():
-			others = append(others, v)
-		case v.Number() < refused.Number() && !older:
-			others, older = append(others, v), !v.AcceptedTime().IsZero()
+			newer = append(newer, v)
+		case v.Number() < refused.Number() && !accepted:
+			older, accepted = append(older, v), !v.AcceptedTime().IsZero()
 		}
 	}
-	return others
+	if key.Settings().Registration == keyring.ByJWKS {
+		return append(older, newer...)
+	}
+	return append(newer, older...)
 }
 
 // KeyRejected reports whether the provider rejected the key itself: another version may work.

@@ -33,7 +33,13 @@ func TestFallback_OnlyAfterKeyRefusal(t *testing.T) {
 		"no description":        {401, `{"error":"invalid_client"}`, 2},
 		"signature failed":      {400, refusal(signatureFailed), 2},
 		"reuse proves the key":  {400, refusal("Token reuse detected"), 1},
-		"a disabled client":     {401, refusal("Invalid client or Invalid client credentials"), 1},
+		"of any cause":          {401, refusal("client authentication failed"), 2},
+		"of a federated client": {401, refusal("Invalid client or Invalid client credentials"), 2},
+		"Hydra's unknown kid": {400, `{"error":"invalid_request","error_description":"The JSON Web Token uses signing ` +
+			`key with kid 'x', which could not be found."}`, 2},
+		"the audience":          {400, refusal("Invalid token audience"), 1},
+		"the algorithm":         {400, refusal("Invalid signature algorithm"), 1},
+		"the clock":             {400, refusal("Token is not active"), 1},
 		"another error":         {400, `{"error":"invalid_scope"}`, 1},
 		"a failure of the host": {500, `{"error":"invalid_client"}`, 1},
 	} {

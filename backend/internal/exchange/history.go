@@ -16,7 +16,7 @@ const (
 	storePause = time.Minute
 	// jwksPreference is how long another version is preferred to the active one with jwks. After
 	// that, an unknown kid makes Keycloak fetch the document again, if the last fetch was more than
-	// 10 whole seconds ago.
+	// 10 whole seconds ago. Other providers may take longer, until their copy expires.
 	jwksPreference = 11 * time.Second
 	// recently is how long an acceptance shows that some node of the provider knows the key.
 	recently = time.Minute
@@ -43,7 +43,11 @@ func (h *histories) of(key *keyring.Key) *history {
 
 // Signing returns the version that would sign now: the active one, or one known to work instead.
 func (e *Exchanger) Signing(key *keyring.Key) *keyring.Version {
-	return e.histories.of(key).choose(key, e.now())
+	h := e.histories.of(key)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	version, _ := h.choose(key, e.now())
+	return version
 }
 
 // Forget drops the history of a key that was deleted, registered as another client, or changed by
@@ -72,22 +76,33 @@ type history struct {
 	unstored    bool          // an update awaits a node that can write
 }
 
-func (h *history) choose(key *keyring.Key, now time.Time) *keyring.Version {
+// next returns the version for a token request. After jwksPreference, only one request tries the
+// active version again: it could fail all the others.
+func (h *history) next(key *keyring.Key, now time.Time) *keyring.Version {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	version, again := h.choose(key, now)
+	if again {
+		h.preferredAt = now
+	}
+	return version
+}
+
+// choose returns the version that signs, and whether it is one to be tried again. h.mu is held.
+func (h *history) choose(key *keyring.Key, now time.Time) (version *keyring.Version, again bool) {
 	active := key.Active(now)
-	if h.insteadOf != active.Number() {
-		return active
+	if h.preferred == 0 || h.insteadOf != active.Number() {
+		return active, false
 	}
 	if key.Settings().Registration == keyring.ByJWKS && now.Sub(h.preferredAt) >= jwksPreference {
-		return active
+		return active, true
 	}
 	for _, v := range key.Live(now) {
 		if v.Number() == h.preferred {
-			return v
+			return v, false
 		}
 	}
-	return active
+	return active, false
 }
 
 // accept records that a version was accepted, and which one was active. Only a rejection of the

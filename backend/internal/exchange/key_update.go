@@ -67,11 +67,11 @@ func keyUpdate(
 			return current.Accept(accepted.Number(), now)
 		}
 	case key.Settings().Registration == keyring.ByJWKS: // the schedule stays
-		if active.AcceptedTime().IsZero() {
+		if active.AcceptedTime().IsZero() && !accepted.AcceptedTime().IsZero() {
 			return nil
 		}
 		return func(current *keyring.Key) *keyring.Key {
-			return current.ClearAccepted(active.Number())
+			return current.ClearAccepted(active.Number()).Accept(accepted.Number(), now)
 		}
 	default:
 		return func(current *keyring.Key) *keyring.Key {

@@ -76,6 +76,44 @@ func TestKeyUpdate_JWKSKeepsScheduleAndStopsRetirement(t *testing.T) {
 	require.Empty(t, w.log.String(), "no version was switched")
 }
 
+// The provider's copy of the document has the second version but not the third, which the schedule
+// made active meanwhile: the second is accepted all the same, so that the first may expire.
+func TestKeyUpdate_JWKSVersionIsNotPassedOverBySuccessor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyring.ByJWKS)
+	w.mustRead(1)
+	w.rotate()
+	w.rotate()
+	key := w.current()
+	w.provider.accept(key.Version(1), key.Version(2))
+	w.mustRead(2)
+	require.NotZero(t, w.current().Version(2).AcceptedTime())
+	require.NotZero(t, w.current().ExpireTime(w.current().Version(1), w.now()))
+	require.Zero(t, w.current().ExpireTime(w.current().Version(2), w.now()))
+}
+
+// A staged version does not sign before its time while an older one works.
+func TestFallback_JWKSTriesOlderVersionsBeforeAStagedOne(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyring.ByJWKS)
+	w.mustRead(1)
+	w.rotate()
+	w.change(func(current *keyring.Key) *keyring.Key {
+		settings := current.Settings()
+		settings.ActivationDelay = time.Hour
+		delayed, err := current.WithSettings(settings)
+		require.NoError(t, err)
+		return delayed
+	})
+	w.rotate()
+	key := w.current()
+	require.Equal(t, 2, w.active())
+	w.provider.seen()
+	w.provider.accept(key.Version(1), key.Version(3))
+	w.mustRead(1)
+	require.Equal(t, []string{key.Version(2).KeyID(), key.Version(1).KeyID()}, w.provider.seen())
+}
+
 func TestKeyUpdate_ConcurrentChangeWins(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(w *world) *keyring.Key{
@@ -184,14 +222,17 @@ func TestHistory_PreferenceEndsWithItsReasons(t *testing.T) {
 	w := newWorld(t, keyring.ByJWKS)
 	w.rotate()
 	key, h, now := w.current(), &history{}, w.now()
-	require.Equal(t, 2, h.choose(key, now).Number(), "the active one")
+	require.Equal(t, 2, h.next(key, now).Number(), "the active one")
 	h.accept(1, 2, true, now)
-	require.Equal(t, 1, h.choose(key, now.Add(11*time.Second-1)).Number())
-	require.Equal(t, 2, h.choose(key, now.Add(11*time.Second)).Number(), "time to try it again")
+	require.Equal(t, 1, h.next(key, now.Add(11*time.Second-1)).Number())
+	again := now.Add(11 * time.Second)
+	require.Equal(t, 2, h.next(key, again).Number(), "time to try it again")
+	require.Equal(t, 1, h.next(key, again).Number(), "but not for every reader at once")
+	require.Equal(t, 2, h.next(key, again.Add(11*time.Second)).Number())
 	w.rotate()
-	require.Equal(t, 3, h.choose(w.current(), w.now()).Number(), "another version is active")
+	require.Equal(t, 3, h.next(w.current(), w.now()).Number(), "another version is active")
 	h.accept(2, 2, false, now)
-	require.Equal(t, 2, h.choose(key, now).Number(), "the active one was accepted")
+	require.Equal(t, 2, h.next(key, now).Number(), "the active one was accepted")
 }
 
 func TestHistory_AcceptanceIsRecentForAMinute(t *testing.T) {
