@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -22,6 +23,26 @@ type Metadata struct {
 	RevocationEndpoint string // empty if absent, or not allowed
 	RevocationError    error  // why it is not allowed: a *netguard.Error
 	FetchedAt          time.Time
+
+	AuthMethods []string // token_endpoint_auth_methods_supported, nil if not listed
+	Algorithms  []string // token_endpoint_auth_signing_alg_values_supported, nil if not listed
+}
+
+// Refine returns a more precise reason than that for which the provider rejected a client, if the
+// document shows one: private_key_jwt, or its algorithm, is not offered.
+func (m Metadata) Refine(reason Reason, algorithm string) Reason {
+	switch reason {
+	case InvalidClient, UnknownClient, SecretClient, WrongAlgorithm, UnauthorizedClient:
+	default:
+		return reason
+	}
+	switch {
+	case m.AuthMethods != nil && !slices.Contains(m.AuthMethods, "private_key_jwt"):
+		return MethodNotOffered
+	case m.Algorithms != nil && !slices.Contains(m.Algorithms, algorithm):
+		return AlgorithmNotOffered
+	}
+	return reason
 }
 
 // document is an issuer's cached metadata.
@@ -59,6 +80,14 @@ func (c *Client) Discover(ctx context.Context, issuer string) (Metadata, error) 
 	case <-ctx.Done():
 		return c.fetch(ctx, issuer) // sends nothing and returns the *Error
 	}
+}
+
+// Known returns the issuer's cached metadata, however old; the zero value if there is none.
+func (c *Client) Known(issuer string) Metadata {
+	if cached, _ := c.cached(issuer); cached != nil {
+		return cached.metadata
+	}
+	return Metadata{}
 }
 
 // documentURL follows OpenID Connect Discovery 1.0 §4.
@@ -167,6 +196,8 @@ func parseMetadata(members jsonObject, issuer string) (Metadata, error) {
 	if m.TokenEndpoint == "" {
 		return m, malformed("`token_endpoint` is missing from the discovery document")
 	}
+	m.AuthMethods = members.strings("token_endpoint_auth_methods_supported")
+	m.Algorithms = members.strings("token_endpoint_auth_signing_alg_values_supported")
 	m.RevocationEndpoint, err = parseEndpoint(members, "revocation_endpoint")
 	return m, err
 }

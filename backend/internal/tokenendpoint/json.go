@@ -2,6 +2,7 @@ package tokenendpoint
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/go-jose/go-jose/v4/json"
@@ -75,6 +76,16 @@ func (o jsonObject) string(name string) (string, bool) {
 	var text string
 	valid := !o.has(name) || json.Unmarshal(o[name], &text) == nil
 	return text, valid
+}
+
+// strings returns a list member of at most 64 strings, or nil. Longer ones are dropped: the names of
+// RFC 7518 and of the IANA registries are short.
+func (o jsonObject) strings(name string) []string {
+	var list []string
+	if json.Unmarshal(o[name], &list) != nil || len(list) > 64 {
+		return nil
+	}
+	return slices.DeleteFunc(list, func(text string) bool { return len(text) > maxCode })
 }
 
 // number returns a member, and reports whether it is a finite number.
