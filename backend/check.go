@@ -17,7 +17,6 @@ import (
 type check struct {
 	*tokenRequest // its key is nil before checkKey
 	lines         []string
-	discovered    tokenendpoint.Metadata // zero if discovery failed
 }
 
 type stepFailure struct {
@@ -41,10 +40,9 @@ func (c *check) failedStep(step string, err error) error {
 	if !ok {
 		return misconfigured("key", c.failed(err))
 	}
-	return &stepFailure{
-		step: step, text: failure.Error(),
-		hint: advice(failure, c.req.MountPoint, c.key, c.name),
-	}
+	situation := c.situation()
+	situation.checking = true
+	return &stepFailure{step: step, text: failure.Error(), hint: situation.advice(failure)}
 }
 
 // misconfigured turns a userError, which ends in the next step, into a stepFailure.
@@ -62,12 +60,14 @@ func misconfigured(step string, err error) error {
 func (c *check) run(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		c.checkRole, c.checkKey, c.checkRegistration, c.checkConnection, c.checkDiscovery,
-		c.checkToken, c.checkIssuer, c.checkRevocation,
+		c.checkToken,
 	} {
 		if err := step(ctx); err != nil {
 			return err
 		}
 	}
+	c.checkIssuer(ctx)
+	c.checkRevocation()
 	return nil
 }
 
@@ -175,16 +175,16 @@ func clockOffset(ahead time.Duration) string {
 	return "this Vault node's clock is " + compact(ahead.Abs()) + side + " the provider's"
 }
 
-func (c *check) checkDiscovery(ctx context.Context) (err error) {
+func (c *check) checkDiscovery(ctx context.Context) error {
 	settings := c.key.Settings()
 	if settings.TokenEndpoint != "" { // tokens do not need it: see checkIssuer
 		return nil
 	}
-	if c.discovered, err = c.client.Discover(ctx, settings.Issuer); err != nil {
+	metadata, err := c.client.Discover(ctx, settings.Issuer)
+	if err != nil {
 		return c.failedStep("discovery", err)
 	}
-	c.passed("discovery", "the issuer matches, the token endpoint is %s",
-		c.discovered.TokenEndpoint)
+	c.passed("discovery", "the issuer matches, the token endpoint is %s", metadata.TokenEndpoint)
 	return nil
 }
 
@@ -205,19 +205,41 @@ func (c *check) checkToken(ctx context.Context) error {
 		case r.state != keyring.Active:
 			c.line(r.step(), "-", r.rejection())
 		case !exchange.KeyRejected(r.err):
-			return c.failedStep("token", r.err)
+			return c.tokenFailed(ctx, "token", r.err)
 		default:
 			rejected = r
 		}
 	}
 	if len(accepted) == 0 {
-		return c.failedStep(rejected.step(), rejected.err)
+		return c.tokenFailed(ctx, rejected.step(), rejected.err)
 	}
 	if rejected != nil {
-		c.line(rejected.step(), "WARN", rejected.rejection())
+		c.line(rejected.step(), "WARN", rejected.rejection()+c.cacheAdvice(rejected.version))
 	}
 	c.describeToken(accepted[0].token)
 	return nil
+}
+
+// tokenFailed reads the discovery document before the advice, which it makes more precise, even if
+// the key does not need it.
+func (c *check) tokenFailed(ctx context.Context, step string, err error) error {
+	failure, ok := errors.AsType[*tokenendpoint.Error](err)
+	if ok && failure.Reason.Kind() == tokenendpoint.KindRejected {
+		c.checkIssuer(ctx)
+	}
+	return c.failedStep(step, err)
+}
+
+// cacheAdvice tells how long the provider has not fetched the published key set for.
+func (c *check) cacheAdvice(rejected *keyring.Version) string {
+	settings := c.key.Settings()
+	if settings.Registration != keyring.ByJWKS {
+		return ""
+	}
+	age := c.now().Sub(rejected.CreationTime()).Truncate(time.Second)
+	return fmt.Sprintf(". It was published %s ago; reads continue with its predecessor until the "+
+		"provider fetches the key set. activation_delay (%s) must be longer than the provider "+
+		"caches it", compact(age), compact(settings.ActivationDelay))
 }
 
 // versionResult is the outcome of a token request with one version.
@@ -247,13 +269,12 @@ func (c *check) activation(r *versionResult) string {
 }
 
 // checkIssuer reads the discovery document of a key with a token_endpoint, and only warns.
-func (c *check) checkIssuer(ctx context.Context) error {
+func (c *check) checkIssuer(ctx context.Context) {
 	settings := c.key.Settings()
 	if settings.TokenEndpoint == "" {
-		return nil
+		return
 	}
 	metadata, err := c.client.Discover(ctx, settings.Issuer)
-	c.discovered = metadata
 	switch {
 	case err != nil:
 		c.line("discovery", "WARN", "not needed (token_endpoint is set) but failed: "+err.Error())
@@ -263,7 +284,6 @@ func (c *check) checkIssuer(ctx context.Context) error {
 	default:
 		c.passed("discovery", "the issuer and the token endpoint match")
 	}
-	return nil
 }
 
 // describeToken reports the token as its reader obtains it, and inconsistencies in it.
@@ -300,19 +320,19 @@ func (c *check) describeToken(token *exchange.Token) {
 
 // checkRevocation shows the provider's revocation endpoint, which an operator has to write: a
 // discovered one is never used.
-func (c *check) checkRevocation(context.Context) error {
-	if !c.role.RevokeTokens || c.key.Settings().RevocationEndpoint != "" {
-		return nil
+func (c *check) checkRevocation() {
+	settings := c.key.Settings()
+	if !c.role.RevokeTokens || settings.RevocationEndpoint != "" {
+		return
 	}
 	text := noRevocationEndpoint(c.req.MountPoint, c.key.Name())
-	switch shown := c.discovered; {
+	switch shown := c.client.Known(settings.Issuer); {
 	case shown.RevocationEndpoint != "":
 		text += " (discovery shows " + shown.RevocationEndpoint + ")"
 	case shown.RevocationError != nil:
 		text += " (the one that discovery shows " + shown.RevocationError.Error() + ")"
 	}
 	c.line("revocation", "WARN", text)
-	return nil
 }
 
 // revokeTokens revokes the test tokens, best effort: nobody holds them, and they expire anyway.

@@ -1,7 +1,10 @@
 package backend
 
 import (
+	"cmp"
 	_ "embed" // for the table
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,7 +19,7 @@ var diagnosisText string
 
 // diagnosis is what a failure most likely means and what to do about it.
 type diagnosis struct {
-	reason          tokenendpoint.Reason
+	name            string // a tokenendpoint.Reason, for the portal's issuers after "portal:"
 	meaning, remedy string
 }
 
@@ -28,30 +31,113 @@ func diagnoses() []diagnosis {
 		if strings.HasPrefix(block, "#") || len(lines) != 3 {
 			continue
 		}
-		for reason := range strings.FieldsSeq(lines[0]) {
-			rows = append(rows, diagnosis{tokenendpoint.Reason(reason), lines[1], lines[2]})
+		for name := range strings.FieldsSeq(lines[0]) {
+			rows = append(rows, diagnosis{name, lines[1], lines[2]})
 		}
 	}
 	return rows
 }
 
 // diagnose returns the diagnosis of a reason; the zero value if there is none.
-func diagnose(reason tokenendpoint.Reason) diagnosis {
+func diagnose(name string) diagnosis {
 	for _, row := range diagnoses() {
-		if row.reason == reason {
+		if row.name == name {
 			return row
 		}
 	}
 	return diagnosis{}
 }
 
+// situation is what advice on a failure depends on.
+type situation struct {
+	mount, role string
+	key         *keyring.Key
+	metadata    tokenendpoint.Metadata // the issuer's, zero if not known
+	checking    bool                   // whether `check` gives the advice
+}
+
 // advice returns a failure's meaning and remedy, with names filled in; empty if unknown.
-func advice(failure *tokenendpoint.Error, mount string, key *keyring.Key, role string) string {
-	found := diagnose(failure.Reason)
+func (s *situation) advice(failure *tokenendpoint.Error) string {
+	reason := string(s.metadata.Refine(failure.Reason, string(s.key.Settings().Algorithm)))
+	found := diagnosis{}
+	if ofPortal(s.key) {
+		found = diagnose("portal:" + reason)
+	}
+	if found == (diagnosis{}) {
+		found = diagnose(reason)
+	}
+	check := ""
+	if !s.checking {
+		check = fmt.Sprintf(", then run `vault read %scheck/%s`", s.mount, s.role)
+	}
 	return strings.NewReplacer(
-		"{mount}", mount, "{key}", key.Name(), "{role}", role,
-		"{register}", registrationStep(mount, key), "{clock}", describeClock(failure),
+		"{mount}", s.mount, "{key}", s.key.Name(), "{role}", s.role, // names
+		"{provider}", providerName(s.key), "{owner}", ownerName(s.key),
+		"{register}", registrationStep(s.mount, s.key), // how the provider gets the key
+		"{clock}", describeClock(failure), // the measured difference between the clocks
+		"{audience}", s.audienceRemedy(), "{algorithms}", s.algorithmRemedy(),
+		"{candidates}", s.candidates(failure), // causes, the likeliest first
+		"{check}", check, // the next command, unless that is the one just run
 	).Replace(strings.TrimSpace(found.meaning + " " + found.remedy))
+}
+
+// candidates lists what a provider that names no cause may have rejected. Discovery and the clock
+// rule out some causes, and make others the likeliest.
+func (s *situation) candidates(failure *tokenendpoint.Error) string {
+	ahead, measured := failure.ClockDifference()
+	clock := "the clocks: " + describeClock(failure)
+	var likely []string
+	if ahead.Abs() > clockTolerance {
+		likely = append(likely, clock)
+	}
+	likely = append(likely,
+		"the public key. "+registrationStep(s.mount, s.key),
+		fmt.Sprintf("client_id in `vault read %skeys/%s`, and whether that client is enabled and "+
+			"uses private_key_jwt", s.mount, s.key.Name()),
+		"the audience. "+s.audienceRemedy())
+	if s.metadata.Algorithms == nil {
+		likely = append(likely,
+			"the algorithm that the client is registered for: "+s.write("algorithm=<algorithm>"))
+	}
+	if !measured || ahead.Abs() > 2*time.Second && ahead.Abs() <= clockTolerance {
+		likely = append(likely, clock)
+	}
+	for i, cause := range likely {
+		likely[i] = fmt.Sprintf("(%d) %s", i+1, cause)
+	}
+	return strings.Join(likely, "; ")
+}
+
+func (s *situation) write(settings string) string {
+	return fmt.Sprintf("`vault write %skeys/%s %s`", s.mount, s.key.Name(), settings)
+}
+
+// audienceRemedy depends on what the key sends. Providers expect their issuer, as rfc7523bis
+// requires, or their token endpoint, as older ones do.
+func (s *situation) audienceRemedy() string {
+	settings := s.key.Settings()
+	if s.key.Audience() != settings.Issuer {
+		return "Most providers expect their issuer, the default: " + s.write(`audience=""`)
+	}
+	endpoint := cmp.Or(settings.TokenEndpoint, s.metadata.TokenEndpoint, "<token endpoint>")
+	return fmt.Sprintf("It is the issuer, which must be exactly as %s shows it, even to a trailing "+
+		"slash; if the provider expects its token endpoint instead: %s", providerName(s.key),
+		s.write(fmt.Sprintf("audience=%[1]s token_endpoint=%[1]s", endpoint)))
+}
+
+// algorithmRemedy names the algorithms that both the provider and the key's type have.
+func (s *situation) algorithmRemedy() string {
+	var usable []string
+	for _, algorithm := range s.key.Type().Algorithms() {
+		if slices.Contains(s.metadata.Algorithms, string(algorithm)) {
+			usable = append(usable, string(algorithm))
+		}
+	}
+	if len(usable) == 0 {
+		return fmt.Sprintf("It lists none for a key of type %s: create a key of a different type",
+			s.key.Type())
+	}
+	return "Set one of " + strings.Join(usable, ", ") + ": " + s.write("algorithm="+usable[0])
 }
 
 func describeClock(failure *tokenendpoint.Error) string {

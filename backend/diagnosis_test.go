@@ -20,33 +20,42 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
+const portalIssuer = "https://dev.loginproxy.gov.bc.ca/auth/realms/apigw"
+
+// situationOf is of a key named k that is registered at an issuer, with a role named r.
+func situationOf(t *testing.T, keyType keyring.Type, issuer string) *situation {
+	t.Helper()
+	material, err := keyring.Generate(keyType)
+	require.NoError(t, err)
+	settings := defaultKeySettings("k", keyType)
+	settings.ClientID, settings.Issuer = "my-client", issuer
+	key, err := keyring.New(material, "k", settings, time.Now())
+	require.NoError(t, err)
+	return &situation{mount: "m/", role: "r", key: key}
+}
+
 func keyNamedK(t *testing.T) *keyring.Key {
 	t.Helper()
-	material, err := keyring.Generate(keyring.ED25519)
-	require.NoError(t, err)
-	key, err := keyring.New(material, "k", defaultKeySettings("k", keyring.ED25519), time.Now())
-	require.NoError(t, err)
-	return key
+	return situationOf(t, keyring.ED25519, "").key
 }
 
 func adviceOn(t *testing.T, reason tokenendpoint.Reason) string {
 	t.Helper()
-	return advice(&tokenendpoint.Error{Reason: reason}, "m/", keyNamedK(t), "r")
+	return situationOf(t, keyring.ED25519, portalIssuer).advice(&tokenendpoint.Error{Reason: reason})
 }
 
 func TestDiagnosis_SaysMeaningAndRemedy(t *testing.T) {
 	t.Parallel()
 	for reason, c := range map[tokenendpoint.Reason]struct{ meaning, remedy string }{
-		tokenendpoint.UnknownKey:             {"has no public key", "portal"},
-		tokenendpoint.InvalidSignature:       {"a different public key", "portal"},
-		tokenendpoint.ClientRejected:         {"did not accept the client's authentication", "public_key"},
+		tokenendpoint.UnknownKey:             {"has no public key", "Portal"},
+		tokenendpoint.InvalidSignature:       {"a different public key", "Portal"},
 		tokenendpoint.UnusableKeys:           {"a certificate, a private key or a damaged PEM", "JWKS URL"},
 		tokenendpoint.AssertionMissing:       {"a proxy changed the form", "maintainers"},
 		tokenendpoint.ClientIDMismatch:       {"not the assertion's subject", "maintainers"},
-		tokenendpoint.UnknownClient:          {"The API's owner has probably not approved the access yet", "approve the access request"},
+		tokenendpoint.UnknownClient:          {"The provider does not know client_id", "approve the access request"},
 		tokenendpoint.SecretClient:           {"with a secret", "signed JWT"},
 		tokenendpoint.WrongAlgorithm:         {"a different signature algorithm", "algorithm=<algorithm>"},
-		tokenendpoint.WrongAudience:          {"trailing slash", "issuer=<issuer>"},
+		tokenendpoint.WrongAudience:          {"audience", "trailing slash"},
 		tokenendpoint.MultipleAudiences:      {"more than one audience", "audience"},
 		tokenendpoint.NotActive:              {"clocks", "NTP"},
 		tokenendpoint.IssuedInFuture:         {"clocks", "NTP"},
@@ -69,8 +78,10 @@ func TestDiagnosis_SaysMeaningAndRemedy(t *testing.T) {
 		tokenendpoint.UnauthorizedClient:     {"client credentials grant", "API's owner"},
 		tokenendpoint.DPoPRequired:           {"RFC 9449", "Bearer"},
 		tokenendpoint.InvalidClient:          {"did not accept the client's authentication", "public_key"},
+		tokenendpoint.MethodNotOffered:       {"does not list private_key_jwt", "the API's owner"},
+		tokenendpoint.AlgorithmNotOffered:    {"does not list the key's algorithm", "a different type"},
 		tokenendpoint.NoSuchEndpoint:         {"No such realm", "issuer"},
-		tokenendpoint.Unauthorized:           {"requires authentication", "portal"},
+		tokenendpoint.Unauthorized:           {"requires authentication", "Portal"},
 		tokenendpoint.Forbidden:              {"firewall", "operators"},
 		tokenendpoint.NoSuchIssuer:           {"the issuer is wrong", "issuer"},
 		tokenendpoint.MethodNotAllowed:       {"does not accept POST", "token_endpoint"},
@@ -81,6 +92,7 @@ func TestDiagnosis_SaysMeaningAndRemedy(t *testing.T) {
 		tokenendpoint.RequestTooLarge:        {"too large", "m/roles/r"},
 		tokenendpoint.RateLimited:            {"limits the request rate", "Read less often"},
 		tokenendpoint.InternalServerError:    {"failed while processing the request", "Read again"},
+		tokenendpoint.UnrecognizableError:    {"Ory Hydra", "NTP"},
 		tokenendpoint.BadGateway:             {"cannot reach", "Read again"},
 		tokenendpoint.ServiceUnavailable:     {"unavailable", "Read again"},
 		tokenendpoint.GatewayTimeout:         {"timed out", "Read again"},
@@ -101,8 +113,11 @@ func TestDiagnosis_SaysMeaningAndRemedy(t *testing.T) {
 		tokenendpoint.OtherIssuer:            {"not written exactly", "issuer=<issuer>"},
 		tokenendpoint.TokenExpired:           {"clocks", "NTP"},
 	} {
-		found := diagnose(reason)
+		found := diagnose(string(reason))
 		require.Contains(t, found.meaning, c.meaning, reason)
+		if portals := diagnose("portal:" + string(reason)); portals != (diagnosis{}) {
+			found = portals
+		}
 		before, _, _ := strings.Cut(found.meaning, "{clock}")
 		require.True(t, strings.HasPrefix(adviceOn(t, reason), before), reason)
 		require.Contains(t, adviceOn(t, reason), c.remedy, reason)
@@ -133,7 +148,7 @@ func TestDiagnosis_MeasuresTheClocks(t *testing.T) {
 		if c.date {
 			failure.ServerTime = now.Truncate(time.Second).Add(c.ahead)
 		}
-		require.Contains(t, advice(failure, "m/", keyNamedK(t), "r"), c.text)
+		require.Contains(t, situationOf(t, keyring.ED25519, portalIssuer).advice(failure), c.text)
 	}
 }
 
@@ -162,13 +177,14 @@ func reasons(t *testing.T) []tokenendpoint.Reason {
 // A canceled request has no reader, and other statuses have no more meaning than their number.
 func TestDiagnosis_CoversEveryReason(t *testing.T) {
 	t.Parallel()
-	rows := map[tokenendpoint.Reason]int{tokenendpoint.Canceled: 1, tokenendpoint.ClientError: 1, tokenendpoint.ServerError: 1}
+	rows := map[string]int{"canceled": 1, "client_error": 1, "server_error": 1}
 	for _, row := range diagnoses() {
-		rows[row.reason]++
+		rows[row.name]++
 	}
 	for _, reason := range reasons(t) {
-		require.Equal(t, 1, rows[reason], reason)
-		delete(rows, reason)
+		require.Equal(t, 1, rows[string(reason)], reason)
+		delete(rows, string(reason))
+		delete(rows, "portal:"+string(reason))
 	}
 	require.Empty(t, rows)
 }
@@ -179,14 +195,80 @@ func TestDiagnosis_TableIsWellFormed(t *testing.T) {
 	placeholder := regexp.MustCompile(`\{[^}]*\}`)
 	for _, d := range diagnoses() {
 		for _, text := range []string{d.meaning, d.remedy} {
-			require.NotEmpty(t, text, d.reason)
-			require.True(t, strings.HasSuffix(text, ".") || strings.HasSuffix(text, ")."), text)
+			require.NotEmpty(t, text, d.name)
+			require.True(t, strings.HasSuffix(text, "."), text)
 			require.NotContains(t, text, "\n")
-			for _, name := range placeholder.FindAllString(text, -1) {
-				require.Contains(t, []string{"{mount}", "{key}", "{role}", "{register}", "{clock}"}, name)
-			}
 		}
-		require.NotRegexp(t, placeholder, adviceOn(t, d.reason))
+		require.NotRegexp(t, placeholder, adviceOn(t, tokenendpoint.Reason(d.name)))
+	}
+}
+
+// The portal's words are for its issuers alone: elsewhere nobody knows it.
+func TestDiagnosis_NamesThePortalForItsIssuersOnly(t *testing.T) {
+	t.Parallel()
+	for issuer, portal := range map[string]bool{
+		portalIssuer: true,
+		"https://loginproxy.gov.bc.ca/auth/realms/apigw":      true,
+		"https://TEST.LoginProxy.gov.bc.ca/auth/realms/apigw": true,
+		"https://idp.example/realms/apigw":                    false,
+		"https://loginproxy.gov.bc.ca.example/realms/apigw":   false,
+		"https://notloginproxy.gov.bc.ca/realms/apigw":        false,
+		"https://idp.example/loginproxy.gov.bc.ca":            false,
+	} {
+		s := situationOf(t, keyring.ED25519, issuer)
+		texts := ""
+		for _, reason := range reasons(t) {
+			texts += s.advice(&tokenendpoint.Error{Reason: reason}) + "\n"
+		}
+		require.Equal(t, portal, strings.Contains(texts, "ortal"), issuer)
+		require.Equal(t, portal, strings.Contains(texts, "API's owner"), issuer)
+		require.Equal(t, !portal, strings.Contains(texts, "the provider's operators to enable"), issuer)
+	}
+}
+
+// A provider that says the same of every cause: discovery and the clock narrow the candidates down.
+func TestDiagnosis_CandidatesAreNarrowedByDiscoveryAndClock(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	advice := func(keyType keyring.Type, ahead time.Duration, metadata tokenendpoint.Metadata) string {
+		s := situationOf(t, keyType, "https://idp.example")
+		s.metadata = metadata
+		failure := &tokenendpoint.Error{Reason: tokenendpoint.InvalidClient, LocalTime: now}
+		if ahead != 0 {
+			failure.ServerTime = now.Add(ahead)
+		}
+		return s.advice(failure)
+	}
+	everything := advice(keyring.RSA2048, 0, tokenendpoint.Metadata{})
+	require.Regexp(t, `\(1\) the public key\..*\(2\) client_id.*\(3\) the audience.*`+
+		`audience=<token endpoint> token_endpoint=<token endpoint>.*\(4\) the algorithm.*\(5\) the clocks: .*no Date header`, everything)
+
+	known := tokenendpoint.Metadata{
+		TokenEndpoint: "https://idp.example/token", Algorithms: []string{"PS256", "RS256"}, AuthMethods: []string{"none", "private_key_jwt"},
+	}
+	narrowed := advice(keyring.RSA2048, time.Second, known)
+	require.Contains(t, narrowed, "`vault write m/keys/k audience=https://idp.example/token token_endpoint=https://idp.example/token`")
+	require.NotContains(t, narrowed, "algorithm")
+	require.NotContains(t, narrowed, "clocks")
+	require.Contains(t, advice(keyring.RSA2048, 30*time.Second, known), "(1) the clocks: by its Date header this Vault node's clock is 30s behind")
+	require.Contains(t, advice(keyring.RSA2048, -30*time.Second, known), "(1) the clocks: by its Date header this Vault node's clock is 30s ahead")
+	require.Regexp(t, `\(4\) the clocks: .*10s behind`, advice(keyring.RSA2048, 10*time.Second, known))
+
+	known.Algorithms = []string{"PS256", "PS384", "ES256"}
+	require.Contains(t, advice(keyring.RSA2048, time.Second, known), "Set one of PS256, PS384: `vault write m/keys/k algorithm=PS256`.")
+	require.Contains(t, advice(keyring.ED25519, time.Second, known), "It lists none for a key of type ed25519")
+	known.AuthMethods = []string{"client_secret_basic"}
+	require.Contains(t, advice(keyring.RSA2048, time.Second, known), "does not list private_key_jwt")
+}
+
+// The hint of check does not send its reader back to check.
+func TestDiagnosis_CheckIsSuggestedElsewhereOnly(t *testing.T) {
+	t.Parallel()
+	s := situationOf(t, keyring.ED25519, portalIssuer)
+	require.Contains(t, s.advice(&tokenendpoint.Error{Reason: tokenendpoint.NotJSON}), "vault read m/check/r")
+	s.checking = true
+	for _, reason := range reasons(t) {
+		require.NotContains(t, s.advice(&tokenendpoint.Error{Reason: reason}), "m/check/")
 	}
 }
 
@@ -199,7 +281,7 @@ func TestProviderError_StatusSaysWhoCanFixIt(t *testing.T) {
 		failure := &tokenendpoint.Error{
 			Reason: reason, Operation: tokenendpoint.OpToken, URL: "https://idp.example/token", Detail: "went wrong",
 		}
-		err := providerError(fmt.Errorf("wrapped: %w", failure), "m/", keyNamedK(t), "r")
+		err := providerError(fmt.Errorf("wrapped: %w", failure), situationOf(t, keyring.ED25519, portalIssuer))
 		want := strings.TrimSpace("wrapped: token request at https://idp.example/token: went wrong. " + adviceOn(t, reason))
 		require.Equal(t, want, err.Error())
 		resp, mapped := vaultError(nil, err)
@@ -211,13 +293,13 @@ func TestProviderError_StatusSaysWhoCanFixIt(t *testing.T) {
 		require.Equal(t, status, mapped.(logical.HTTPCodedError).Code(), "%s", reason) //nolint:errorlint,forcetypeassert // only a bare one keeps its code
 	}
 	plain := errors.New("plain")
-	require.Equal(t, plain, providerError(plain, "m/", keyNamedK(t), "r"))
+	require.Equal(t, plain, providerError(plain, situationOf(t, keyring.ED25519, portalIssuer)))
 }
 
 func TestProviderError_WithoutAdviceIsOneSentence(t *testing.T) {
 	t.Parallel()
 	failure := &tokenendpoint.Error{Reason: tokenendpoint.ClientError, Operation: tokenendpoint.OpToken, URL: "https://idp.example/", Detail: "x"}
-	require.EqualError(t, providerError(failure, "m/", keyNamedK(t), "r"), "token request at https://idp.example/: x.")
+	require.EqualError(t, providerError(failure, situationOf(t, keyring.ED25519, portalIssuer)), "token request at https://idp.example/: x.")
 }
 
 // A block that is not three lines would be skipped.

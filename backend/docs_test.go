@@ -246,8 +246,9 @@ var shownWords = map[tokenendpoint.Reason]string{
 	tokenendpoint.WrongAlgorithm:         "Invalid signature algorithm",
 	tokenendpoint.UnknownClient:          "Invalid client or Invalid client credentials",
 	tokenendpoint.SecretClient:           "unauthorized_client",
-	tokenendpoint.ClientRejected:         "invalid_client",
 	tokenendpoint.InvalidClient:          "invalid_client",
+	tokenendpoint.MethodNotOffered:       "invalid_client",
+	tokenendpoint.AlgorithmNotOffered:    "invalid_client",
 	tokenendpoint.ClientIDMismatch:       "client_id parameter does not match",
 	tokenendpoint.NoServiceAccount:       "Client not enabled to retrieve service account",
 	tokenendpoint.PublicClient:           "Public client",
@@ -301,15 +302,24 @@ var shownWords = map[tokenendpoint.Reason]string{
 	tokenendpoint.Unauthorized:           "401", tokenendpoint.Forbidden: "403", tokenendpoint.NoSuchIssuer: "404",
 	tokenendpoint.NoSuchEndpoint: "404", tokenendpoint.MethodNotAllowed: "405", tokenendpoint.ProxyUnauthorized: "407",
 	tokenendpoint.RequestTimeout: "408", tokenendpoint.RequestTooLarge: "413", tokenendpoint.RateLimited: "429",
-	tokenendpoint.InternalServerError: "500", tokenendpoint.BadGateway: "502", tokenendpoint.ServiceUnavailable: "503",
+	tokenendpoint.InternalServerError: "500", tokenendpoint.UnrecognizableError: "The error is unrecognizable", tokenendpoint.BadGateway: "502", tokenendpoint.ServiceUnavailable: "503",
 	tokenendpoint.GatewayTimeout: "504",
+}
+
+func reasonOf(row diagnosis) tokenendpoint.Reason {
+	return tokenendpoint.Reason(strings.TrimPrefix(row.name, "portal:"))
 }
 
 // diagnosisBlocks returns the tables of docs/troubleshooting.md by section. Rows that follow each
 // other with one meaning and remedy are one.
 func diagnosisBlocks() map[string]string {
 	names := strings.NewReplacer("{mount}", "bcgov-jwt/", "{key}", "<key>", "{role}", "<role>", " ({clock})", "",
-		"{register}", "Paste `public_key` into the portal (with `registration=jwks`, register the JWKS URL)", "|", `\|`)
+		"{register}", "Give the provider `public_key` (with `registration=jwks`, the JWKS URL)",
+		"{provider}", "the provider", "{owner}", "the provider's operators", "{check}", "",
+		"{audience}", "It must be the issuer exactly as the provider shows it or, for some providers, the token endpoint: "+
+			"`vault write bcgov-jwt/keys/<key> audience=… token_endpoint=…`",
+		"{algorithms}", "Set one that it lists: `vault write bcgov-jwt/keys/<key> algorithm=…`",
+		"{candidates}", "the public key, client_id, the audience, the algorithm, the clocks", "|", `\|`)
 	blocks := map[string]string{}
 	var section, seen, remedy string
 	var rows []diagnosis
@@ -327,13 +337,16 @@ func diagnosisBlocks() map[string]string {
 	}
 	for _, row := range diagnoses() {
 		for _, s := range troubleshootingSections {
-			if s.first == row.reason {
+			if s.first == reasonOf(row) && section != s.name {
 				flush()
 				rows, section, remedy = nil, s.name, ""
 				blocks[section] = "| The error contains | Meaning | What to do |\n|---|---|---|\n"
 			}
 		}
-		shown := "`" + shownWords[row.reason] + "`"
+		shown := "`" + shownWords[reasonOf(row)] + "`"
+		if strings.HasPrefix(row.name, "portal:") {
+			shown += " (the portal's issuers)"
+		}
 		if len(rows) > 0 && rows[0].meaning == row.meaning && rows[0].remedy == row.remedy {
 			if !strings.Contains(seen, shown) {
 				seen += ", " + shown
@@ -352,8 +365,8 @@ func TestDocs_ShowWordsThatTheCodeHas(t *testing.T) {
 	t.Parallel()
 	source := literals(t, "internal/tokenendpoint") + literals(t, "internal/netguard")
 	for _, row := range diagnoses() {
-		words := shownWords[row.reason]
-		require.NotEmpty(t, words, row.reason)
+		words := shownWords[reasonOf(row)]
+		require.NotEmpty(t, words, row.name)
 		if _, err := strconv.Atoi(words); err != nil {
 			require.NotEmpty(t, strings.Count(source, words), "no message contains %q", words)
 		}

@@ -60,7 +60,7 @@ func vaultError(resp *logical.Response, err error) (*logical.Response, error) {
 
 // providerError explains a provider's error, with the status that tells the reader who can fix it.
 // Other errors pass unchanged.
-func providerError(err error, mount string, key *keyring.Key, role string) error {
+func providerError(err error, s *situation) error {
 	failure, ok := errors.AsType[*tokenendpoint.Error](err)
 	if !ok {
 		return err
@@ -70,7 +70,7 @@ func providerError(err error, mount string, key *keyring.Key, role string) error
 	if refused, ok := errors.AsType[*exchange.AllVersionsRefusedError](err); ok {
 		tried, others = failure.Error(), refused.Others()
 	}
-	text := strings.TrimSpace(sentence(tried) + " " + advice(failure, mount, key, role))
+	text := strings.TrimSpace(sentence(tried) + " " + s.advice(failure))
 	text = strings.Join(append([]string{text}, others...), "\n")
 	switch failure.Reason.Kind() {
 	case tokenendpoint.KindRejected, tokenendpoint.KindBlocked:

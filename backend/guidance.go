@@ -3,6 +3,7 @@ package backend
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,8 +24,8 @@ func nextAfterCreation(mount string, key *keyring.Key) string {
 func nextAfterImport(mount, name string) string {
 	return fmt.Sprintf("Delete every other copy of this private key: anyone who has one can sign "+
 		"as this client. Next: vault write %[1]skeys/%[2]s client_id=… issuer=… token_endpoint=… "+
-		"with the portal's values. If the portal lets you replace the public key, rotate to one "+
-		"that was never outside Vault: vault write -f %[1]skeys/%[2]s/rotate", mount, name)
+		"with the provider's values. If you can replace the public key there, rotate to one that "+
+		"was never outside Vault: vault write -f %[1]skeys/%[2]s/rotate", mount, name)
 }
 
 func nextAfterRotation(mount string, key *keyring.Key, now time.Time) string {
@@ -37,17 +38,15 @@ func nextAfterRotation(mount string, key *keyring.Key, now time.Time) string {
 			"needed.",
 			staged.Number(), jwksPath(mount, key), timestamp(staged.ActivationTime()))
 	default:
-		return fmt.Sprintf("Next: replace the public key in the API Services Portal with "+
-			"public_key of version %d (not certificate); `vault read -field=public_key %skeys/%s` "+
-			"prints it. The next read of creds then switches over automatically; until then "+
-			"version %d signs.",
-			staged.Number(), mount, key.Name(), versionNumber(key.Active(now)))
+		return fmt.Sprintf("Next: replace the public key that %s has with public_key of version "+
+			"%d (not certificate); `vault read -field=public_key %skeys/%s` prints it. The next "+
+			"read of creds then switches over automatically; until then version %d signs.",
+			providerName(key), staged.Number(), mount, key.Name(), versionNumber(key.Active(now)))
 	}
 }
 
 func afterDestruction(key *keyring.Key, number int) string {
-	effect := "If its public key is registered, the provider accepts it until it is replaced in " +
-		"the portal."
+	effect := "If its public key is registered, the provider accepts it until it is replaced there."
 	if key.Settings().Registration == keyring.ByJWKS {
 		effect = "The provider accepts its public key until it fetches the key set again, as " +
 			"Keycloak does for an unknown kid."
@@ -55,20 +54,48 @@ func afterDestruction(key *keyring.Key, number int) string {
 	return fmt.Sprintf("Version %d is permanently deleted. %s", number, effect)
 }
 
+// ofPortal reports whether the key's client is registered in the BC Government's API Services
+// Portal: its issuers are realms of the shared login proxy.
+func ofPortal(key *keyring.Key) bool {
+	issuer, err := url.Parse(key.Settings().Issuer)
+	if err != nil {
+		return false
+	}
+	host := "." + strings.ToLower(issuer.Hostname())
+	return strings.HasSuffix(host, ".loginproxy.gov.bc.ca")
+}
+
+// providerName returns where the client is registered.
+func providerName(key *keyring.Key) string {
+	if ofPortal(key) {
+		return "the API Services Portal"
+	}
+	return "the provider"
+}
+
+// ownerName returns who administers the client.
+func ownerName(key *keyring.Key) string {
+	if ofPortal(key) {
+		return "the API's owner"
+	}
+	return "the provider's operators"
+}
+
 // registrationStep returns how to register the key with the provider.
 func registrationStep(mount string, key *keyring.Key) string {
 	if key.Settings().Registration == keyring.ByJWKS {
-		return "Give the API Services Portal the JWKS URL (Vault's address as the provider " +
-			"reaches it, followed by " + jwksPath(mount, key) + ")"
+		return fmt.Sprintf("Give %s the JWKS URL (Vault's address as the provider reaches it, "+
+			"followed by %s)", providerName(key), jwksPath(mount, key))
 	}
-	return fmt.Sprintf("Paste into the API Services Portal the output of `vault read "+
-		"-field=public_key %skeys/%s` (the public key, not the certificate, although the portal "+
-		"calls it one in places)", mount, key.Name())
+	return fmt.Sprintf("Give %s the output of `vault read -field=public_key %skeys/%s` (the public "+
+		"key, not the certificate)", providerName(key), mount, key.Name())
 }
 
+// registrationAdvice is for a key whose provider is not known yet.
 func registrationAdvice(mount string, key *keyring.Key) string {
-	return fmt.Sprintf("%s when you request access to the API. Then write the values that the "+
-		"portal shows: vault write %skeys/%s client_id=… issuer=… token_endpoint=…",
+	return fmt.Sprintf("%s; the BC Government's API Services Portal asks for it in the request for "+
+		"access to the API. Then write the values that the provider shows: vault write "+
+		"%skeys/%s client_id=… issuer=… token_endpoint=…",
 		registrationStep(mount, key), mount, key.Name())
 }
 

@@ -161,7 +161,7 @@ func credsFailures() map[string]credsFailure {
 			fail: func(m *mount, p *provider) {
 				p.register(m, "myapi", "my-client", func(c *keycloak.Client) { c.Enabled = false })
 			},
-			status: 400, texts: []string{"HTTP 401", "The API's owner has probably not approved the access yet", "vault read bcgov-jwt/keys/myapi"},
+			status: 400, texts: []string{"HTTP 401", "does not know client_id", "vault read bcgov-jwt/keys/myapi"},
 		},
 		"no service account": {
 			fail: func(m *mount, p *provider) {
@@ -179,7 +179,17 @@ func credsFailures() map[string]credsFailure {
 			fail: func(m *mount, p *provider) {
 				m.write("keys/myapi", map[string]any{"audience": "https://other.example", "token_endpoint": p.issuer() + tokenPath})
 			},
-			status: 400, texts: []string{"Invalid token audience", "vault write bcgov-jwt/keys/myapi issuer="},
+			status: 400, texts: []string{"Invalid token audience", `vault write bcgov-jwt/keys/myapi audience=""`},
+		},
+		"another issuer's audience": {
+			fail: func(m *mount, p *provider) {
+				m.write("keys/myapi", map[string]any{"issuer": p.issuer() + "/", "token_endpoint": p.issuer() + tokenPath})
+			},
+			status: 400, texts: []string{"Invalid token audience", "trailing slash", "vault write bcgov-jwt/keys/myapi audience=" + "http"},
+		},
+		"any cause": {
+			fail:   answered(401, jsonType, `{"error":"invalid_client","error_description":"client authentication failed"}`),
+			status: 400, texts: []string{"does not say why", "(1) the public key", "(2) client_id", "(3) the audience", "audience=http"},
 		},
 		"clock 90 s behind": {
 			fail:   func(m *mount, p *provider) { p.clock.advance(90 * time.Second) },
@@ -187,7 +197,7 @@ func credsFailures() map[string]credsFailure {
 		},
 		"clock 90 s ahead": {
 			fail:   func(m *mount, p *provider) { p.clock.advance(-90 * time.Second) },
-			status: 400, texts: []string{"Token was issued in the future", "Synchronize the clock"},
+			status: 400, texts: []string{"Token is not active", "Synchronize the clock"},
 		},
 		"unknown scope": {
 			fail:   func(m *mount, _ *provider) { m.write("roles/myapi", map[string]any{"scopes": "nope"}) },

@@ -98,7 +98,7 @@ func TestActivate_IsRejected(t *testing.T) {
 				m.write("keys/myapi/rotate", nil)
 				p.answerWith(tokenPath, http.StatusUnauthorized, jsonType, `{"error":"invalid_client","error_description":"Invalid client or Invalid client credentials"}`)
 			},
-			says: []string{"version 2 was not activated", "HTTP 401", "The API's owner has probably not approved the access yet"},
+			says: []string{"version 2 was not activated", "HTTP 401", "does not know client_id"},
 		},
 		"a force that is none": {
 			prepare: func(m *mount, _ *provider) { m.write("keys/myapi/rotate", nil) },

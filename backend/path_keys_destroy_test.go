@@ -28,7 +28,7 @@ func TestDestroy_VersionIsGone(t *testing.T) {
 
 			answer := m.write("keys/myapi/destroy", map[string]any{"version": test.version})
 			require.Equal(t, m.read("keys/myapi").Data, answer.Data)
-			require.Contains(t, strings.Join(answer.Warnings, "\n"), "is permanently deleted. If its public key is registered, the provider accepts it until it is replaced in the portal.")
+			require.Contains(t, strings.Join(answer.Warnings, "\n"), "is permanently deleted. If its public key is registered, the provider accepts it until it is replaced there.")
 			require.Equal(t, test.left, m.states())
 			require.NotContains(t, answer.Data["jwks"], keyID)
 			for path, value := range m.storage.entries(t) {

@@ -133,7 +133,15 @@ func (r *tokenRequest) failed(err error) error {
 	if errors.Is(err, exchange.ErrKeyChanged) {
 		return userErrorf("key %q was changed during the request; try again", r.key.Name())
 	}
-	return providerError(err, r.req.MountPoint, r.key, r.name)
+	return providerError(err, r.situation())
+}
+
+// situation knows of the issuer what is cached: nothing is discovered for a pinned key.
+func (r *tokenRequest) situation() *situation {
+	return &situation{
+		mount: r.req.MountPoint, role: r.name, key: r.key,
+		metadata: r.client.Known(r.key.Settings().Issuer),
+	}
 }
 
 // tokenInputs is what a shared token depends on. Unchanged cached entries keep their pointer,
