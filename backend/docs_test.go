@@ -310,51 +310,35 @@ func reasonOf(row diagnosis) tokenendpoint.Reason {
 	return tokenendpoint.Reason(strings.TrimPrefix(row.name, "portal:"))
 }
 
-// diagnosisBlocks returns the tables of docs/troubleshooting.md by section. Rows that follow each
-// other with one meaning and remedy are one.
+// diagnosisBlocks returns the tables of docs/troubleshooting.md by section; what to do is in the
+// errors themselves. Rows that follow each other with one meaning are one.
 func diagnosisBlocks() map[string]string {
-	names := strings.NewReplacer("{mount}", "bcgov-jwt/", "{key}", "<key>", "{role}", "<role>", " ({clock})", "",
-		"{register}", "Give the provider `public_key` (with `registration=jwks`, the JWKS URL)",
-		"{provider}", "the provider", "{owner}", "the provider's operators", "{check}", "",
-		"{audience}", "It must be the issuer exactly as the provider shows it or, for some providers, the token endpoint: "+
-			"`vault write bcgov-jwt/keys/<key> audience=… token_endpoint=…`",
-		"{algorithms}", "Set one that it lists: `vault write bcgov-jwt/keys/<key> algorithm=…`",
-		"{candidates}", "the public key, client_id, the audience, the algorithm, the clocks", "|", `\|`)
+	names := strings.NewReplacer(" ({clock})", "", "{owner}", "the provider's operators", "|", `\|`)
 	blocks := map[string]string{}
-	var section, seen, remedy string
-	var rows []diagnosis
+	section, meaning := "", ""
+	var seen []string
 	flush := func() {
-		if len(rows) == 0 {
-			return
+		if len(seen) > 0 {
+			blocks[section] += fmt.Sprintf("| %s | %s |\n", strings.Join(slices.Compact(seen), ", "), names.Replace(meaning))
 		}
-		shown := names.Replace(rows[0].remedy)
-		if shown == remedy {
-			shown = "As above"
-		} else {
-			remedy = shown
-		}
-		blocks[section] += fmt.Sprintf("| %s | %s | %s |\n", seen, names.Replace(rows[0].meaning), shown)
+		seen = nil
 	}
 	for _, row := range diagnoses() {
+		if row.meaning != meaning {
+			flush()
+		}
 		for _, s := range troubleshootingSections {
-			if s.first == reasonOf(row) && section != s.name {
+			if s.first == reasonOf(row) && s.name != section {
 				flush()
-				rows, section, remedy = nil, s.name, ""
-				blocks[section] = "| The error contains | Meaning | What to do |\n|---|---|---|\n"
+				section = s.name
+				blocks[section] = "| The error contains | Meaning |\n|---|---|\n"
 			}
 		}
 		shown := "`" + shownWords[reasonOf(row)] + "`"
 		if strings.HasPrefix(row.name, "portal:") {
-			shown += " (the portal's issuers)"
+			shown += " (issuers of the portal)"
 		}
-		if len(rows) > 0 && rows[0].meaning == row.meaning && rows[0].remedy == row.remedy {
-			if !strings.Contains(seen, shown) {
-				seen += ", " + shown
-			}
-			continue
-		}
-		flush()
-		rows, seen = []diagnosis{row}, shown
+		seen, meaning = append(seen, shown), row.meaning
 	}
 	flush()
 	return blocks
