@@ -120,8 +120,8 @@ func (s *situation) audienceRemedy() string {
 		return "Most providers expect their issuer, the default: " + s.write(`audience=""`)
 	}
 	endpoint := cmp.Or(settings.TokenEndpoint, s.metadata.TokenEndpoint, "<token endpoint>")
-	return fmt.Sprintf("It is the issuer, which must be exactly as %s shows it, even to a trailing "+
-		"slash; if the provider expects its token endpoint instead: %s", providerName(s.key),
+	return fmt.Sprintf("It is the issuer, which must be exactly as %s shows it, trailing slash "+
+		"included; if the provider expects its token endpoint instead: %s", providerName(s.key),
 		s.write(fmt.Sprintf("audience=%[1]s token_endpoint=%[1]s", endpoint)))
 }
 

@@ -87,14 +87,14 @@ func registrationStep(mount string, key *keyring.Key) string {
 		return fmt.Sprintf("Give %s the JWKS URL (Vault's address as the provider reaches it, "+
 			"followed by %s)", providerName(key), jwksPath(mount, key))
 	}
-	return fmt.Sprintf("Give %s the output of `vault read -field=public_key %skeys/%s` (the public "+
-		"key, not the certificate)", providerName(key), mount, key.Name())
+	return fmt.Sprintf("Give %s the output of `vault read -field=public_key %skeys/%s` (the "+
+		"public key, not the certificate)", providerName(key), mount, key.Name())
 }
 
 // registrationAdvice is for a key whose provider is not known yet.
 func registrationAdvice(mount string, key *keyring.Key) string {
-	return fmt.Sprintf("%s; the BC Government's API Services Portal asks for it in the request for "+
-		"access to the API. Then write the values that the provider shows: vault write "+
+	return fmt.Sprintf("%s; the BC Government's API Services Portal asks for it when you request "+
+		"access to an API. Then write the values that the provider shows: vault write "+
 		"%skeys/%s client_id=… issuer=… token_endpoint=…",
 		registrationStep(mount, key), mount, key.Name())
 }

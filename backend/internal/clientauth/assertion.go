@@ -40,13 +40,13 @@ type claims struct {
 	ID        string `json:"jti"`
 }
 
-// backdate allows for a provider whose clock is behind: Ory Hydra accepts no assertion from even 1 s
+// backdate allows for a provider whose clock is behind: Ory Hydra rejects an assertion from even 1 s
 // in the future.
 const backdate = 5 * time.Second
 
-// NewAssertion signs an assertion for a client, which expires ttl after its backdated issuance: by
-// the provider's clock it must not outlive the provider's memory of its jti. Sign a new one for each
-// attempt: providers accept each jti once (RFC 7523 §3, item 7).
+// NewAssertion signs an assertion for a client, which expires ttl after its backdated issuance: it
+// must not outlive the provider's memory of its jti. Sign a new one for each attempt: providers
+// accept each jti once (RFC 7523 §3, item 7).
 func NewAssertion(
 	signer Signer, clientID, audience string, now time.Time, ttl time.Duration,
 ) (*Assertion, error) {

@@ -78,8 +78,8 @@ func (o jsonObject) string(name string) (string, bool) {
 	return text, valid
 }
 
-// strings returns a list member of at most 64 strings, or nil. Longer ones are dropped: the names of
-// RFC 7518 and of the IANA registries are short.
+// strings returns a list member of at most 64 strings, or nil. Strings longer than a code are
+// dropped: the names in IANA's registries are short.
 func (o jsonObject) strings(name string) []string {
 	var list []string
 	if json.Unmarshal(o[name], &list) != nil || len(list) > 64 {

@@ -29,7 +29,7 @@ const (
 	ServiceAccountDisabled Reason = "service_account_disabled" // its service account is disabled
 	ClientSetupIncomplete  Reason = "client_setup_incomplete"  // its authentication is not set up
 	ClientCheckFailed      Reason = "client_check_failed"      // the provider failed to check it
-	InvalidClient          Reason = "invalid_client"           // invalid_client, without known words
+	InvalidClient          Reason = "invalid_client"           // invalid_client, of unknown cause
 	MethodNotOffered       Reason = "method_not_offered"       // by discovery: no private_key_jwt
 	AlgorithmNotOffered    Reason = "algorithm_not_offered"    // by discovery
 	UnauthorizedClient     Reason = "unauthorized_client"      // RFC 6749 §5.2
@@ -125,8 +125,8 @@ func (r Reason) Kind() Kind {
 	case NoSuchHost, ResolutionFailed, ConnectionRefused, Unreachable, ConnectionClosed,
 		ResponseTruncated, UnknownAuthority, WrongHostName, CertificateExpired, InvalidCertificate,
 		PlainHTTP, HandshakeFailed, ProxyAuthentication, ProxyRejected, NetworkFailure,
-		RequestTimeout, RateLimited, InternalServerError, UnrecognizableError, BadGateway, ServiceUnavailable,
-		GatewayTimeout, ServerError:
+		RequestTimeout, RateLimited, InternalServerError, UnrecognizableError, BadGateway,
+		ServiceUnavailable, GatewayTimeout, ServerError:
 		return KindUnavailable
 	case Redirected, NotJSON, ResponseTooLarge, InvalidResponse, TokenExpired:
 		return KindMalformed
