@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
@@ -40,7 +41,7 @@ func asEntity(t *testing.T, m *harness.Mount, name, policy string) *harness.Moun
 	t.Helper()
 	path := "userpass-" + strings.ToLower(rand.Text())
 	m.MustRun(t, "auth", "enable", "-path="+path, "userpass")
-	t.Cleanup(func() { require.NoError(t, m.Client.Sys().DisableAuth(path)) })
+	t.Cleanup(func() { assert.NoError(t, m.Client.Sys().DisableAuth(path)) })
 	accessor := m.MustRun(t, "read", "-field=accessor", "sys/auth/"+path)
 	m.MustRun(t, "write", "identity/entity", "name="+name)
 	id := m.MustRun(t, "read", "-field=id", "identity/entity/name/"+name)
