@@ -3,6 +3,7 @@ module github.com/bcgov/vault-plugin-bcgov-jwt/scripts/modules/crds
 go 1.26.0
 
 require (
+	k8s.io/api v0.37.2
 	k8s.io/apiextensions-apiserver v0.37.2
 	k8s.io/apimachinery v0.37.2
 	k8s.io/kube-openapi v0.0.0-20260721132016-d427ff9ee9ad

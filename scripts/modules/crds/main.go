@@ -1,6 +1,7 @@
 // Command crds validates Kubernetes manifests against the custom resource definitions of their
 // operators, using the API server's own libraries: anything a cluster would reject or silently
-// drop is an error. On success it prints each document as JSON, one per line.
+// drop is an error. Of Kubernetes' own resources it verifies that each field exists and has its
+// type, not the values. On success it prints each document as JSON, one per line.
 //
 // Usage: crds FILE ...
 //
@@ -19,11 +20,19 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	jsonserializer "k8s.io/apimachinery/pkg/runtime/serializer/json"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/kube-openapi/pkg/validation/strfmt"
 	"k8s.io/kube-openapi/pkg/validation/validate"
@@ -34,7 +43,7 @@ import (
 type operator struct {
 	module, version string
 	sum             string // as in go.sum: go.mod cannot require a module that nothing imports
-	folder          string // holds the definitions
+	definitions     string // matches their files
 }
 
 // operators returns those that docs/examples has manifests for.
@@ -42,13 +51,18 @@ func operators() []operator {
 	return []operator{
 		{
 			module: "github.com/hashicorp/vault-secrets-operator", version: "v0.10.0",
-			sum:    "h1:BjOTBJRqx1SLo7NeyqNJWRPDyfRscbqPtGU1U2LzArg=",
-			folder: "chart/crds",
+			sum:         "h1:BjOTBJRqx1SLo7NeyqNJWRPDyfRscbqPtGU1U2LzArg=",
+			definitions: "chart/crds/*_*.yaml",
 		},
 		{
 			module: "github.com/external-secrets/external-secrets", version: "v1.3.2",
-			sum:    "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=",
-			folder: "config/crds/bases",
+			sum:         "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=",
+			definitions: "config/crds/bases/*_*.yaml",
+		},
+		{
+			module: "github.com/openshift/api", version: "v0.0.0-20251015095338-264e80a2b6e7",
+			sum:         "h1:Ot2fbEEPmF3WlPQkyEW/bUCV38GMugH/UmZvxpWceNc=",
+			definitions: "route/v1/zz_generated.crd-manifests/*.crd.yaml",
 		},
 	}
 }
@@ -64,6 +78,10 @@ func run(files []string) error {
 	if len(files) == 0 {
 		return errors.New("no files; usage: crds FILE ...")
 	}
+	native, err := newNativeTypes()
+	if err != nil {
+		return err
+	}
 	known := schemas{}
 	for _, o := range operators() {
 		if err := known.addOperator(o); err != nil {
@@ -78,7 +96,10 @@ func run(files []string) error {
 			return err
 		}
 		for i, document := range documents {
-			content, err := known.check(document)
+			content, isNative, err := native.check(document)
+			if !isNative {
+				content, err = known.check(document)
+			}
 			if err != nil {
 				problems = append(problems, fmt.Errorf("%s, document %d: %w", file, i+1, err))
 			}
@@ -114,6 +135,40 @@ func readDocuments(file string) (documents [][]byte, err error) {
 	}
 }
 
+// nativeTypes decodes those of Kubernetes' own resources that docs/examples has manifests for.
+type nativeTypes struct {
+	scheme *runtime.Scheme
+	strict runtime.Decoder
+}
+
+func newNativeTypes() (*nativeTypes, error) {
+	types := runtime.NewScheme()
+	groups := runtime.NewSchemeBuilder(corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme,
+		networkingv1.AddToScheme, policyv1.AddToScheme, rbacv1.AddToScheme)
+	if err := groups.AddToScheme(types); err != nil {
+		return nil, err
+	}
+	options := jsonserializer.SerializerOptions{Yaml: true, Strict: true}
+	strict := jsonserializer.NewSerializerWithOptions(jsonserializer.DefaultMetaFactory, types,
+		types, options)
+	return &nativeTypes{types, strict}, nil
+}
+
+// check returns isNative=false for a resource that is not Kubernetes' own.
+func (n *nativeTypes) check(document []byte) (content map[string]any, isNative bool, err error) {
+	var meta metav1.TypeMeta
+	if err := yaml.Unmarshal(document, &meta); err != nil {
+		return nil, false, err
+	}
+	if !n.scheme.Recognizes(meta.GroupVersionKind()) {
+		return nil, false, nil
+	}
+	if _, _, err := n.strict.Decode(document, nil, nil); err != nil {
+		return nil, true, err
+	}
+	return content, true, yaml.Unmarshal(document, &content)
+}
+
 // schemas holds the served versions of custom resources.
 type schemas map[metav1.TypeMeta]*schema.Structural
 
@@ -122,12 +177,12 @@ func (s schemas) addOperator(o operator) error {
 	if err != nil {
 		return err
 	}
-	files, err := filepath.Glob(filepath.Join(dir, o.folder, "*_*.yaml"))
+	files, err := filepath.Glob(filepath.Join(dir, filepath.FromSlash(o.definitions)))
 	if err != nil {
 		return err
 	}
 	if len(files) == 0 {
-		return errors.New("no definitions in " + o.folder)
+		return errors.New("no definitions at " + o.definitions)
 	}
 	for _, file := range files {
 		if err := s.addDefinition(file); err != nil {
