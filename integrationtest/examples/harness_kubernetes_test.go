@@ -20,6 +20,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,14 +97,23 @@ type esoLogin struct {
 // manifestCheck is the path of the built program of harness.CRDsModule.
 type manifestCheck string
 
+// builtManifestCheck builds the program once for all tests.
+var builtManifestCheck = sync.OnceValues(func() (manifestCheck, error) {
+	binary := filepath.Join(harness.Vault().Dir, "crds")
+	build := exec.CommandContext(context.Background(),
+		"go", "build", "-buildvcs=false", "-o", binary, ".")
+	build.Dir = harness.InRepository(harness.CRDsModule)
+	if output, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, output)
+	}
+	return manifestCheck(binary), nil
+})
+
 func buildManifestCheck(t *testing.T) manifestCheck {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "crds")
-	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", binary, ".")
-	build.Dir = harness.InRepository(harness.CRDsModule)
-	output, err := build.CombinedOutput()
-	require.NoError(t, err, string(output))
-	return manifestCheck(binary)
+	check, err := builtManifestCheck()
+	require.NoError(t, err)
+	return check
 }
 
 func (c manifestCheck) run(t *testing.T, files ...string) (documents []byte, err error) {
