@@ -66,13 +66,14 @@ func (s *situation) advice(failure *tokenendpoint.Error) string {
 	if found == (diagnosis{}) {
 		found = diagnose(reason)
 	}
+	provider, owner := registrar(s.key)
 	check := ""
 	if !s.checking {
 		check = fmt.Sprintf(", then run `vault read %scheck/%s`", s.mount, s.role)
 	}
 	return strings.NewReplacer(
 		"{mount}", s.mount, "{key}", s.key.Name(), "{role}", s.role, // names
-		"{provider}", providerName(s.key), "{owner}", ownerName(s.key),
+		"{provider}", provider, "{owner}", owner,
 		"{register}", registrationStep(s.mount, s.key), // how the provider gets the key
 		"{clock}", describeClock(failure), // the measured difference between the clocks
 		"{audience}", s.audienceRemedy(), "{algorithms}", s.algorithmRemedy(),
@@ -119,9 +120,10 @@ func (s *situation) audienceRemedy() string {
 	if s.key.Audience() != settings.Issuer {
 		return "Most providers expect their issuer, the default: " + s.write(`audience=""`)
 	}
+	provider, _ := registrar(s.key)
 	endpoint := cmp.Or(settings.TokenEndpoint, s.metadata.TokenEndpoint, "<token endpoint>")
 	return fmt.Sprintf("It is the issuer, which must be exactly as %s shows it, trailing slash "+
-		"included; if the provider expects its token endpoint instead: %s", providerName(s.key),
+		"included; if the provider expects its token endpoint instead: %s", provider,
 		s.write(fmt.Sprintf("audience=%[1]s token_endpoint=%[1]s", endpoint)))
 }
 

@@ -30,6 +30,7 @@ func nextAfterImport(mount, name string) string {
 
 func nextAfterRotation(mount string, key *keyring.Key, now time.Time) string {
 	staged := key.Staged(now)
+	provider, _ := registrar(key)
 	switch {
 	case staged == nil: // with jwks and no delay
 		return fmt.Sprintf("Version %d is published and active.", key.Active(now).Number())
@@ -41,7 +42,7 @@ func nextAfterRotation(mount string, key *keyring.Key, now time.Time) string {
 		return fmt.Sprintf("Next: replace the public key that %s has with public_key of version "+
 			"%d (not certificate); `vault read -field=public_key %skeys/%s` prints it. The next "+
 			"read of creds then switches over automatically; until then version %d signs.",
-			providerName(key), staged.Number(), mount, key.Name(), versionNumber(key.Active(now)))
+			provider, staged.Number(), mount, key.Name(), versionNumber(key.Active(now)))
 	}
 }
 
@@ -65,30 +66,23 @@ func ofPortal(key *keyring.Key) bool {
 	return strings.HasSuffix(host, ".loginproxy.gov.bc.ca")
 }
 
-// providerName returns where the client is registered.
-func providerName(key *keyring.Key) string {
+// registrar returns where the key's client is registered, and who administers it there.
+func registrar(key *keyring.Key) (provider, owner string) {
 	if ofPortal(key) {
-		return "the API Services Portal"
+		return "the API Services Portal", "the API's owner"
 	}
-	return "the provider"
-}
-
-// ownerName returns who administers the client.
-func ownerName(key *keyring.Key) string {
-	if ofPortal(key) {
-		return "the API's owner"
-	}
-	return "the provider's operators"
+	return "the provider", "the provider's operators"
 }
 
 // registrationStep returns how to register the key with the provider.
 func registrationStep(mount string, key *keyring.Key) string {
+	provider, _ := registrar(key)
 	if key.Settings().Registration == keyring.ByJWKS {
 		return fmt.Sprintf("Give %s the JWKS URL (Vault's address as the provider reaches it, "+
-			"followed by %s)", providerName(key), jwksPath(mount, key))
+			"followed by %s)", provider, jwksPath(mount, key))
 	}
 	return fmt.Sprintf("Give %s the output of `vault read -field=public_key %skeys/%s` (the "+
-		"public key, not the certificate)", providerName(key), mount, key.Name())
+		"public key, not the certificate)", provider, mount, key.Name())
 }
 
 // registrationAdvice is for a key whose provider is not known yet.

@@ -197,7 +197,9 @@ func (e *Exchanger) try(
 	if !response.HasScope {
 		token.Scope = strings.Join(request.Scopes, " ")
 	}
-	token.MissingScopes = missing(request.Scopes, strings.Fields(token.Scope))
+	granted := strings.Fields(token.Scope)
+	token.MissingScopes = slices.DeleteFunc(slices.Clone(request.Scopes),
+		func(scope string) bool { return slices.Contains(granted, scope) })
 	return token, nil
 }
 
@@ -211,16 +213,6 @@ func TokenEndpoint(
 	}
 	metadata, err := client.Discover(ctx, key.Settings().Issuer)
 	return metadata.TokenEndpoint, err
-}
-
-func missing(requested, granted []string) []string {
-	var absent []string
-	for _, scope := range requested {
-		if !slices.Contains(granted, scope) {
-			absent = append(absent, scope)
-		}
-	}
-	return absent
 }
 
 // Statistics counts the outcomes of this node's exchanges.
