@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
-	"math/big"
 	"time"
 )
 
@@ -137,12 +136,7 @@ const (
 )
 
 func selfSign(private crypto.Signer, commonName string, now time.Time) ([]byte, error) {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 128))
-	if err != nil {
-		return nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber:          serial.Add(serial, big.NewInt(1)), // positive (RFC 5280 §4.1.2.2)
+	template := &x509.Certificate{ // x509 chooses the serial number (RFC 5280 §4.1.2.2)
 		Subject:               pkix.Name{CommonName: commonName},
 		NotBefore:             now.Add(-certificateBackdate),
 		NotAfter:              now.Add(certificateLife),
