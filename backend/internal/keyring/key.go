@@ -4,6 +4,7 @@
 package keyring
 
 import (
+	"cmp"
 	"crypto/rand"
 	"fmt"
 	"reflect"
@@ -113,10 +114,7 @@ func (s *Settings) Equal(other Settings) bool { return reflect.DeepEqual(*s, oth
 // Audience returns the aud of assertions: the setting, or by default the issuer (RFC 7523 §3, as
 // rfc7523bis narrows it).
 func (k *Key) Audience() string {
-	if k.settings.Audience != "" {
-		return k.settings.Audience
-	}
-	return k.settings.Issuer
+	return cmp.Or(k.settings.Audience, k.settings.Issuer)
 }
 
 // Version returns the version with this number, or nil.

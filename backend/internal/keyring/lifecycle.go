@@ -128,7 +128,7 @@ func (k *Key) ClearAccepted(number int) *Key {
 
 // Destroy returns the key without this version.
 func (k *Key) Destroy(number int) *Key {
-	return k.keep(func(v *Version) bool { return v.number != number })
+	return k.without(func(v *Version) bool { return v.number == number })
 }
 
 // Expire returns the key without its expired versions; the same key if there are none.
@@ -136,7 +136,7 @@ func (k *Key) Expire(now time.Time) *Key {
 	if len(k.Live(now)) == len(k.versions) {
 		return k
 	}
-	return k.keep(func(v *Version) bool { return !k.expired(v, now) })
+	return k.without(func(v *Version) bool { return k.expired(v, now) })
 }
 
 func (k *Key) edit(change func(*Version)) *Key {
@@ -150,15 +150,10 @@ func (k *Key) edit(change func(*Version)) *Key {
 	return &edited
 }
 
-func (k *Key) keep(wanted func(*Version) bool) *Key {
-	kept := *k
-	kept.versions = nil
-	for _, v := range k.versions {
-		if wanted(v) {
-			kept.versions = append(kept.versions, v)
-		}
-	}
-	return &kept
+func (k *Key) without(unwanted func(*Version) bool) *Key {
+	rest := *k
+	rest.versions = slices.DeleteFunc(slices.Clone(k.versions), unwanted)
+	return &rest
 }
 
 // MaxVersions is the maximum number of versions of a key.

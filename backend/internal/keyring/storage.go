@@ -244,12 +244,10 @@ func NameByKeyID(ctx context.Context, s logical.Storage, keyID string) (string, 
 	if err != nil || key == nil {
 		return "", err
 	}
-	for _, v := range key.versions {
-		if v.keyID == keyID {
-			return name, nil
-		}
+	if !slices.ContainsFunc(key.versions, func(v *Version) bool { return v.keyID == keyID }) {
+		return "", nil // an index that a failed write left behind
 	}
-	return "", nil // an index that a failed write left behind
+	return name, nil
 }
 
 func readIndex(ctx context.Context, s logical.Storage, path string) (string, error) {
