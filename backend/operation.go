@@ -26,12 +26,23 @@ func forwarded(o *framework.PathOperation) *framework.PathOperation {
 }
 
 // listPath describes the list of a kind of entry, such as keys.
-func listPath(kind string, callback framework.OperationFunc) *framework.Path {
+func listPath(
+	kind string, stored func(context.Context, logical.Storage) ([]string, error),
+) *framework.Path {
 	synopsis := "List the " + kind + "."
+	list := func(
+		ctx context.Context, req *logical.Request, _ *framework.FieldData,
+	) (*logical.Response, error) {
+		names, err := stored(ctx, req.Storage)
+		if err != nil {
+			return nil, err
+		}
+		return logical.ListResponse(names), nil
+	}
 	return &framework.Path{
 		Pattern: kind + "/?$",
 		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: operation(callback, synopsis, listResponse(), "", kind),
+			logical.ListOperation: operation(list, synopsis, listResponse(), "", kind),
 		},
 		HelpSynopsis:    synopsis,
 		HelpDescription: "Lists the names of the mount's " + kind + ".",
@@ -56,6 +67,20 @@ func (h namedHandler) callback(
 		return nil, err
 	}
 	return h(ctx, req, name)
+}
+
+// existence reports whether an entry exists, by which Vault tells create from update.
+func existence[T any](entries *entryCache[T]) framework.ExistenceFunc {
+	return func(
+		ctx context.Context, req *logical.Request, data *framework.FieldData,
+	) (bool, error) {
+		name, err := nameIn(data, "name")
+		if err != nil {
+			return false, nil // the write returns the error
+		}
+		entry, err := entries.get(ctx, req.Storage, name)
+		return entry != nil, err
+	}
 }
 
 // roleReadPath returns the path of a read that names a role.

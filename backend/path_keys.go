@@ -15,7 +15,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
-func (b *backend) pathKeysList() *framework.Path { return listPath("keys", b.listKeys) }
+func (b *backend) pathKeysList() *framework.Path { return listPath("keys", keyring.List) }
 
 func (b *backend) pathKeys() *framework.Path {
 	response := keyResponseSchema()
@@ -27,7 +27,7 @@ func (b *backend) pathKeys() *framework.Path {
 	remove.Responses = noContentResponse()
 	return &framework.Path{
 		Pattern:        "keys/(?P<name>[^/]+)",
-		ExistenceCheck: b.keyExists,
+		ExistenceCheck: existence(&b.keys),
 		Fields: fieldSchemas(keyFields(), map[string]*framework.FieldSchema{
 			"name": nameField("key"),
 			"version": {
@@ -71,27 +71,6 @@ func keyResponseSchema() map[int][]framework.Response {
 			stringField("jwks_path", "With registration=jwks: where the provider fetches the key "+
 				"set, below Vault's address and without a Vault token."),
 		}))
-}
-
-func (b *backend) listKeys(
-	ctx context.Context, req *logical.Request, _ *framework.FieldData,
-) (*logical.Response, error) {
-	names, err := keyring.List(ctx, req.Storage)
-	if err != nil {
-		return nil, err
-	}
-	return logical.ListResponse(names), nil
-}
-
-func (b *backend) keyExists(
-	ctx context.Context, req *logical.Request, data *framework.FieldData,
-) (bool, error) {
-	name, err := nameIn(data, "name")
-	if err != nil {
-		return false, nil // the write returns the error
-	}
-	key, err := b.keys.get(ctx, req.Storage, name)
-	return key != nil, err
 }
 
 func (b *backend) readKey(

@@ -13,7 +13,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
-func (b *backend) pathRolesList() *framework.Path { return listPath("roles", b.listRoles) }
+func (b *backend) pathRolesList() *framework.Path { return listPath("roles", roleNames) }
 
 func (b *backend) pathRoles() *framework.Path {
 	fields := roleFields()
@@ -26,7 +26,7 @@ func (b *backend) pathRoles() *framework.Path {
 	remove.Responses = noContentResponse()
 	return &framework.Path{
 		Pattern:        "roles/(?P<name>[^/]+)",
-		ExistenceCheck: b.roleExists,
+		ExistenceCheck: existence(&b.roles),
 		Fields: fieldSchemas(fields, map[string]*framework.FieldSchema{
 			"name": nameField("role"),
 		}),
@@ -40,27 +40,6 @@ func (b *backend) pathRoles() *framework.Path {
 		HelpSynopsis:    "Manage roles: what to request, with which key.",
 		HelpDescription: strings.TrimSpace(rolesHelp),
 	}
-}
-
-func (b *backend) listRoles(
-	ctx context.Context, req *logical.Request, _ *framework.FieldData,
-) (*logical.Response, error) {
-	names, err := roleNames(ctx, req.Storage)
-	if err != nil {
-		return nil, err
-	}
-	return logical.ListResponse(names), nil
-}
-
-func (b *backend) roleExists(
-	ctx context.Context, req *logical.Request, data *framework.FieldData,
-) (bool, error) {
-	name, err := nameIn(data, "name")
-	if err != nil {
-		return false, nil // the write itself reports it
-	}
-	found, err := b.roles.get(ctx, req.Storage, name)
-	return found != nil, err
 }
 
 func (b *backend) readRole(
