@@ -29,7 +29,6 @@ func forwarded(o *framework.PathOperation) *framework.PathOperation {
 func listPath(
 	kind string, stored func(context.Context, logical.Storage) ([]string, error),
 ) *framework.Path {
-	synopsis := "List the " + kind + "."
 	list := func(
 		ctx context.Context, req *logical.Request, _ *framework.FieldData,
 	) (*logical.Response, error) {
@@ -39,14 +38,8 @@ func listPath(
 		}
 		return logical.ListResponse(names), nil
 	}
-	return &framework.Path{
-		Pattern: kind + "/?$",
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: operation(list, synopsis, listResponse(), "", kind),
-		},
-		HelpSynopsis:    synopsis,
-		HelpDescription: "Lists the names of the mount's " + kind + ".",
-	}
+	return singlePath(kind+"/?$", "Lists the names of the mount's "+kind+".", nil,
+		logical.ListOperation, operation(list, "List the "+kind+".", listResponse(), "", kind))
 }
 
 // nameField describes the name of a key or role in a path.
@@ -69,7 +62,7 @@ func (h namedHandler) callback(
 	return h(ctx, req, name)
 }
 
-// existence reports whether an entry exists, by which Vault tells create from update.
+// existence returns the check by which Vault tells create from update.
 func existence[T any](entries *entryCache[T]) framework.ExistenceFunc {
 	return func(
 		ctx context.Context, req *logical.Request, data *framework.FieldData,
@@ -83,17 +76,24 @@ func existence[T any](entries *entryCache[T]) framework.ExistenceFunc {
 	}
 }
 
-// roleReadPath returns the path of a read that names a role.
-func roleReadPath(prefix, help string, read *framework.PathOperation) *framework.Path {
+// singlePath describes a path with one operation, whose summary is the path's synopsis too.
+func singlePath(
+	pattern, help string, fields map[string]*framework.FieldSchema,
+	kind logical.Operation, only *framework.PathOperation,
+) *framework.Path {
 	return &framework.Path{
-		Pattern: prefix + "/(?P<role>[^/]+)",
-		Fields:  map[string]*framework.FieldSchema{"role": nameField("role")},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: read,
-		},
-		HelpSynopsis:    read.Summary,
+		Pattern:         pattern,
+		Fields:          fields,
+		Operations:      map[logical.Operation]framework.OperationHandler{kind: only},
+		HelpSynopsis:    only.Summary,
 		HelpDescription: strings.TrimSpace(help),
 	}
+}
+
+// roleReadPath returns the path of a read that names a role.
+func roleReadPath(prefix, help string, read *framework.PathOperation) *framework.Path {
+	return singlePath(prefix+"/(?P<role>[^/]+)", help,
+		map[string]*framework.FieldSchema{"role": nameField("role")}, logical.ReadOperation, read)
 }
 
 // keyActionPath describes keys/<name>/<action>, whose update returns the key.
@@ -102,14 +102,6 @@ func keyActionPath(
 	handler namedHandler, fields map[string]*framework.FieldSchema,
 ) *framework.Path {
 	fields["name"] = nameField("key")
-	return &framework.Path{
-		Pattern: "keys/(?P<name>[^/]+)/" + action,
-		Fields:  fields,
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: forwarded(
-				operation(handler.callback, synopsis, keyResponseSchema(), action, suffix)),
-		},
-		HelpSynopsis:    synopsis,
-		HelpDescription: strings.TrimSpace(help),
-	}
+	return singlePath("keys/(?P<name>[^/]+)/"+action, help, fields, logical.UpdateOperation,
+		forwarded(operation(handler.callback, synopsis, keyResponseSchema(), action, suffix)))
 }

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -11,18 +10,12 @@ import (
 )
 
 func (b *backend) pathWrappingKey() *framework.Path {
-	const synopsis = "Read the public key for wrapping imported keys."
-	return &framework.Path{
-		Pattern: "wrapping_key",
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: forwarded(operation(b.readWrappingKey, synopsis,
-				okResponse("The wrapping key.", responseSchemas([]responseField{
-					stringField("public_key", "An RSA-4096 public key, as PEM."),
-				})), "read", "wrapping-key")),
-		},
-		HelpSynopsis:    synopsis,
-		HelpDescription: strings.TrimSpace(wrappingKeyHelp),
-	}
+	response := okResponse("The wrapping key.", responseSchemas([]responseField{
+		stringField("public_key", "An RSA-4096 public key, as PEM."),
+	}))
+	return singlePath("wrapping_key", wrappingKeyHelp, nil, logical.ReadOperation,
+		forwarded(operation(b.readWrappingKey, "Read the public key for wrapping imported keys.",
+			response, "read", "wrapping-key")))
 }
 
 // readWrappingKey returns the mount's wrapping key, which the first read creates.
