@@ -10,27 +10,23 @@ import (
 )
 
 func (b *backend) pathAssertion() *framework.Path {
-	responses := okResponse("The assertion and what to send with it.",
-		responseSchemas(assertionFields()))
+	responses := okResponse("The assertion and what to send with it.", assertionFields())
 	return roleReadPath("assertion", assertionHelp, operation(b.readAssertion,
 		"Obtain a signed client assertion to exchange elsewhere.", responses,
 		"generate", "assertion"))
 }
 
-func assertionFields() []responseField {
-	return []responseField{
-		{
-			name: "client_assertion", kind: framework.TypeString, sensitive: true,
-			description: "The signed JWT, valid for one token request.",
-		},
-		stringField("client_assertion_type",
+func assertionFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"client_assertion": responseSecret("The signed JWT, valid for one token request."),
+		"client_assertion_type": responseText(
 			"The form parameter of that name (RFC 7523 section 2.2)."),
-		stringField("client_id", "The client that the assertion authenticates."),
-		stringField("token_endpoint", "The URL to send the assertion to."),
-		stringField("issuer", "The provider's issuer."),
-		stringField("key_id", "The kid of the key that signed the assertion."),
-		stringField("expires_at", "When the assertion expires (RFC 3339)."),
-		stringField("jti", "The assertion's ID."),
+		"client_id":      responseText("The client that the assertion authenticates."),
+		"token_endpoint": responseText("The URL to send the assertion to."),
+		"issuer":         responseText("The provider's issuer."),
+		"key_id":         responseText("The kid of the key that signed the assertion."),
+		"expires_at":     responseText("When the assertion expires (RFC 3339)."),
+		"jti":            responseText("The assertion's ID."),
 	}
 }
 

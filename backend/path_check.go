@@ -13,16 +13,16 @@ import (
 func (b *backend) pathCheck() *framework.Path {
 	return roleReadPath("check", checkHelp, operation(b.readCheck,
 		"Test each step of obtaining a token and report the results.",
-		okResponse("The report.", responseSchemas(checkFields())), "check", "role"))
+		okResponse("The report.", checkFields()), "check", "role"))
 }
 
-func checkFields() []responseField {
-	return []responseField{
-		{name: "ok", kind: framework.TypeBool, description: "Whether a token was obtained."},
-		stringField("report", "One line per step."),
-		stringField("failed_step", "The step that failed; empty if none did."),
-		stringField("error", "What went wrong; empty if nothing did."),
-		stringField("hint", "What the error most likely means, and what to do next."),
+func checkFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"ok":          responseField(framework.TypeBool, "Whether a token was obtained."),
+		"report":      responseText("One line per step."),
+		"failed_step": responseText("The step that failed; empty if none did."),
+		"error":       responseText("What went wrong; empty if nothing did."),
+		"hint":        responseText("What the error most likely means, and what to do next."),
 	}
 }
 

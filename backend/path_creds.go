@@ -9,7 +9,7 @@ import (
 
 func (b *backend) pathCreds() *framework.Path {
 	responses := okResponse("The token; with delivery=leased under a lease that cannot be renewed.",
-		responseSchemas(tokenFields()))
+		tokenFields())
 	return roleReadPath("creds", credsHelp, operation(b.readCreds,
 		"Obtain an access token for a role.", responses, "generate", "credentials"))
 }

@@ -54,22 +54,25 @@ func (b *backend) pathKeys() *framework.Path {
 
 func keyResponseSchema() map[int][]framework.Response {
 	return okResponse("The key and its public material.", responseFields(keyFields(),
-		[]responseField{
-			stringField("type", "Type of the key pair."),
-			stringField("public_key", "Public key to register, as PEM: paste this into the API "+
+		map[string]*framework.FieldSchema{
+			"type": responseText("Type of the key pair."),
+			"public_key": responseText("Public key to register, as PEM: paste this into the API " +
 				"Services Portal, which calls it a certificate in places."),
-			stringField("certificate", "Self-signed certificate of public_key, for providers that "+
-				"need one. Not for the portal: Keycloak rejects it."),
-			stringField("certificate_sha256", "SHA-256 fingerprint of the certificate, in hex."),
-			stringField("key_id", "The kid: base64url SHA-256 of the SubjectPublicKeyInfo."),
-			intField("public_key_version", "Version of public_key, certificate and key_id."),
-			intField("active_version", "Version that signs."),
-			intField("staged_version", "Version that becomes active next; 0 if there is none."),
-			{name: "versions", kind: framework.TypeMap, description: "All versions by number."},
-			{name: "roles", kind: framework.TypeStringSlice, description: "Roles of the key."},
-			stringField("jwks", "JSON Web Key Set of all live versions, to host elsewhere."),
-			stringField("jwks_path", "With registration=jwks: where the provider fetches the key "+
-				"set, below Vault's address and without a Vault token."),
+			"certificate": responseText("Self-signed certificate of public_key, for providers " +
+				"that need one. Not for the portal: Keycloak rejects it."),
+			"certificate_sha256": responseText("SHA-256 fingerprint of the certificate, in hex."),
+			"key_id": responseText(
+				"The kid: base64url SHA-256 of the SubjectPublicKeyInfo."),
+			"public_key_version": responseField(framework.TypeInt,
+				"Version of public_key, certificate and key_id."),
+			"active_version": responseField(framework.TypeInt, "Version that signs."),
+			"staged_version": responseField(framework.TypeInt,
+				"Version that becomes active next; 0 if there is none."),
+			"versions": responseField(framework.TypeMap, "All versions by number."),
+			"roles":    responseField(framework.TypeStringSlice, "Roles of the key."),
+			"jwks":     responseText("JSON Web Key Set of all live versions, to host elsewhere."),
+			"jwks_path": responseText("With registration=jwks: where the provider fetches the " +
+				"key set, below Vault's address and without a Vault token."),
 		}))
 }
 

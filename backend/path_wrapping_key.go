@@ -10,9 +10,9 @@ import (
 )
 
 func (b *backend) pathWrappingKey() *framework.Path {
-	response := okResponse("The wrapping key.", responseSchemas([]responseField{
-		stringField("public_key", "An RSA-4096 public key, as PEM."),
-	}))
+	response := okResponse("The wrapping key.", map[string]*framework.FieldSchema{
+		"public_key": responseText("An RSA-4096 public key, as PEM."),
+	})
 	return singlePath("wrapping_key", wrappingKeyHelp, nil, logical.ReadOperation,
 		forwarded(operation(b.readWrappingKey, "Read the public key for wrapping imported keys.",
 			response, "read", "wrapping-key")))

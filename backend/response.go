@@ -1,52 +1,36 @@
 package backend
 
 import (
-	"maps"
 	"net/http"
 
 	"github.com/hashicorp/vault/sdk/framework"
 )
 
-// responseField describes a computed field of a response.
-type responseField struct {
-	name        string
-	kind        framework.FieldType
-	description string
-	sensitive   bool
-	optional    bool // not in every response
+// responseField describes a computed field that every response has.
+func responseField(kind framework.FieldType, description string) *framework.FieldSchema {
+	return &framework.FieldSchema{Type: kind, Description: description, Required: true}
 }
 
-func stringField(name, description string) responseField {
-	return responseField{name: name, kind: framework.TypeString, description: description}
+func responseText(description string) *framework.FieldSchema {
+	return responseField(framework.TypeString, description)
 }
 
-func intField(name, description string) responseField {
-	return responseField{name: name, kind: framework.TypeInt, description: description}
+// responseSecret describes a token or an assertion.
+func responseSecret(description string) *framework.FieldSchema {
+	schema := responseText(description)
+	schema.DisplayAttrs = &framework.DisplayAttributes{Sensitive: true}
+	return schema
 }
 
 // responseFields declares a response: the fields of an entry, and computed ones.
 func responseFields[T any](
-	fields []field[T], others []responseField,
+	fields []field[T], computed map[string]*framework.FieldSchema,
 ) map[string]*framework.FieldSchema {
-	schemas := make(map[string]*framework.FieldSchema, len(fields)+len(others))
+	schemas := fieldSchemas(fields, computed)
 	for _, f := range fields {
 		schema := *f.schema
 		schema.Required = true
 		schemas[f.name] = &schema
-	}
-	maps.Copy(schemas, responseSchemas(others))
-	return schemas
-}
-
-func responseSchemas(fields []responseField) map[string]*framework.FieldSchema {
-	schemas := make(map[string]*framework.FieldSchema, len(fields))
-	for _, f := range fields {
-		schemas[f.name] = &framework.FieldSchema{
-			Type: f.kind, Description: f.description, Required: !f.optional,
-		}
-		if f.sensitive {
-			schemas[f.name].DisplayAttrs = &framework.DisplayAttributes{Sensitive: true}
-		}
 	}
 	return schemas
 }

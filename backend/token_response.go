@@ -14,29 +14,27 @@ import (
 )
 
 // tokenFields describes the response. Fields that not every delivery has are optional.
-func tokenFields() []responseField {
-	accessToken := stringField("access_token",
-		"The access token, for the header `Authorization: Bearer …`.")
-	accessToken.sensitive = true
-	optional := func(kind framework.FieldType, name, description string) responseField {
-		return responseField{name: name, kind: kind, description: description, optional: true}
+func tokenFields() map[string]*framework.FieldSchema {
+	optional := func(kind framework.FieldType, description string) *framework.FieldSchema {
+		return &framework.FieldSchema{Type: kind, Description: description}
 	}
-	return []responseField{
-		accessToken,
-		stringField("token_type", "Always Bearer."),
-		stringField("scope", "The granted scopes, separated by spaces."),
-		stringField("issued_at", "When the token was requested (RFC 3339)."),
-		stringField("expires_at", "When the token expires (RFC 3339)."),
-		stringField("key_id", "The kid of the key that signed the assertion."),
-		stringField("token_jti", "The token's own ID (jti), which identifies it in the gateway's "+
-			"logs; empty if it is not a JWT."),
-		optional(framework.TypeInt64, "expires_in",
+	return map[string]*framework.FieldSchema{
+		"access_token": responseSecret(
+			"The access token, for the header `Authorization: Bearer …`."),
+		"token_type": responseText("Always Bearer."),
+		"scope":      responseText("The granted scopes, separated by spaces."),
+		"issued_at":  responseText("When the token was requested (RFC 3339)."),
+		"expires_at": responseText("When the token expires (RFC 3339)."),
+		"key_id":     responseText("The kid of the key that signed the assertion."),
+		"token_jti": responseText("The token's own ID (jti), which identifies it in the " +
+			"gateway's logs; empty if it is not a JWT."),
+		"expires_in": optional(framework.TypeInt64,
 			"Token lifetime in seconds, from issued_at. Not with delivery=shared."),
-		optional(framework.TypeInt64, "ttl",
+		"ttl": optional(framework.TypeInt64,
 			"Seconds until the token should be read again. Not with delivery=leased."),
-		optional(framework.TypeInt64, "rotation_period",
+		"rotation_period": optional(framework.TypeInt64,
 			"Seconds of its lifetime after which the token is replaced. Not with delivery=leased."),
-		optional(framework.TypeString, "last_vault_rotation",
+		"last_vault_rotation": optional(framework.TypeString,
 			"Same as issued_at; Vault's static secrets use this name. Not with delivery=leased."),
 	}
 }
