@@ -118,8 +118,7 @@ func (b *backend) logMaintenance(before, after *keyring.Key) {
 // schedule holds when each key is due for maintenance. Keys without an entry have nothing due.
 type schedule struct {
 	seeded atomic.Bool
-	mu     sync.Mutex
-	due    map[string]time.Time
+	due    sync.Map // of time.Time, by name
 }
 
 // seed schedules every key once after the start.
@@ -140,46 +139,30 @@ func (s *schedule) seed(ctx context.Context, storage logical.Storage) error {
 
 // clear frees what a node that does not write has no use for. Once it writes it seeds again.
 func (s *schedule) clear() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.due = nil
+	s.due.Clear()
 	s.seeded.Store(false)
 }
 
 // check schedules a key for the next run.
-func (s *schedule) check(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.put(name, time.Unix(0, 0))
-}
+func (s *schedule) check(name string) { s.due.Store(name, time.Unix(0, 0)) }
 
 // plan schedules a key for an instant; never if it is zero. It does not postpone a check requested
 // in the meantime: the key has changed since.
 func (s *schedule) plan(name string, at time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, changed := s.due[name]; !changed && !at.IsZero() {
-		s.put(name, at)
+	if !at.IsZero() {
+		s.due.LoadOrStore(name, at)
 	}
-}
-
-func (s *schedule) put(name string, at time.Time) {
-	if s.due == nil {
-		s.due = map[string]time.Time{}
-	}
-	s.due[name] = at
 }
 
 // takeDue removes and returns the names that are due.
 func (s *schedule) takeDue(now time.Time) []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var names []string
-	for name, at := range s.due {
-		if !at.After(now) {
-			names = append(names, name)
-			delete(s.due, name)
+	s.due.Range(func(name, at any) bool {
+		if !at.(time.Time).After(now) {
+			s.due.CompareAndDelete(name, at) // a check in the meantime stays for the next run
+			names = append(names, name.(string))
 		}
-	}
+		return true
+	})
 	return names
 }
