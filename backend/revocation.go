@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
@@ -26,17 +28,13 @@ var errPaused = fmt.Errorf("skipped: the provider was unreachable less than %s a
 
 // revocations limits the requests that ending leases send to the provider, and the wait for them.
 type revocations struct {
-	now   func() time.Time
-	slots chan struct{}
-
-	mu     sync.Mutex
-	paused map[string]time.Time // until when, by issuer
+	now    func() time.Time
+	slots  *semaphore.Weighted
+	paused sync.Map // until what time.Time, by issuer
 }
 
 func newRevocations(now func() time.Time) *revocations {
-	return &revocations{
-		now: now, slots: make(chan struct{}, maxRevocations), paused: map[string]time.Time{},
-	}
+	return &revocations{now: now, slots: semaphore.NewWeighted(maxRevocations)}
 }
 
 // do calls revoke, unless the key's provider was recently unreachable or too many others wait.
@@ -50,12 +48,10 @@ func (r *revocations) do(
 	if r.isPaused(issuer) { // checked before waiting behind others of a provider that hangs
 		return errPaused
 	}
-	select {
-	case r.slots <- struct{}{}:
-		defer func() { <-r.slots }()
-	case <-ctx.Done():
+	if r.slots.Acquire(ctx, 1) != nil {
 		return fmt.Errorf("too many revocations in progress: %w", context.Cause(ctx))
 	}
+	defer r.slots.Release(1)
 	if r.isPaused(issuer) {
 		return errPaused
 	}
@@ -65,21 +61,17 @@ func (r *revocations) do(
 }
 
 func (r *revocations) isPaused(issuer string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.now().Before(r.paused[issuer])
+	until, paused := r.paused.Load(issuer)
+	return paused && r.now().Before(until.(time.Time))
 }
 
 func (r *revocations) record(issuer string, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.paused, issuer)
-	failure, ok := errors.AsType[*tokenendpoint.Error](err)
-	if !ok {
-		return
+	if failure, ok := errors.AsType[*tokenendpoint.Error](err); ok {
+		switch failure.Reason.Kind() {
+		case tokenendpoint.KindUnavailable, tokenendpoint.KindTimedOut:
+			r.paused.Store(issuer, r.now().Add(revocationPause))
+			return
+		}
 	}
-	switch failure.Reason.Kind() {
-	case tokenendpoint.KindUnavailable, tokenendpoint.KindTimedOut:
-		r.paused[issuer] = r.now().Add(revocationPause)
-	}
+	r.paused.Delete(issuer)
 }
