@@ -38,7 +38,6 @@ type Cache[I comparable] struct {
 	background sync.WaitGroup
 
 	mu      sync.Mutex // guards all entries, and background against Close
-	closed  bool
 	entries map[string]*entry[I]
 }
 
@@ -143,7 +142,7 @@ func (c *Cache[I]) share(e *entry[I]) *Shared {
 
 // startRefresh starts a refresh in the background unless one is running. c.mu must be held.
 func (c *Cache[I]) startRefresh(e *entry[I], source Source) {
-	if e.refresh != nil || c.closed {
+	if e.refresh != nil || c.ctx.Err() != nil {
 		return
 	}
 	e.refresh = &refresh{startedAt: c.now(), done: make(chan struct{})}
@@ -215,7 +214,6 @@ func (c *Cache[I]) Len() int {
 // Close drops all tokens, cancels running fetches and waits for their goroutines.
 func (c *Cache[I]) Close() {
 	c.mu.Lock()
-	c.closed = true
 	c.cancel()
 	c.entries = map[string]*entry[I]{}
 	c.mu.Unlock()
