@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/go-secure-stdlib/strutil"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -124,13 +125,9 @@ func registrations() []keyring.Registration {
 func algorithms() []string {
 	var all []string
 	for _, keyType := range keyring.Types() {
-		for _, algorithm := range keyType.Algorithms() {
-			if !slices.Contains(all, string(algorithm)) {
-				all = append(all, string(algorithm))
-			}
-		}
+		all = append(all, texts(keyType.Algorithms())...)
 	}
-	return all
+	return strutil.RemoveDuplicatesStable(all, false)
 }
 
 // newKeySettings applies the request to the settings and validates the result. Only changes are

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -270,10 +271,7 @@ func (b *backend) keyResponse(
 	ctx context.Context, req *logical.Request, key *keyring.Key, warnings ...string,
 ) (*logical.Response, error) {
 	now := b.now()
-	version := key.Staged(now)
-	if version == nil {
-		version = key.Active(now)
-	}
+	version := cmp.Or(key.Staged(now), key.Active(now))
 	return b.keyResponseFor(ctx, req, key, version, warnings...)
 }
 

@@ -65,8 +65,8 @@ func roleFields() []field[role] {
 			"How readers obtain tokens. `leased`: a fresh one per read, under a lease. "+
 				"`unleased`: a fresh one per read, for Vault tokens that cannot hold a lease. "+
 				"`shared`: one for all readers on a node, refreshed early. Default: leased.",
-			func(r *role) *string { return (*string)(&r.Delivery) }, deliveryName,
-		).allowing(texts(deliveries())...),
+			func(r *role) *string { return (*string)(&r.Delivery) },
+			oneOf(deliveries())).allowing(texts(deliveries())...),
 		newField("refresh_margin", framework.TypeDurationSecond,
 			"How long before the token's expiry the lease or ttl ends: less than 24h. "+
 				"Default: 0, which means a fifth of the token's lifetime, at least 10s and at "+

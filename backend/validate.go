@@ -78,8 +78,6 @@ func retireAfter(value time.Duration) (time.Duration, error) {
 	return value, nil
 }
 
-func deliveryName(name string) (string, error) { return oneOf(deliveries())(name) }
-
 // marginWithinLife rejects a margin that no token has: lifetimes are capped at 24h.
 func marginWithinLife(margin time.Duration) (time.Duration, error) {
 	if margin < 0 || margin >= 24*time.Hour {
