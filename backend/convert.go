@@ -23,7 +23,10 @@ func convert(kind framework.FieldType, raw any) (any, error) {
 	}
 	switch kind {
 	case framework.TypeString:
-		return convertString(raw)
+		if isText {
+			return text, nil
+		}
+		return nil, mismatch("must be a string", raw)
 	case framework.TypeBool:
 		return convertBool(raw)
 	case framework.TypeInt:
@@ -51,13 +54,6 @@ func mismatch(want string, raw any) error {
 		return errors.New(want)
 	}
 	return fmt.Errorf("%s, not %s", want, jsonKind(raw))
-}
-
-func convertString(raw any) (any, error) {
-	if text, ok := raw.(string); ok {
-		return text, nil
-	}
-	return nil, mismatch("must be a string", raw)
 }
 
 func convertBool(raw any) (any, error) {
