@@ -47,7 +47,7 @@ func (r *tokenRequest) leasedResponse(token *exchange.Token) *logical.Response {
 		internal[leaseKey], internal[leaseKeyID] = r.key.Name(), r.key.ID()
 		internal[leaseIssuer], internal[leaseClient] = settings.Issuer, settings.ClientID
 	}
-	resp := r.Secret(accessTokenType).Response(leasedData(token), internal)
+	resp := r.Secret(accessTokenType).Response(tokenData(token), internal)
 	resp.Secret.TTL = r.role.remainingTTL(token, r.now())
 	return resp
 }
@@ -89,7 +89,7 @@ func (r *tokenRequest) withWarnings(
 	return resp
 }
 
-// tokenData holds the fields of every delivery.
+// tokenData returns what a leased token is delivered with.
 func tokenData(token *exchange.Token) map[string]any {
 	return map[string]any{
 		"access_token": token.AccessToken,
@@ -97,19 +97,14 @@ func tokenData(token *exchange.Token) map[string]any {
 		"scope":        token.Scope,
 		"issued_at":    timestamp(token.RequestedAt),
 		"expires_at":   timestamp(token.RequestedAt.Add(token.Lifetime)),
+		"expires_in":   int64(token.Lifetime / time.Second),
 		"key_id":       token.KeyID,
 		"token_jti":    token.JTI,
 	}
 }
 
-func leasedData(token *exchange.Token) map[string]any {
-	data := tokenData(token)
-	data["expires_in"] = int64(token.Lifetime / time.Second)
-	return data
-}
-
 func unleasedData(r *role, token *exchange.Token, now time.Time) map[string]any {
-	data := leasedData(token)
+	data := tokenData(token)
 	addRotation(data, r, token, r.remainingTTL(token, now))
 	return data
 }
@@ -117,6 +112,7 @@ func unleasedData(r *role, token *exchange.Token, now time.Time) map[string]any 
 // sharedData has no expires_in: it would differ for each reader, and some compare what they read.
 func sharedData(r *role, token *tokencache.Shared) map[string]any {
 	data := tokenData(token.Token)
+	delete(data, "expires_in")
 	addRotation(data, r, token.Token, token.TTL)
 	return data
 }
