@@ -128,6 +128,7 @@ func (b *backend) paths() []*framework.Path {
 	}
 	for _, path := range paths {
 		path.DisplayAttrs = &framework.DisplayAttributes{OperationPrefix: operationPrefix}
+		path.HelpDescription = strings.TrimSpace(path.HelpDescription)
 	}
 	return paths
 }

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -86,7 +85,7 @@ func singlePath(
 		Fields:          fields,
 		Operations:      map[logical.Operation]framework.OperationHandler{kind: only},
 		HelpSynopsis:    only.Summary,
-		HelpDescription: strings.TrimSpace(help),
+		HelpDescription: help,
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -31,7 +30,7 @@ func (b *backend) pathConfig() *framework.Path {
 				"Restore the defaults.", noContentResponse(), "delete", "configuration")),
 		},
 		HelpSynopsis:    "Network settings of the mount. Optional.",
-		HelpDescription: strings.TrimSpace(configHelp),
+		HelpDescription: configHelp,
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -39,7 +38,7 @@ func (b *backend) pathJWKS() *framework.Path {
 			logical.HeaderOperation: head,
 		},
 		HelpSynopsis:    "A key's public keys, for the provider to fetch.",
-		HelpDescription: strings.TrimSpace(jwksHelp),
+		HelpDescription: jwksHelp,
 	}
 }
 

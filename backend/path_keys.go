@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -49,7 +48,7 @@ func (b *backend) pathKeys() *framework.Path {
 			logical.DeleteOperation: forwarded(remove),
 		},
 		HelpSynopsis:    "Manage a key pair and its OAuth client.",
-		HelpDescription: strings.TrimSpace(keysHelp),
+		HelpDescription: keysHelp,
 	}
 }
 

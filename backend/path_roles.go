@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -38,7 +37,7 @@ func (b *backend) pathRoles() *framework.Path {
 			logical.DeleteOperation: remove,
 		},
 		HelpSynopsis:    "Manage roles: what to request, with which key.",
-		HelpDescription: strings.TrimSpace(rolesHelp),
+		HelpDescription: rolesHelp,
 	}
 }
 
