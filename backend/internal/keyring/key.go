@@ -34,7 +34,7 @@ func New(material *Material, name string, settings Settings, now time.Time) (*Ke
 	if err != nil {
 		return nil, fmt.Errorf("create key %q: %w", name, err)
 	}
-	first.activationTime, first.activatedBy = first.creationTime, ByCreation
+	first.record.ActivationTime, first.record.ActivatedBy = first.CreationTime(), ByCreation
 	key := &Key{
 		name: name, id: rand.Text(), keyType: material.keyType,
 		versions: []*Version{first}, lastNumber: 1,
@@ -50,7 +50,7 @@ func (k *Key) WithSettings(settings Settings) (*Key, error) {
 	if err != nil || changed.Client() == k.Client() {
 		return changed, err
 	}
-	return changed.edit(func(v *Version) { v.acceptedTime = time.Time{} }), nil
+	return changed.edit(func(v *Version) { v.record.AcceptedTime = time.Time{} }), nil
 }
 
 func (k *Key) withSettings(settings Settings) (*Key, error) {
@@ -66,7 +66,7 @@ func (k *Key) withSettings(settings Settings) (*Key, error) {
 		var err error
 		version.signer, err = newSigner(v.private, settings.Algorithm, v.keyID, settings.SendKeyID)
 		if err != nil {
-			return nil, fmt.Errorf("key %q version %d: %w", k.name, v.number, err)
+			return nil, fmt.Errorf("key %q version %d: %w", k.name, v.Number(), err)
 		}
 		changed.versions[i] = &version
 	}
@@ -120,7 +120,7 @@ func (k *Key) Audience() string {
 // Version returns the version with this number, or nil.
 func (k *Key) Version(number int) *Version {
 	for _, v := range k.versions {
-		if v.number == number {
+		if v.Number() == number {
 			return v
 		}
 	}

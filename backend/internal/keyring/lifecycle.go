@@ -22,9 +22,9 @@ const (
 func (k *Key) State(v *Version, now time.Time) State {
 	active := k.Active(now)
 	switch {
-	case v.number > active.number:
+	case v.Number() > active.Number():
 		return Staged
-	case v.number == active.number:
+	case v.Number() == active.Number():
 		return Active
 	default:
 		return Retired
@@ -44,7 +44,7 @@ func (k *Key) Active(now time.Time) *Version {
 
 // Staged returns the newest version if it is not active yet, or nil.
 func (k *Key) Staged(now time.Time) *Version {
-	if newest := k.newest(); newest.number > k.Active(now).number {
+	if newest := k.newest(); newest.Number() > k.Active(now).Number() {
 		return newest
 	}
 	return nil
@@ -62,11 +62,12 @@ func (k *Key) ExpireTime(v *Version, now time.Time) time.Time {
 	var accepted time.Time
 	active := k.Active(now)
 	for _, newer := range k.versions {
-		if newer.number <= v.number || newer.number > active.number || newer.acceptedTime.IsZero() {
+		if newer.Number() <= v.Number() || newer.Number() > active.Number() ||
+			newer.AcceptedTime().IsZero() {
 			continue
 		}
-		if accepted.IsZero() || newer.acceptedTime.Before(accepted) {
-			accepted = newer.acceptedTime
+		if accepted.IsZero() || newer.AcceptedTime().Before(accepted) {
+			accepted = newer.AcceptedTime()
 		}
 	}
 	if accepted.IsZero() {
@@ -85,7 +86,7 @@ func (k *Key) expired(v *Version, now time.Time) bool {
 func (k *Key) NextDue(now time.Time) time.Time {
 	next := k.RotationDue(now)
 	if staged := k.Staged(now); staged != nil {
-		next = staged.activationTime
+		next = staged.ActivationTime()
 	}
 	for _, v := range k.versions {
 		if end := k.ExpireTime(v, now); !end.IsZero() && (next.IsZero() || end.Before(next)) {
@@ -99,10 +100,11 @@ func (k *Key) NextDue(now time.Time) time.Time {
 func (k *Key) Activate(number int, by Activator, now time.Time) *Key {
 	return k.edit(func(v *Version) {
 		switch {
-		case v.number == number:
-			v.activationTime, v.activatedBy = storedTime(now), by
-		case v.number > number:
-			v.activationTime, v.activatedBy, v.acceptedTime = time.Time{}, "", time.Time{}
+		case v.Number() == number:
+			v.record.ActivationTime, v.record.ActivatedBy = storedTime(now), by
+		case v.Number() > number:
+			v.record.ActivationTime, v.record.ActivatedBy = time.Time{}, ""
+			v.record.AcceptedTime = time.Time{}
 		}
 	})
 }
@@ -110,8 +112,8 @@ func (k *Key) Activate(number int, by Activator, now time.Time) *Key {
 // Accept returns the key with this version accepted by the provider now, unless it already was.
 func (k *Key) Accept(number int, now time.Time) *Key {
 	return k.edit(func(v *Version) {
-		if v.number == number && v.acceptedTime.IsZero() {
-			v.acceptedTime = storedTime(now)
+		if v.Number() == number && v.AcceptedTime().IsZero() {
+			v.record.AcceptedTime = storedTime(now)
 		}
 	})
 }
@@ -120,15 +122,15 @@ func (k *Key) Accept(number int, now time.Time) *Key {
 // from expiring.
 func (k *Key) ClearAccepted(number int) *Key {
 	return k.edit(func(v *Version) {
-		if v.number == number {
-			v.acceptedTime = time.Time{}
+		if v.Number() == number {
+			v.record.AcceptedTime = time.Time{}
 		}
 	})
 }
 
 // Destroy returns the key without this version.
 func (k *Key) Destroy(number int) *Key {
-	return k.without(func(v *Version) bool { return v.number == number })
+	return k.without(func(v *Version) bool { return v.Number() == number })
 }
 
 // Expire returns the key without its expired versions; the same key if there are none.
@@ -176,25 +178,25 @@ func (k *Key) Rotate(material *Material, now time.Time) (*Key, error) {
 		return nil, fmt.Errorf("rotate key %q: %w", k.name, err)
 	}
 	if k.settings.Registration == ByJWKS {
-		next.activatedBy = BySchedule
-		next.activationTime = next.creationTime.Add(k.settings.ActivationDelay)
-		if before := k.newest().activationTime; before.After(next.activationTime) {
-			next.activationTime = before
+		next.record.ActivatedBy = BySchedule
+		next.record.ActivationTime = next.CreationTime().Add(k.settings.ActivationDelay)
+		if before := k.newest().ActivationTime(); before.After(next.ActivationTime()) {
+			next.record.ActivationTime = before
 		}
 	}
 	rotated := *k
 	rotated.versions = append(slices.Clone(k.versions), next)
-	rotated.lastNumber = next.number
+	rotated.lastNumber = next.Number()
 	return rotated.withSettings(k.settings)
 }
 
 // RotationDue returns when automatic rotation is due; zero: never, or not until the provider
 // accepts the newest version and the key has fewer than MaxVersions.
 func (k *Key) RotationDue(now time.Time) time.Time {
-	if !k.rotates(now) || k.newest().acceptedTime.IsZero() || len(k.versions) >= MaxVersions {
+	if !k.rotates(now) || k.newest().AcceptedTime().IsZero() || len(k.versions) >= MaxVersions {
 		return time.Time{}
 	}
-	return k.newest().creationTime.Add(k.settings.AutoRotatePeriod)
+	return k.newest().CreationTime().Add(k.settings.AutoRotatePeriod)
 }
 
 func (k *Key) rotates(now time.Time) bool {
@@ -204,7 +206,7 @@ func (k *Key) rotates(now time.Time) bool {
 // RotationWaitsForAcceptance reports whether rotation is overdue because the provider has not
 // accepted the newest version yet.
 func (k *Key) RotationWaitsForAcceptance(now time.Time) bool {
-	return k.rotationOverdue(now) && k.newest().acceptedTime.IsZero()
+	return k.rotationOverdue(now) && k.newest().AcceptedTime().IsZero()
 }
 
 // RotationWaitsForRoom reports whether rotation is overdue because the key has MaxVersions.
@@ -213,5 +215,5 @@ func (k *Key) RotationWaitsForRoom(now time.Time) bool {
 }
 
 func (k *Key) rotationOverdue(now time.Time) bool {
-	return k.rotates(now) && !k.newest().creationTime.Add(k.settings.AutoRotatePeriod).After(now)
+	return k.rotates(now) && !k.newest().CreationTime().Add(k.settings.AutoRotatePeriod).After(now)
 }

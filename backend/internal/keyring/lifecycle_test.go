@@ -10,11 +10,11 @@ import (
 )
 
 // keyOf returns a key without key pairs, for tests of instants alone.
-func keyOf(settings Settings, versions ...Version) *Key {
+func keyOf(settings Settings, versions ...versionRecord) *Key {
 	key := &Key{name: "myapi", id: "ID", keyType: ED25519, settings: settings}
 	for i := range versions {
-		versions[i].number = i + 1
-		key.versions = append(key.versions, &versions[i])
+		versions[i].Number = i + 1
+		key.versions = append(key.versions, &Version{record: versions[i]})
 	}
 	key.lastNumber = len(versions)
 	return key
@@ -23,7 +23,7 @@ func keyOf(settings Settings, versions ...Version) *Key {
 func numbers(versions []*Version) []int {
 	found := []int{}
 	for _, v := range versions {
-		found = append(found, v.number)
+		found = append(found, v.Number())
 	}
 	return found
 }
@@ -32,8 +32,8 @@ func TestLifecycle_RetiredVersionExpiresOnceActiveOneIsAccepted(t *testing.T) {
 	t.Parallel()
 	hour := time.Hour
 	key := keyOf(Settings{RetireAfter: hour},
-		Version{activationTime: start().Add(-10 * hour), acceptedTime: start().Add(-9 * hour)},
-		Version{activationTime: start().Add(-5 * hour)})
+		versionRecord{ActivationTime: start().Add(-10 * hour), AcceptedTime: start().Add(-9 * hour)},
+		versionRecord{ActivationTime: start().Add(-5 * hour)})
 
 	require.Zero(t, key.ExpireTime(key.Version(1), start()), "the provider knows no other")
 	require.Equal(t, []int{2, 1}, numbers(key.Live(start().Add(1000*hour))))
@@ -53,9 +53,9 @@ func TestLifecycle_LaterRotationDoesNotPostponeExpiry(t *testing.T) {
 	t.Parallel()
 	hour := time.Hour
 	key := keyOf(Settings{RetireAfter: 3 * hour},
-		Version{activationTime: start(), acceptedTime: start()},
-		Version{activationTime: start().Add(hour), acceptedTime: start().Add(hour)},
-		Version{activationTime: start().Add(2 * hour)})
+		versionRecord{ActivationTime: start(), AcceptedTime: start()},
+		versionRecord{ActivationTime: start().Add(hour), AcceptedTime: start().Add(hour)},
+		versionRecord{ActivationTime: start().Add(2 * hour)})
 	now := start().Add(2 * hour)
 	require.Equal(t, start().Add(4*hour), key.ExpireTime(key.Version(1), now),
 		"its successor was accepted")
@@ -68,14 +68,14 @@ func TestLifecycle_LaterRotationDoesNotPostponeExpiry(t *testing.T) {
 func TestLifecycle_ActiveAndStagedVersionsNeverExpire(t *testing.T) {
 	t.Parallel()
 	key := keyOf(Settings{},
-		Version{activationTime: start(), acceptedTime: start()},
-		Version{})
+		versionRecord{ActivationTime: start(), AcceptedTime: start()},
+		versionRecord{})
 	require.Equal(t, []int{2, 1}, numbers(key.Live(start().Add(10000*time.Hour))))
 }
 
 func TestLifecycle_AcceptanceKeepsFirstInstant(t *testing.T) {
 	t.Parallel()
-	key := keyOf(Settings{}, Version{activationTime: start()})
+	key := keyOf(Settings{}, versionRecord{ActivationTime: start()})
 	key = key.Accept(1, start()).Accept(1, start().Add(time.Hour))
 	require.Equal(t, start(), key.Version(1).AcceptedTime())
 }
@@ -83,8 +83,8 @@ func TestLifecycle_AcceptanceKeepsFirstInstant(t *testing.T) {
 func TestLifecycle_ActivationRetiresOlderAndStagesNewer(t *testing.T) {
 	t.Parallel()
 	key := keyOf(Settings{},
-		Version{activationTime: start().Add(-time.Hour), acceptedTime: start().Add(-time.Hour)},
-		Version{})
+		versionRecord{ActivationTime: start().Add(-time.Hour), AcceptedTime: start().Add(-time.Hour)},
+		versionRecord{})
 	forward := key.Activate(2, ByProvider, start()).Accept(2, start())
 	require.Equal(t, 2, forward.Active(start()).Number())
 	require.Equal(t, Retired, forward.State(forward.Version(1), start()))
@@ -100,9 +100,9 @@ func TestLifecycle_ActivationRetiresOlderAndStagesNewer(t *testing.T) {
 
 func TestLifecycle_NextDueIsEarliestOfExpiryAndRotation(t *testing.T) {
 	t.Parallel()
-	retired := Version{creationTime: start(), activationTime: start(), acceptedTime: start()}
+	retired := versionRecord{CreationTime: start(), ActivationTime: start(), AcceptedTime: start()}
 	later := start().Add(time.Hour)
-	active := Version{creationTime: later, activationTime: later, acceptedTime: later}
+	active := versionRecord{CreationTime: later, ActivationTime: later, AcceptedTime: later}
 	now := start().Add(2 * time.Hour)
 
 	require.Zero(t, keyOf(Settings{RetireAfter: time.Hour}, retired).NextDue(now))
@@ -157,11 +157,11 @@ func TestLifecycle_StateFollowsStoredInstants(t *testing.T) {
 			t.Parallel()
 			key := &Key{}
 			for i, activation := range test.activations {
-				v := &Version{number: i + 1, activationTime: activation}
+				v := &Version{record: versionRecord{Number: i + 1, ActivationTime: activation}}
 				key.versions = append(key.versions, v)
 			}
 			for i, v := range key.versions {
-				require.Equal(t, test.states[i], key.State(v, start()), "version %d", v.number)
+				require.Equal(t, test.states[i], key.State(v, start()), "version %d", v.Number())
 			}
 			newest := key.versions[len(key.versions)-1]
 			if key.State(newest, start()) == Staged {
@@ -176,8 +176,8 @@ func TestLifecycle_StateFollowsStoredInstants(t *testing.T) {
 func TestLifecycle_NextDueIncludesScheduledActivation(t *testing.T) {
 	t.Parallel()
 	key := keyOf(Settings{Registration: ByJWKS, AutoRotatePeriod: time.Hour},
-		Version{activationTime: start(), acceptedTime: start()},
-		Version{activationTime: start().Add(time.Minute)})
+		versionRecord{ActivationTime: start(), AcceptedTime: start()},
+		versionRecord{ActivationTime: start().Add(time.Minute)})
 	require.Equal(t, start().Add(time.Minute), key.NextDue(start()),
 		"there may be something to do after it")
 }
@@ -249,15 +249,15 @@ func TestRotation_EleventhVersionIsAnError(t *testing.T) {
 func TestRotation_DueOnceNewestIsOldAndAccepted(t *testing.T) {
 	t.Parallel()
 	settings := Settings{Registration: ByJWKS, AutoRotatePeriod: 24 * time.Hour}
-	fresh := Version{creationTime: start(), activationTime: start()}
+	fresh := versionRecord{CreationTime: start(), ActivationTime: start()}
 	accepted := fresh
-	accepted.acceptedTime = start().Add(time.Minute)
+	accepted.AcceptedTime = start().Add(time.Minute)
 	due := start().Add(24 * time.Hour)
 
 	require.Equal(t, due, keyOf(settings, accepted).RotationDue(start()))
 	require.Zero(t, keyOf(Settings{}, accepted).RotationDue(start()), "no period")
 	require.Zero(t, keyOf(settings, fresh).RotationDue(start()), "not accepted")
-	require.Zero(t, keyOf(settings, accepted, Version{}).RotationDue(start()), "one is staged")
+	require.Zero(t, keyOf(settings, accepted, versionRecord{}).RotationDue(start()), "one is staged")
 
 	require.False(t, keyOf(settings, fresh).RotationWaitsForAcceptance(due.Add(-time.Second)))
 	require.True(t, keyOf(settings, fresh).RotationWaitsForAcceptance(due))
@@ -267,10 +267,10 @@ func TestRotation_DueOnceNewestIsOldAndAccepted(t *testing.T) {
 func TestRotation_WaitsForRoomBelowMaxVersions(t *testing.T) {
 	t.Parallel()
 	settings := Settings{Registration: ByJWKS, AutoRotatePeriod: 24 * time.Hour}
-	accepted := Version{creationTime: start(), activationTime: start(), acceptedTime: start()}
+	accepted := versionRecord{CreationTime: start(), ActivationTime: start(), AcceptedTime: start()}
 	due := start().Add(24 * time.Hour)
-	roomy := keyOf(settings, slices.Repeat([]Version{accepted}, MaxVersions-1)...)
-	full := keyOf(settings, slices.Repeat([]Version{accepted}, MaxVersions)...)
+	roomy := keyOf(settings, slices.Repeat([]versionRecord{accepted}, MaxVersions-1)...)
+	full := keyOf(settings, slices.Repeat([]versionRecord{accepted}, MaxVersions)...)
 
 	require.Equal(t, due, roomy.RotationDue(due))
 	require.False(t, roomy.RotationWaitsForRoom(due))

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -39,14 +38,9 @@ type keyEntry struct {
 }
 
 type versionEntry struct {
-	Number         int       `json:"number"`
-	Origin         Origin    `json:"origin"`
-	CreationTime   time.Time `json:"creation_time"`
-	ActivationTime time.Time `json:"activation_time"`
-	ActivatedBy    Activator `json:"activated_by"`
-	AcceptedTime   time.Time `json:"accepted_time"`
-	Certificate    []byte    `json:"certificate"`
-	PrivateKey     []byte    `json:"private_key"` // PKCS#8 (RFC 5208)
+	versionRecord
+
+	PrivateKey []byte `json:"private_key"` // PKCS#8 (RFC 5208)
 }
 
 type indexEntry struct {
@@ -95,15 +89,7 @@ func (e *versionEntry) version() (*Version, error) {
 	if !ok {
 		return nil, errors.New("the private key cannot sign")
 	}
-	v := &Version{
-		number:         e.Number,
-		origin:         e.Origin,
-		creationTime:   e.CreationTime,
-		activationTime: e.ActivationTime,
-		activatedBy:    e.ActivatedBy,
-		acceptedTime:   e.AcceptedTime,
-		certificate:    e.Certificate,
-	}
+	v := &Version{record: e.versionRecord}
 	return v, v.setPrivateKey(private)
 }
 
@@ -132,7 +118,7 @@ func Update(ctx context.Context, s logical.Storage, before, after *Key) error {
 	}
 	for _, v := range before.versionsNotIn(after) {
 		if err := s.Delete(ctx, spkiPrefix+v.keyID); err != nil {
-			return fmt.Errorf("delete index of key %q version %d: %w", after.name, v.number, err)
+			return fmt.Errorf("delete index of key %q version %d: %w", after.name, v.Number(), err)
 		}
 	}
 	return nil
@@ -140,7 +126,7 @@ func Update(ctx context.Context, s logical.Storage, before, after *Key) error {
 
 func (k *Key) versionsNotIn(other *Key) []*Version {
 	return slices.DeleteFunc(k.Versions(), func(v *Version) bool {
-		return other.Version(v.number) != nil
+		return other.Version(v.Number()) != nil
 	})
 }
 
@@ -152,7 +138,7 @@ func (k *Key) entry() (*keyEntry, error) {
 	for _, v := range k.versions {
 		stored, err := v.entry()
 		if err != nil {
-			return nil, fmt.Errorf("key %q version %d: %w", k.name, v.number, err)
+			return nil, fmt.Errorf("key %q version %d: %w", k.name, v.Number(), err)
 		}
 		entry.Versions = append(entry.Versions, stored)
 	}
@@ -164,16 +150,7 @@ func (v *Version) entry() (versionEntry, error) {
 	if err != nil {
 		return versionEntry{}, fmt.Errorf("encode the private key: %w", err)
 	}
-	return versionEntry{
-		Number:         v.number,
-		Origin:         v.origin,
-		CreationTime:   v.creationTime,
-		ActivationTime: v.activationTime,
-		ActivatedBy:    v.activatedBy,
-		AcceptedTime:   v.acceptedTime,
-		Certificate:    v.certificate,
-		PrivateKey:     pkcs8,
-	}, nil
+	return versionEntry{v.record, pkcs8}, nil
 }
 
 // Delete deletes a key, then its indexes.

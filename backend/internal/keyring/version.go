@@ -38,17 +38,22 @@ const (
 type Version struct {
 	redacted
 
-	number         int
-	origin         Origin
-	creationTime   time.Time
-	activationTime time.Time // zero: not scheduled
-	activatedBy    Activator
-	acceptedTime   time.Time // zero: not accepted since it was last staged or rejected
-	certificate    []byte    // DER
-	spki           []byte    // DER of the SubjectPublicKeyInfo (RFC 5280 §4.1.2.7)
-	keyID          string
-	private        crypto.Signer
-	signer         *Signer
+	record  versionRecord
+	spki    []byte // DER of the SubjectPublicKeyInfo (RFC 5280 §4.1.2.7)
+	keyID   string
+	private crypto.Signer
+	signer  *Signer
+}
+
+// versionRecord is what is known of a version besides its key pair, in the form it is stored in.
+type versionRecord struct {
+	Number         int       `json:"number"`
+	Origin         Origin    `json:"origin"`
+	CreationTime   time.Time `json:"creation_time"`
+	ActivationTime time.Time `json:"activation_time"` // zero: not scheduled
+	ActivatedBy    Activator `json:"activated_by"`
+	AcceptedTime   time.Time `json:"accepted_time"` // zero: not since last staged or rejected
+	Certificate    []byte    `json:"certificate"`   // DER
 }
 
 func newVersion(
@@ -58,12 +63,12 @@ func newVersion(
 	if err != nil {
 		return nil, fmt.Errorf("issue the certificate: %w", err)
 	}
-	v := &Version{
-		number:       number,
-		origin:       material.origin,
-		creationTime: storedTime(now),
-		certificate:  certificate,
-	}
+	v := &Version{record: versionRecord{
+		Number:       number,
+		Origin:       material.origin,
+		CreationTime: storedTime(now),
+		Certificate:  certificate,
+	}}
 	return v, v.setPrivateKey(material.private)
 }
 
@@ -87,26 +92,26 @@ func keyIDOf(spki []byte) string {
 }
 
 // Number returns the version's number, from 1; a key never reuses one.
-func (v *Version) Number() int { return v.number }
+func (v *Version) Number() int { return v.record.Number }
 
 // Origin returns where the private key was created.
-func (v *Version) Origin() Origin { return v.origin }
+func (v *Version) Origin() Origin { return v.record.Origin }
 
 // CreationTime returns when the version was created.
-func (v *Version) CreationTime() time.Time { return v.creationTime }
+func (v *Version) CreationTime() time.Time { return v.record.CreationTime }
 
 // ActivationTime returns when the version becomes the active one; zero: not scheduled.
-func (v *Version) ActivationTime() time.Time { return v.activationTime }
+func (v *Version) ActivationTime() time.Time { return v.record.ActivationTime }
 
 // ActivatedBy returns what set the activation time.
-func (v *Version) ActivatedBy() Activator { return v.activatedBy }
+func (v *Version) ActivatedBy() Activator { return v.record.ActivatedBy }
 
 // AcceptedTime returns when the provider first issued a token for this version; zero: it has not
 // since the version was last staged or rejected.
-func (v *Version) AcceptedTime() time.Time { return v.acceptedTime }
+func (v *Version) AcceptedTime() time.Time { return v.record.AcceptedTime }
 
 func (v *Version) activatedAt(now time.Time) bool {
-	return !v.activationTime.IsZero() && !v.activationTime.After(now)
+	return !v.record.ActivationTime.IsZero() && !v.record.ActivationTime.After(now)
 }
 
 // KeyID returns the base64url SHA-256 of the SubjectPublicKeyInfo: the kid that Keycloak derives
@@ -148,11 +153,11 @@ func selfSign(private crypto.Signer, commonName string, now time.Time) ([]byte, 
 
 // CertificatePEM returns the version's self-signed certificate (RFC 7468 §5) with a final newline.
 func (v *Version) CertificatePEM() string {
-	return pemOf("CERTIFICATE", v.certificate)
+	return pemOf("CERTIFICATE", v.record.Certificate)
 }
 
 // CertificateSHA256 returns the certificate's fingerprint in lower-case hex.
 func (v *Version) CertificateSHA256() string {
-	digest := sha256.Sum256(v.certificate)
+	digest := sha256.Sum256(v.record.Certificate)
 	return hex.EncodeToString(digest[:])
 }
