@@ -61,6 +61,26 @@ func (h namedHandler) callback(
 	return h(ctx, req, name)
 }
 
+// entryOperations describes the operations on a key or a role.
+func entryOperations(
+	kind, patchSummary string, responses map[int][]framework.Response,
+	read, write, remove namedHandler,
+) map[logical.Operation]framework.OperationHandler {
+	on := func(handler namedHandler, verb, summary string) *framework.PathOperation {
+		return operation(handler.callback, summary, responses, verb, kind)
+	}
+	update := forwarded(on(write, "", "Create or update a "+kind+"."))
+	deletion := forwarded(on(remove, "", "Delete a "+kind+"."))
+	deletion.Responses = noContentResponse()
+	return map[logical.Operation]framework.OperationHandler{
+		logical.CreateOperation: update,
+		logical.UpdateOperation: update,
+		logical.PatchOperation:  forwarded(on(write, "patch", patchSummary)),
+		logical.ReadOperation:   on(read, "", "Read a "+kind+"."),
+		logical.DeleteOperation: deletion,
+	}
+}
+
 // existence returns the check by which Vault tells create from update.
 func existence[T any](entries *entryCache[T]) framework.ExistenceFunc {
 	return func(

@@ -18,13 +18,6 @@ import (
 func (b *backend) pathKeysList() *framework.Path { return listPath("keys", keyring.List) }
 
 func (b *backend) pathKeys() *framework.Path {
-	response := keyResponseSchema()
-	on := func(handler namedHandler, verb, summary string) *framework.PathOperation {
-		return operation(handler.callback, summary, response, verb, "key")
-	}
-	write := forwarded(on(b.writeKey, "", "Create or update a key."))
-	remove := on(b.deleteKey, "", "Delete a key.")
-	remove.Responses = noContentResponse()
 	return &framework.Path{
 		Pattern:        "keys/(?P<name>[^/]+)",
 		ExistenceCheck: existence(&b.keys),
@@ -40,13 +33,8 @@ func (b *backend) pathKeys() *framework.Path {
 					". Default: " + string(keyring.Types()[0]) + ".",
 			},
 		}),
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.CreateOperation: write,
-			logical.UpdateOperation: write,
-			logical.PatchOperation:  forwarded(on(b.writeKey, "patch", "Update a key's settings.")),
-			logical.ReadOperation:   on(b.readKey, "", "Read a key."),
-			logical.DeleteOperation: forwarded(remove),
-		},
+		Operations: entryOperations("key", "Update a key's settings.", keyResponseSchema(),
+			b.readKey, b.writeKey, b.deleteKey),
 		HelpSynopsis:    "Manage a key pair and its OAuth client.",
 		HelpDescription: keysHelp,
 	}

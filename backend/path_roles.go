@@ -16,26 +16,15 @@ func (b *backend) pathRolesList() *framework.Path { return listPath("roles", rol
 
 func (b *backend) pathRoles() *framework.Path {
 	fields := roleFields()
-	response := okResponse("The role.", responseFields(fields, nil))
-	on := func(handler namedHandler, verb, summary string) *framework.PathOperation {
-		return operation(handler.callback, summary, response, verb, "role")
-	}
-	write := forwarded(on(b.writeRole, "", "Create or update a role."))
-	remove := forwarded(on(b.deleteRole, "", "Delete a role."))
-	remove.Responses = noContentResponse()
+	responses := okResponse("The role.", responseFields(fields, nil))
 	return &framework.Path{
 		Pattern:        "roles/(?P<name>[^/]+)",
 		ExistenceCheck: existence(&b.roles),
 		Fields: fieldSchemas(fields, map[string]*framework.FieldSchema{
 			"name": nameField("role"),
 		}),
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.CreateOperation: write,
-			logical.UpdateOperation: write,
-			logical.PatchOperation:  forwarded(on(b.writeRole, "patch", "Update a role.")),
-			logical.ReadOperation:   on(b.readRole, "", "Read a role."),
-			logical.DeleteOperation: remove,
-		},
+		Operations: entryOperations("role", "Update a role.", responses,
+			b.readRole, b.writeRole, b.deleteRole),
 		HelpSynopsis:    "Manage roles: what to request, with which key.",
 		HelpDescription: rolesHelp,
 	}
