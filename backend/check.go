@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,11 +35,15 @@ func (c *check) passed(step, format string, args ...any) {
 }
 
 // failedStep turns a provider's error, or one about the key, into a stepFailure. Other errors pass
-// unchanged.
-func (c *check) failedStep(step string, err error) error {
+// unchanged. The discovery document makes the advice on a rejection more precise, even if the key
+// does not need it.
+func (c *check) failedStep(ctx context.Context, step string, err error) error {
 	failure, ok := errors.AsType[*tokenendpoint.Error](err)
 	if !ok {
 		return misconfigured("key", c.failed(err))
+	}
+	if failure.Reason.Kind() == tokenendpoint.KindRejected {
+		c.checkIssuer(ctx)
 	}
 	situation := c.situation()
 	situation.checking = true
@@ -111,10 +116,7 @@ func (c *check) checkRegistration(context.Context) error {
 
 // firstURL returns the URL that is contacted first: token_endpoint, or the issuer for discovery.
 func (c *check) firstURL() string {
-	if endpoint := c.key.Settings().TokenEndpoint; endpoint != "" {
-		return endpoint
-	}
-	return c.key.Settings().Issuer
+	return cmp.Or(c.key.Settings().TokenEndpoint, c.key.Settings().Issuer)
 }
 
 func hostOf(endpoint string) string {
@@ -130,11 +132,11 @@ func (c *check) checkConnection(ctx context.Context) error {
 	connection, err := c.client.Connect(ctx, c.firstURL())
 	failure, isFailure := errors.AsType[*tokenendpoint.Error](err)
 	if isFailure && failure.Reason.Kind() == tokenendpoint.KindBlocked {
-		return c.failedStep("host", err)
+		return c.failedStep(ctx, "host", err)
 	}
 	c.passed("host", "%s is allowed", host)
 	if err != nil {
-		return c.failedStep("connect", err)
+		return c.failedStep(ctx, "connect", err)
 	}
 	how := connection.Protocol
 	if connection.TLSVersion != "" {
@@ -182,7 +184,7 @@ func (c *check) checkDiscovery(ctx context.Context) error {
 	}
 	metadata, err := c.client.Discover(ctx, settings.Issuer)
 	if err != nil {
-		return c.failedStep("discovery", err)
+		return c.failedStep(ctx, "discovery", err)
 	}
 	c.passed("discovery", "the issuer matches, the token endpoint is %s", metadata.TokenEndpoint)
 	return nil
@@ -205,29 +207,19 @@ func (c *check) checkToken(ctx context.Context) error {
 		case r.state != keyring.Active:
 			c.line(r.step(), "-", r.rejection())
 		case !exchange.KeyRejected(r.err):
-			return c.tokenFailed(ctx, "token", r.err)
+			return c.failedStep(ctx, "token", r.err)
 		default:
 			rejected = r
 		}
 	}
 	if len(accepted) == 0 {
-		return c.tokenFailed(ctx, rejected.step(), rejected.err)
+		return c.failedStep(ctx, rejected.step(), rejected.err)
 	}
 	if rejected != nil {
 		c.line(rejected.step(), "WARN", rejected.rejection()+c.cacheAdvice(rejected.version))
 	}
 	c.describeToken(accepted[0].token)
 	return nil
-}
-
-// tokenFailed reads the discovery document before the advice, which it makes more precise, even if
-// the key does not need it.
-func (c *check) tokenFailed(ctx context.Context, step string, err error) error {
-	failure, ok := errors.AsType[*tokenendpoint.Error](err)
-	if ok && failure.Reason.Kind() == tokenendpoint.KindRejected {
-		c.checkIssuer(ctx)
-	}
-	return c.failedStep(step, err)
 }
 
 // cacheAdvice tells how long the provider has not fetched the published key set for.

@@ -38,14 +38,19 @@ func diagnoses() []diagnosis {
 	return rows
 }
 
-// diagnose returns the diagnosis of a reason; the zero value if there is none.
-func diagnose(name string) diagnosis {
+// diagnose returns the diagnosis of a reason, at an issuer of the portal its own if there is one.
+func diagnose(reason tokenendpoint.Reason, portal bool) (found diagnosis) {
 	for _, row := range diagnoses() {
-		if row.name == name {
-			return row
+		switch row.name {
+		case string(reason):
+			found = row
+		case "portal:" + string(reason): // follows the other one
+			if portal {
+				return row
+			}
 		}
 	}
-	return diagnosis{}
+	return found
 }
 
 // situation is what advice on a failure depends on.
@@ -58,14 +63,8 @@ type situation struct {
 
 // advice returns a failure's meaning and remedy, with names filled in; empty if unknown.
 func (s *situation) advice(failure *tokenendpoint.Error) string {
-	reason := string(s.metadata.Refine(failure.Reason, string(s.key.Settings().Algorithm)))
-	found := diagnosis{}
-	if ofPortal(s.key) {
-		found = diagnose("portal:" + reason)
-	}
-	if found == (diagnosis{}) {
-		found = diagnose(reason)
-	}
+	reason := s.metadata.Refine(failure.Reason, string(s.key.Settings().Algorithm))
+	found := diagnose(reason, ofPortal(s.key))
 	provider, owner := registrar(s.key)
 	check := ""
 	if !s.checking {

@@ -113,11 +113,8 @@ func TestDiagnosis_SaysMeaningAndRemedy(t *testing.T) {
 		tokenendpoint.OtherIssuer:            {"not written exactly", "issuer=<issuer>"},
 		tokenendpoint.TokenExpired:           {"clocks", "NTP"},
 	} {
-		found := diagnose(string(reason))
-		require.Contains(t, found.meaning, c.meaning, reason)
-		if portals := diagnose("portal:" + string(reason)); portals != (diagnosis{}) {
-			found = portals
-		}
+		require.Contains(t, diagnose(reason, false).meaning, c.meaning, reason)
+		found := diagnose(reason, true)
 		before, _, _ := strings.Cut(found.meaning, "{clock}")
 		require.True(t, strings.HasPrefix(adviceOn(t, reason), before), reason)
 		require.Contains(t, adviceOn(t, reason), c.remedy, reason)

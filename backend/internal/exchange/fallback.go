@@ -60,7 +60,7 @@ func (f *fallback) run(ctx context.Context) (token *Token, err error) {
 	defer func() { f.history.endFallback(pause, f.now()) }()
 	versions := alternatives(f.request.Key, f.refused, f.now())
 	token, first := f.tryVersions(ctx, versions)
-	if !allRefused(first) {
+	if _, allRefused := errors.AsType[*AllVersionsRefusedError](first); !allRefused {
 		return token, first
 	}
 	if pause = !f.history.acceptedRecently(f.now()); pause {
@@ -144,11 +144,6 @@ func Description(err error) string {
 type AllVersionsRefusedError struct {
 	refusal error // of the version that was to sign
 	others  []string
-}
-
-func allRefused(err error) bool {
-	_, ok := errors.AsType[*AllVersionsRefusedError](err)
-	return ok
 }
 
 // Others returns a line for each version but the one that was to sign.

@@ -72,12 +72,6 @@ type Client struct {
 
 // New returns a Client. Its error is a *FieldError.
 func New(cfg Config, opts Options) (*Client, error) {
-	if cfg.RequestTimeout <= 0 {
-		return nil, &FieldError{"request_timeout", "must be positive"}
-	}
-	if cfg.MaxRetries < 0 {
-		return nil, &FieldError{"max_retries", "must not be negative"}
-	}
 	guard, err := netguard.New(netguard.Config{
 		AllowedHosts: cfg.AllowedHosts, AllowInsecure: cfg.AllowInsecure,
 		Proxied: cfg.ProxyURL != "",

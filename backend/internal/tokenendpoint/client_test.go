@@ -17,8 +17,6 @@ func TestConfig_EachFieldIsValidated(t *testing.T) {
 		field string
 		says  string
 	}{
-		"no timeout":            {Config{}, "request_timeout", "positive"},
-		"negative retries":      {Config{RequestTimeout: 1, MaxRetries: -1}, "max_retries", "negative"},
 		"no PEM":                {Config{RequestTimeout: 1, CACert: "ca.pem"}, "ca_cert", "block 1 is not a certificate"},
 		"a key":                 {Config{RequestTimeout: 1, CACert: good + "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"}, "ca_cert", "block 2 is not a certificate"},
 		"a damaged certificate": {Config{RequestTimeout: 1, CACert: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"}, "ca_cert", "certificate 1 cannot be parsed"},

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -112,18 +113,11 @@ func (e *proxyError) failure() networkFailure {
 // isClosed also recognizes errors that net/http does not export: an idle connection that the server
 // closed just as it was reused, and the end of an HTTP/2 connection or stream.
 func isClosed(err error) bool {
-	for _, closed := range []error{
+	closed := []error{
 		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed,
 		syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE,
-	} {
-		if errors.Is(err, closed) {
-			return true
-		}
 	}
-	for _, text := range []string{"server closed idle connection", "http2: ", "stream error: "} {
-		if strings.Contains(err.Error(), text) {
-			return true
-		}
-	}
-	return false
+	texts := []string{"server closed idle connection", "http2: ", "stream error: "}
+	return slices.ContainsFunc(closed, func(target error) bool { return errors.Is(err, target) }) ||
+		slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(err.Error(), t) })
 }

@@ -149,8 +149,9 @@ func reasonOf(e *Error) Reason {
 	case byStatus.Kind() == KindUnavailable:
 		return byStatus
 	}
+	words := strings.ToLower(e.Description)
 	for _, d := range descriptions() {
-		if (d.code == "" || d.code == e.Code) && containsFold(e.Description, d.text) {
+		if (d.code == "" || d.code == e.Code) && strings.Contains(words, strings.ToLower(d.text)) {
 			return d.reason
 		}
 	}
@@ -158,10 +159,6 @@ func reasonOf(e *Error) Reason {
 		return reason
 	}
 	return byStatus
-}
-
-func containsFold(text, part string) bool {
-	return strings.Contains(strings.ToLower(text), strings.ToLower(part))
 }
 
 // description is a provider's error_description, as far as it identifies a reason.

@@ -29,7 +29,7 @@ func sanitize(text string) string {
 		text = text[:at] + redacted
 	}
 	longWord := regexp.MustCompile(`[A-Za-z0-9+_=-]{61,}`) // longer than any word of a message
-	text = longWord.ReplaceAllString(text, redacted)
+	text = longWord.ReplaceAllLiteralString(text, redacted)
 	if runes := []rune(text); len(runes) > maxDescription {
 		text = string(runes[:maxDescription-1]) + "…"
 	}
