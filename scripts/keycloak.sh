@@ -11,15 +11,16 @@
 #                                             ready; print its base URL
 #        scripts/keycloak.sh stop DIR         stop what start started
 #
-# The administrator is KC_BOOTSTRAP_ADMIN_USERNAME with the password
-# KC_BOOTSTRAP_ADMIN_PASSWORD (default: admin, admin).
+# The version is KEYCLOAK_VERSION (default: 26.5.6); the tests also know 26.4.7 and 26.7.3. The
+# administrator is KC_BOOTSTRAP_ADMIN_USERNAME with the password KC_BOOTSTRAP_ADMIN_PASSWORD
+# (default: admin, admin).
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
-version=26.5.3
+version=${KEYCLOAK_VERSION:-26.5.6}
 java=${JAVA_HOME:+$JAVA_HOME/bin/}java
 
 # Options fixed at build time. The cache folder's name includes their hash.

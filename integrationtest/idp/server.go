@@ -1,5 +1,5 @@
 // Package idp is an embedded OAuth 2.0 provider for tests and demonstrations. It responds exactly
-// as Keycloak 26.5.3 does, as far as the client credentials grant with private_key_jwt (RFC 7523)
+// as Keycloak 26.5.6 does, as far as the client credentials grant with private_key_jwt (RFC 7523)
 // is concerned: the table of cases in conformance_test.go runs against this package and against a
 // real Keycloak, and what is not in the table is not implemented.
 package idp
