@@ -35,7 +35,7 @@ func TestPutClient_RegistersInProcess(t *testing.T) {
 	t.Cleanup(admin.Close)
 	key := testKeys()["p256"]
 	c := &registeredClient{
-		provider: newProvider(t, admin, time.Now, p.wait),
+		provider: newProvider(t, admin, standInVersion, time.Now, p.wait),
 		client:   keycloak.PortalClient("/portal/x", key.pem()), key: key,
 	}
 	c.realm = "apigw"

@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +31,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/hashicorp/go-version"
 	"github.com/stretchr/testify/require"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
@@ -39,11 +41,15 @@ import (
 // provider is a server under test: the stand-in, or the Keycloak that it stands for.
 type provider struct {
 	admin             *keycloak.Admin
+	version           *version.Version // of Keycloak
 	realm, otherRealm string
 	now               func() time.Time
 	wait              func(time.Duration) // advances the provider's clock
 	gateway           http.Handler        // an API that accepts the realm's tokens
 }
+
+// standInVersion is the version of Keycloak that the stand-in behaves like.
+const standInVersion = "26.5"
 
 // newStandIn starts a stand-in for one test, with its own clock.
 func newStandIn(t *testing.T) *provider {
@@ -57,17 +63,29 @@ func newStandIn(t *testing.T) *provider {
 	t.Cleanup(listener.Close)
 	admin := keycloak.NewAdmin(listener.URL, "admin", "admin")
 	t.Cleanup(admin.Close)
-	return newProvider(t, admin, now, func(d time.Duration) { ahead.Add(int64(d)) })
+	return newProvider(t, admin, standInVersion, now, func(d time.Duration) { ahead.Add(int64(d)) })
+}
+
+// newKeycloak returns a real Keycloak. Which version it is only the server itself knows.
+func newKeycloak(t *testing.T) *provider {
+	t.Helper()
+	admin := keycloak.ForTest(t)
+	running, err := admin.Version(t.Context())
+	require.NoError(t, err)
+	t.Logf("Keycloak %s", running)
+	require.Equal(t, cmp.Or(os.Getenv("KEYCLOAK_VERSION"), running), running, "not what was asked for")
+	return newProvider(t, admin, running, time.Now, time.Sleep)
 }
 
 // newProvider creates two realms that are deleted when the test ends.
 func newProvider(
-	t *testing.T, admin *keycloak.Admin, now func() time.Time, wait func(time.Duration),
+	t *testing.T, admin *keycloak.Admin, release string, now func() time.Time,
+	wait func(time.Duration),
 ) *provider {
 	t.Helper()
 	p := &provider{
-		admin: admin, now: now, wait: wait, realm: newRealm(t, admin), otherRealm: newRealm(t,
-			admin),
+		admin: admin, version: must(version.NewVersion(release)), now: now, wait: wait,
+		realm: newRealm(t, admin), otherRealm: newRealm(t, admin),
 	}
 	p.gateway = idp.NewGateway(admin.Issuer(p.realm), http.DefaultClient, now)
 	return p
@@ -81,6 +99,11 @@ func newRealm(t *testing.T, admin *keycloak.Admin) string {
 		require.NoError(t, admin.DeleteRealm(context.WithoutCancel(t.Context()), name))
 	})
 	return name
+}
+
+// is reports whether the provider's version is one of these, as in "< 26.5".
+func (p *provider) is(versions string) bool {
+	return must(version.NewConstraint(versions)).Check(p.version)
 }
 
 func (p *provider) issuer() string { return p.admin.Issuer(p.realm) }
@@ -360,11 +383,11 @@ func (r response) requireToken(t *testing.T, p *registeredClient, scope string) 
 	}
 }
 
-// withoutPersonal returns the claims' names, except those that the scopes profile, email and phone
-// add for the service account, which the stand-in omits.
+// withoutPersonal returns the claims' names, except those that the scopes profile, email, address
+// (up to Keycloak 26.4) and phone add for the service account, which the stand-in omits.
 func withoutPersonal(claims map[string]any) []string {
 	return slices.DeleteFunc(slices.Collect(maps.Keys(claims)), func(name string) bool {
-		return name == "email_verified" || name == "preferred_username"
+		return name == "email_verified" || name == "preferred_username" || name == "address"
 	})
 }
 
@@ -387,19 +410,21 @@ func open(t *testing.T, token string) (header, claims map[string]any) {
 	return header, claims
 }
 
-// requireHeader checks all headers of a response: those given, and those that Keycloak sets in
-// every response. Date is not among them.
-func (r response) requireHeader(t *testing.T, namesAndValues ...string) {
+// requireHeader checks all headers of a provider's response: those given, and those that Keycloak
+// sets in every response. Date is not among them.
+func (r response) requireHeader(t *testing.T, p *provider, namesAndValues ...string) {
 	t.Helper()
 	want := http.Header{
 		"Referrer-Policy":           {"no-referrer"},
 		"Strict-Transport-Security": {"max-age=31536000; includeSubDomains"},
 		"X-Content-Type-Options":    {"nosniff"},
 		"X-Frame-Options":           {"SAMEORIGIN"},
-		"X-Robots-Tag":              {"none"},
 	}
 	for i := 0; i < len(namesAndValues); i += 2 {
 		want.Set(namesAndValues[i], namesAndValues[i+1])
+	}
+	if p.is(">= 26.5") || want.Get("Content-Type") != "application/json" {
+		want.Set("X-Robots-Tag", "none")
 	}
 	require.Equal(t, want, r.header)
 }

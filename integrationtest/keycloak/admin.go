@@ -34,6 +34,9 @@ const (
 	AttributeMaxAge = "token.endpoint.auth.signing.max.exp"
 	// AttributeTokenLifespan is an access token's lifetime in seconds.
 	AttributeTokenLifespan = "access.token.lifespan"
+	// AttributeIntrospectAny is "true" if the client may introspect tokens for other audiences, as
+	// every client may up to Keycloak 26.5.
+	AttributeIntrospectAny = "allow.token.introspection.without.audience.check"
 )
 
 // Values of Client.ClientAuthenticatorType.
@@ -97,6 +100,7 @@ func SecretClient(clientID, secret string) Client {
 		Secret:                  secret,
 		DefaultClientScopes:     []string{},
 		OptionalClientScopes:    []string{},
+		Attributes:              map[string]string{AttributeIntrospectAny: "true"},
 	}
 }
 
@@ -129,6 +133,17 @@ func (a *Admin) Close() { a.http.CloseIdleConnections() }
 // Issuer returns the issuer identifier of a realm.
 func (a *Admin) Issuer(realm string) string {
 	return a.baseURL + "/realms/" + url.PathEscape(realm)
+}
+
+// Version returns the version of Keycloak that the server runs.
+func (a *Admin) Version(ctx context.Context) (string, error) {
+	var info struct {
+		System struct {
+			Version string `json:"version"`
+		} `json:"systemInfo"`
+	}
+	err := a.do(ctx, http.MethodGet, "/admin/serverinfo", nil, &info)
+	return info.System.Version, err
 }
 
 // CreateRealm creates an empty realm with Keycloak's defaults, unless one of its name exists.
