@@ -86,9 +86,14 @@ openbao: ## Run the main integration tests on OpenBao
 	@HOST=openbao PACKAGES='cluster engine delivery rotation security' scripts/integration.sh -run \
 		'^Test(MainJob|Assertion|Delivery|Lease|RefreshMargin|SharedToken|ManualRotation_Fails|Leak_|Nodes_|Failover_|Snapshot_|Upgrade_)'
 
+.PHONY: keycloak
+keycloak: ## Run the tests that depend most on Keycloak, with KEYCLOAK_VERSION
+	@HOST=vault PACKAGES='idp delivery rotation' scripts/integration.sh
+
 .PHONY: compat
-compat: ## Run all integration tests, even slow ones, on OpenBao and the oldest Vault of README
-	@SLOW=true scripts/steps.sh 'integration HOST=openbao' 'integration HOST=vault-oldest'
+compat: ## Run all integration tests, even slow ones, on the other hosts and Keycloaks of README
+	@SLOW=true scripts/steps.sh 'integration HOST=openbao' 'integration HOST=vault-oldest' \
+		'keycloak KEYCLOAK_VERSION=26.4.7' 'keycloak KEYCLOAK_VERSION=26.7.3'
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (20s)

@@ -19,7 +19,7 @@ for target in "$@"; do
     result=FAILED
     failed=$((failed + 1))
   fi
-  summary+=$(printf '%-30s %-7s %4ds' "$target" "$result" $((SECONDS - start)))$'\n'
+  summary+=$(printf '%-34s %-7s %4ds' "$target" "$result" $((SECONDS - start)))$'\n'
 done
 
 printf '\n== summary\n%s' "$summary"
