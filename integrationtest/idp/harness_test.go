@@ -32,6 +32,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/hashicorp/go-version"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
@@ -96,7 +97,8 @@ func newRealm(t *testing.T, admin *keycloak.Admin) string {
 	name := "test-" + strings.ToLower(rand.Text())
 	require.NoError(t, admin.CreateRealm(t.Context(), name))
 	t.Cleanup(func() {
-		require.NoError(t, admin.DeleteRealm(context.WithoutCancel(t.Context()), name))
+		// Not require, which would end the goroutine before the test's failure is reported.
+		assert.NoError(t, admin.DeleteRealm(context.WithoutCancel(t.Context()), name))
 	})
 	return name
 }
