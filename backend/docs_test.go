@@ -235,7 +235,7 @@ var troubleshootingSections = []struct {
 	{"before anything is sent", tokenendpoint.HostNotListed},
 	{"no connection", tokenendpoint.NoSuchHost},
 	{"the response cannot be used", tokenendpoint.OtherIssuer},
-	{"only an HTTP status", tokenendpoint.Unauthorized},
+	{"", tokenendpoint.Unauthorized}, // an HTTP status needs no index
 }
 
 // shownWords is what an error shows of a reason.
@@ -341,6 +341,7 @@ func diagnosisBlocks() map[string]string {
 		seen, meaning = append(seen, shown), row.meaning
 	}
 	flush()
+	delete(blocks, "")
 	return blocks
 }
 
