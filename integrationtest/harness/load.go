@@ -93,6 +93,7 @@ func (l *Load) EndWith(t *testing.T, share float64) {
 	<-l.done
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	t.Logf("%d reads, %d failed", l.reads, len(l.failures))
 	require.LessOrEqual(t, float64(len(l.failures)), share*float64(l.reads),
 		"%d of %d reads failed, such as %v", len(l.failures), l.reads,
 		l.failures[:min(3, len(l.failures))])

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/program"
 )
 
 // envSuite passes what the supervisor started to the process that runs the tests.
@@ -169,7 +170,7 @@ func withoutVault(environment []string) []string {
 // startSuite starts both servers concurrently. stop ends what was started, after an error too.
 func startSuite(ctx context.Context) (started *suite, stop func() error, err error) {
 	started = &suite{}
-	var keycloakServer *keycloak.Server
+	var keycloakServer *program.Server
 	servers, startup := errgroup.WithContext(ctx)
 	servers.Go(func() (err error) {
 		started.Vault, err = startVault(startup)
@@ -198,15 +199,15 @@ func startSuite(ctx context.Context) (started *suite, stop func() error, err err
 
 // startKeycloak returns nil if Keycloak is neither available nor required: each test that needs it
 // then says so.
-func startKeycloak(ctx context.Context) (*keycloak.Server, error) {
+func startKeycloak(ctx context.Context) (*program.Server, error) {
 	server, err := keycloak.Start(ctx)
-	if errors.Is(err, keycloak.ErrUnavailable) && os.Getenv("CI") != "true" {
+	if errors.Is(err, program.ErrUnavailable) && !program.Required() {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return server, prepareRealm(ctx, server.Admin())
+	return server, prepareRealm(ctx, keycloak.NewAdmin(server.BaseURL, "admin", "admin"))
 }
 
 // leaks adds the server's own files to what was recorded.

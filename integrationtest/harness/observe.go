@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// observe passes requests on, and adds the assertions and access tokens that pass.
-func (d *LeakDetector) observe(next http.Handler) http.Handler {
+// Observe passes requests on, and adds the assertions and access tokens that pass.
+func (d *LeakDetector) Observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {

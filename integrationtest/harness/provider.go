@@ -75,7 +75,7 @@ func newKeycloakProvider(baseURL string, detector *LeakDetector) (*Provider, err
 	if err != nil {
 		return nil, err
 	}
-	server := httptest.NewServer(detector.observe(proxy))
+	server := httptest.NewServer(detector.Observe(proxy))
 	p := keycloakAt(server.URL)
 	p.Close = func() {
 		p.admin.Close()
@@ -151,7 +151,7 @@ func EmbeddedProvider(t *testing.T) *Provider {
 	t.Helper()
 	server := idp.New(idp.Options{SendDate: true})
 	require.NoError(t, server.AddRealm(Realm))
-	host := httptest.NewTLSServer(Detector().observe(server))
+	host := httptest.NewTLSServer(Detector().Observe(server))
 	certificate := &pem.Block{Type: "CERTIFICATE", Bytes: host.Certificate().Raw}
 	p := ProviderAt(host.URL, server)
 	p.Config = map[string]any{
@@ -194,7 +194,7 @@ func ProviderAt(baseURL string, nodes ...*idp.Server) *Provider {
 // Serve serves a test's own provider and returns its base URL. The leak detector observes it.
 func Serve(t *testing.T, handler http.HandlerFunc) (baseURL string) {
 	t.Helper()
-	server := httptest.NewServer(Detector().observe(handler))
+	server := httptest.NewServer(Detector().Observe(handler))
 	t.Cleanup(server.Close)
 	return server.URL
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +19,8 @@ import (
 
 	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/program"
 )
 
 const (
@@ -118,25 +119,10 @@ func (v *VaultServer) BuildPlugin(ctx context.Context, command, version string) 
 }
 
 // freeAddress returns an address that is free now, as is the next port, which a development server
-// takes for its cluster; the server binds both a moment later. Packages start servers at the same
-// time, and outgoing connections take the system's ephemeral ports, so the port is a random one
-// below those.
+// takes for its cluster; the server binds both a moment later.
 func freeAddress() (string, error) {
-	const first, count = 20000, 12000
-	for range 100 {
-		port := first + mathrand.N(count)
-		if address := localAddress(port); isFree(address) && isFree(localAddress(port+1)) {
-			return address, nil
-		}
-	}
-	return "", errors.New("no free port found")
-}
-
-func localAddress(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-
-func isFree(address string) bool {
-	listener, err := net.Listen("tcp", address)
-	return err == nil && listener.Close() == nil
+	port, err := program.FreePort()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), err
 }
 
 // start starts a development server: in memory, unsealed, with the given root token. It leaves

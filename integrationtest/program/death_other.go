@@ -1,6 +1,6 @@
 //go:build !linux
 
-package keycloak
+package program
 
 import "syscall"
 

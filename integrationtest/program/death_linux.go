@@ -1,4 +1,4 @@
-package keycloak
+package program
 
 import "syscall"
 
