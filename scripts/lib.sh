@@ -103,21 +103,21 @@ stop_building() {
   unlock "$work"
 }
 
-# pin MODULE: prints a short hash of a Go module's files.
+# pin MODULE: prints a short hash of the files in a folder below scripts/modules.
 pin() {
-  need go "Go 1.26 or later: https://go.dev/doc/install"
   need git "git: https://git-scm.com/downloads"
   cat "$1"/* | git hash-object --stdin | cut -c 1-12
 }
 
 # compile WHAT DURATION MODULE OUTPUT ARGUMENT...: for build_once. Builds a program with the
-# versions pinned in the folder MODULE; the arguments are passed to go build.
+# versions pinned in the folder MODULE; the arguments are passed to go build. CGO=1 allows C.
 compile() {
   local what=$1 module=$3 output=$4 total
+  need go "Go 1.26 or later: https://go.dev/doc/install"
   log "Building $what from source (first run only, about $2) ..."
   shift 4
   cd "$module" || exit
-  export CGO_ENABLED=0 GOWORK=off
+  export CGO_ENABLED=${CGO:-0} GOWORK=off
   # Listing the packages downloads their sources and counts them.
   watch 'modules downloaded' go list -deps "$@" >"$work/packages"
   total=$(wc -l <"$work/packages")
