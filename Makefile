@@ -74,8 +74,8 @@ lint: ## Run golangci-lint, and actionlint on the workflows
 	@$(TOOL) golangci-lint run
 
 .PHONY: unit
-unit: ## Run unit tests with the race detector (TestKeycloak… run with integration)
-	@go test -race -skip '^TestKeycloak' ./backend/... ./cmd/... ./integrationtest/idp/...
+unit: ## Run unit tests with the race detector (TestKeycloak…, TestRealProvider… run with integration)
+	@go test -race -skip '^Test(Keycloak|RealProvider)' ./backend/... ./cmd/... ./integrationtest/idp/...
 
 .PHONY: integration
 integration: ## Run integration tests with a real Keycloak on HOST: vault, vault-oldest, openbao
@@ -88,12 +88,13 @@ openbao: ## Run the main integration tests on OpenBao
 
 .PHONY: keycloak
 keycloak: ## Run the tests that depend most on Keycloak, with KEYCLOAK_VERSION
-	@HOST=vault PACKAGES='idp delivery rotation' scripts/integration.sh
+	@HOST=vault PACKAGES='idp delivery rotation providers' PROVIDERS=keycloak scripts/integration.sh
 
 .PHONY: compat
 compat: ## Run all integration tests, even slow ones, on the other hosts and Keycloaks of README
 	@SLOW=true scripts/steps.sh 'integration HOST=openbao' 'integration HOST=vault-oldest' \
-		'keycloak KEYCLOAK_VERSION=26.4.7' 'keycloak KEYCLOAK_VERSION=26.7.3'
+		'keycloak KEYCLOAK_VERSION=26.4.7' 'keycloak KEYCLOAK_VERSION=26.7.3' \
+		'integration PACKAGES=providers PROVIDERS=hydra'
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (20s)

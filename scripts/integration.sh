@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs the integration tests on HOST (scripts/host.sh; default: vault), those in the folders
 # PACKAGES (default: all); all packages share one Keycloak. Slow builds run first, where their
-# progress is visible. Without Java or Maven the Keycloak tests are skipped with a message; with
-# CI=true that is an error.
+# progress is visible. Without Java or Maven the Keycloak tests are skipped with a message, and so
+# are those of the providers PROVIDERS (oidc-provider, hydra, keycloak; default: oidc-provider)
+# without what they need; with CI=true that is an error.
 #
 # Usage: scripts/integration.sh [GO TEST FLAG...]
 set -euo pipefail
@@ -36,9 +37,15 @@ if [ "${CI:-}" = true ] || scripts/keycloak.sh check; then
 else
   log "SKIPPED: the tests with a real Keycloak, for the reason above."
 fi
+for provider in ${PROVIDERS:-oidc-provider}; do
+  [ "$provider" != keycloak ] || continue
+  scripts/"$provider".sh fetch >/dev/null && continue
+  [ "${CI:-}" != true ] || exit 1
+  log "SKIPPED: the tests with $provider, for the reason above."
+done
 packages=./integrationtest/...
 if [ "$HOST" = vault ]; then
-  go test -count=1 -timeout 20m -run '^TestKeycloak' "$@" ./backend/
+  go test -count=1 -timeout 20m -run '^Test(Keycloak|RealProvider)' "$@" ./backend/
 else # what the host runs
   packages=$(grep -l 'harness\.Main' ./integrationtest/*/main_test.go | xargs -n 1 dirname)
 fi
