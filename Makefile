@@ -74,8 +74,9 @@ lint: ## Run golangci-lint, and actionlint on the workflows
 	@$(TOOL) golangci-lint run
 
 .PHONY: unit
-unit: ## Run unit tests with the race detector (TestKeycloak…, TestRealProvider… run with integration)
-	@go test -race -skip '^Test(Keycloak|RealProvider)' ./backend/... ./cmd/... ./integrationtest/idp/...
+unit: ## Run unit tests with the race detector (Test{Keycloak,RealProvider}… are in integration)
+	@go test -race -skip '^Test(Keycloak|RealProvider)' \
+		./backend/... ./cmd/... ./integrationtest/idp/...
 
 .PHONY: integration
 integration: ## Run integration tests with a real Keycloak on HOST: vault, vault-oldest, openbao
