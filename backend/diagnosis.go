@@ -94,11 +94,8 @@ func (s *situation) candidates(failure *tokenendpoint.Error) string {
 		"the public key. "+registrationStep(s.mount, s.key),
 		fmt.Sprintf("client_id in `vault read %skeys/%s`, and whether that client is enabled and "+
 			"uses private_key_jwt", s.mount, s.key.Name()),
-		"the audience. "+s.audienceRemedy())
-	if s.metadata.Algorithms == nil {
-		likely = append(likely,
-			"the algorithm that the client is registered for: "+s.write("algorithm=<algorithm>"))
-	}
+		"the audience. "+s.audienceRemedy(),
+		"the algorithm that the client is registered for: "+s.write("algorithm=<algorithm>"))
 	if !measured || ahead.Abs() > 2*time.Second && ahead.Abs() <= clockTolerance {
 		likely = append(likely, clock)
 	}
@@ -116,14 +113,15 @@ func (s *situation) write(settings string) string {
 // requires, or their token endpoint, as older ones do.
 func (s *situation) audienceRemedy() string {
 	settings := s.key.Settings()
-	if s.key.Audience() != settings.Issuer {
-		return "Most providers expect their issuer, the default: " + s.write(`audience=""`)
-	}
 	provider, _ := registrar(s.key)
 	endpoint := cmp.Or(settings.TokenEndpoint, s.metadata.TokenEndpoint, "<token endpoint>")
+	theEndpoint := s.write(fmt.Sprintf("audience=%[1]s token_endpoint=%[1]s", endpoint))
+	if s.key.Audience() != settings.Issuer {
+		return fmt.Sprintf("Most providers expect their issuer, the default: %s. Some expect "+
+			"their token endpoint: %s", s.write(`audience=""`), theEndpoint)
+	}
 	return fmt.Sprintf("It is the issuer, which must be exactly as %s shows it, trailing slash "+
-		"included; if the provider expects its token endpoint instead: %s", provider,
-		s.write(fmt.Sprintf("audience=%[1]s token_endpoint=%[1]s", endpoint)))
+		"included; if the provider expects its token endpoint instead: %s", provider, theEndpoint)
 }
 
 // algorithmRemedy names the algorithms that both the provider and the key's type have.

@@ -245,11 +245,11 @@ func TestDiagnosis_CandidatesAreNarrowedByDiscoveryAndClock(t *testing.T) {
 	}
 	narrowed := advice(keyring.RSA2048, time.Second, known)
 	require.Contains(t, narrowed, "`vault write m/keys/k audience=https://idp.example/token token_endpoint=https://idp.example/token`")
-	require.NotContains(t, narrowed, "algorithm")
+	require.Contains(t, narrowed, "(4) the algorithm that the client is registered for", "which may be one of those that the provider lists")
 	require.NotContains(t, narrowed, "clocks")
 	require.Contains(t, advice(keyring.RSA2048, 30*time.Second, known), "(1) the clocks: by its Date header this Vault node's clock is 30s behind")
 	require.Contains(t, advice(keyring.RSA2048, -30*time.Second, known), "(1) the clocks: by its Date header this Vault node's clock is 30s ahead")
-	require.Regexp(t, `\(4\) the clocks: .*10s behind`, advice(keyring.RSA2048, 10*time.Second, known))
+	require.Regexp(t, `\(5\) the clocks: .*10s behind`, advice(keyring.RSA2048, 10*time.Second, known))
 
 	known.Algorithms = []string{"PS256", "PS384", "ES256"}
 	require.Contains(t, advice(keyring.RSA2048, time.Second, known), "Set one of PS256, PS384: `vault write m/keys/k algorithm=PS256`.")
