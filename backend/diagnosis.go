@@ -81,8 +81,8 @@ func (s *situation) advice(failure *tokenendpoint.Error) string {
 	).Replace(strings.TrimSpace(found.meaning + " " + found.remedy))
 }
 
-// candidates lists what a provider that names no cause may have rejected. Discovery and the clock
-// rule out some causes, and make others the likeliest.
+// candidates lists what a provider that names no cause may have rejected, the likeliest first: the
+// clocks, if they differ.
 func (s *situation) candidates(failure *tokenendpoint.Error) string {
 	ahead, measured := failure.ClockDifference()
 	clock := "the clocks: " + describeClock(failure)
