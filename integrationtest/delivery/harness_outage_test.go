@@ -26,6 +26,7 @@ type outage struct {
 func (o outage) run(t *testing.T, m *harness.Mount) {
 	t.Helper()
 	p, g := gatedKeycloak(t)
+	defer g.open() // before the crowds end, which wait for their reads
 	m.Write(t, "config", p.Config)
 	newRole(t, m, p, "myapi", o.lifetime, map[string]any{
 		"delivery": "shared", "refresh_margin": o.margin.Seconds(),

@@ -23,6 +23,7 @@ func TestSharedToken_OneRequestPerLifetime(t *testing.T) {
 		delay    = 2 * time.Second                   // of the fourth token
 	)
 	p, g := gatedKeycloak(t)
+	defer g.open() // before the crowd ends, which waits for its reads
 	m := mountAt(t, harness.StartRaftVault(t), "shared")
 	m.Write(t, "config", p.Config)
 	// On a busy machine Keycloak may be slow.
