@@ -119,22 +119,14 @@ func (c *check) firstURL() string {
 	return cmp.Or(c.key.Settings().TokenEndpoint, c.key.Settings().Issuer)
 }
 
-func hostOf(endpoint string) string {
-	parsed, err := url.Parse(endpoint)
-	if err != nil {
-		return endpoint
-	}
-	return parsed.Host
-}
-
 func (c *check) checkConnection(ctx context.Context) error {
-	host := hostOf(c.firstURL())
 	connection, err := c.client.Connect(ctx, c.firstURL())
 	failure, isFailure := errors.AsType[*tokenendpoint.Error](err)
 	if isFailure && failure.Reason.Kind() == tokenendpoint.KindBlocked {
 		return c.failedStep(ctx, "host", err)
 	}
-	c.passed("host", "%s is allowed", host)
+	endpoint, _ := url.Parse(c.firstURL()) // Connect has, too
+	c.passed("host", "%s is allowed", endpoint.Host)
 	if err != nil {
 		return c.failedStep(ctx, "connect", err)
 	}
@@ -229,9 +221,10 @@ func (c *check) cacheAdvice(rejected *keyring.Version) string {
 		return ""
 	}
 	age := c.now().Sub(rejected.CreationTime()).Truncate(time.Second)
-	return fmt.Sprintf(". It was published %s ago; reads continue with its predecessor until the "+
-		"provider fetches the key set. activation_delay (%s) must be longer than the provider "+
-		"caches it", compact(age), compact(settings.ActivationDelay))
+	return fmt.Sprintf(". It is %s old, and reads continue with another version. If the provider "+
+		"may cache the key set for that long, set activation_delay (%s) to more than it does; "+
+		"otherwise check that the provider can fetch the registered URL",
+		compact(age), compact(settings.ActivationDelay))
 }
 
 // versionResult is the outcome of a token request with one version.

@@ -75,7 +75,8 @@ func (s *situation) advice(failure *tokenendpoint.Error) string {
 		"{provider}", provider, "{owner}", owner,
 		"{register}", registrationStep(s.mount, s.key), // how the provider gets the key
 		"{clock}", describeClock(failure), // the measured difference between the clocks
-		"{audience}", s.audienceRemedy(), "{algorithms}", s.algorithmRemedy(),
+		"{audience}", s.audienceRemedy(),
+		"{algorithm}", s.registeredAlgorithm(), "{algorithms}", s.algorithmRemedy(),
 		"{candidates}", s.candidates(failure), // causes, the likeliest first
 		"{check}", check, // the next command, unless that is the one just run
 	).Replace(strings.TrimSpace(found.meaning + " " + found.remedy))
@@ -95,7 +96,7 @@ func (s *situation) candidates(failure *tokenendpoint.Error) string {
 		fmt.Sprintf("client_id in `vault read %skeys/%s`, and whether that client is enabled and "+
 			"uses private_key_jwt", s.mount, s.key.Name()),
 		"the audience. "+s.audienceRemedy(),
-		"the algorithm that the client is registered for: "+s.write("algorithm=<algorithm>"))
+		"the algorithm. "+s.registeredAlgorithm())
 	if !measured || ahead.Abs() > 2*time.Second && ahead.Abs() <= clockTolerance {
 		likely = append(likely, clock)
 	}
@@ -112,16 +113,35 @@ func (s *situation) write(settings string) string {
 // audienceRemedy depends on what the key sends. Providers expect their issuer, as rfc7523bis
 // requires, or their token endpoint, as older ones do.
 func (s *situation) audienceRemedy() string {
-	settings := s.key.Settings()
-	provider, _ := registrar(s.key)
-	endpoint := cmp.Or(settings.TokenEndpoint, s.metadata.TokenEndpoint, "<token endpoint>")
-	theEndpoint := s.write(fmt.Sprintf("audience=%[1]s token_endpoint=%[1]s", endpoint))
-	if s.key.Audience() != settings.Issuer {
-		return fmt.Sprintf("Most providers expect their issuer, the default: %s. Some expect "+
-			"their token endpoint: %s", s.write(`audience=""`), theEndpoint)
+	settings, audience := s.key.Settings(), s.key.Audience()
+	endpoint := cmp.Or(s.metadata.TokenEndpoint, settings.TokenEndpoint)
+	if endpoint == "" || strings.ContainsAny(endpoint, "$`;&|<>()'\"\\*?!{}") { // for a shell
+		endpoint = "<token endpoint>"
 	}
-	return fmt.Sprintf("It is the issuer, which must be exactly as %s shows it, trailing slash "+
-		"included; if the provider expects its token endpoint instead: %s", provider, theEndpoint)
+	fields := "audience=" + endpoint
+	if settings.TokenEndpoint == "" {
+		fields += " token_endpoint=" + endpoint
+	}
+	provider, _ := registrar(s.key)
+	switch audience {
+	case settings.Issuer:
+		return fmt.Sprintf("It is the issuer, which must be exactly as %s shows it, trailing "+
+			"slash included; if the provider expects its token endpoint instead: %s",
+			provider, s.write(fields))
+	case endpoint:
+		return "Most providers expect their issuer, the default: " + s.write(`audience=""`)
+	}
+	return fmt.Sprintf("Most providers expect their issuer, the default: %s. Some expect their "+
+		"token endpoint: %s", s.write(`audience=""`), s.write(fields))
+}
+
+// registeredAlgorithm is for a client that may be registered for another algorithm than the key's.
+func (s *situation) registeredAlgorithm() string {
+	if algorithms := s.key.Type().Algorithms(); len(algorithms) == 1 {
+		return fmt.Sprintf("Register the client for %s, or create a key of a different type",
+			algorithms[0])
+	}
+	return "Set the one that the client is registered for: " + s.write("algorithm=<algorithm>")
 }
 
 // algorithmRemedy names the algorithms that both the provider and the key's type have.

@@ -54,7 +54,7 @@ func TestDiagnosis_SaysMeaningAndRemedy(t *testing.T) {
 		tokenendpoint.ClientIDMismatch:       {"not the assertion's subject", "maintainers"},
 		tokenendpoint.UnknownClient:          {"The provider does not know client_id", "approve the access request"},
 		tokenendpoint.SecretClient:           {"with a secret", "signed JWT"},
-		tokenendpoint.WrongAlgorithm:         {"a different signature algorithm", "algorithm=<algorithm>"},
+		tokenendpoint.WrongAlgorithm:         {"a different signature algorithm", "Register the client for EdDSA"},
 		tokenendpoint.WrongAudience:          {"audience", "trailing slash"},
 		tokenendpoint.MultipleAudiences:      {"more than one audience", "audience"},
 		tokenendpoint.NotActive:              {"clocks", "NTP"},
@@ -245,11 +245,25 @@ func TestDiagnosis_CandidatesAreNarrowedByDiscoveryAndClock(t *testing.T) {
 	}
 	narrowed := advice(keyring.RSA2048, time.Second, known)
 	require.Contains(t, narrowed, "`vault write m/keys/k audience=https://idp.example/token token_endpoint=https://idp.example/token`")
-	require.Contains(t, narrowed, "(4) the algorithm that the client is registered for", "which may be one of those that the provider lists")
+	require.Contains(t, narrowed, "(4) the algorithm. Set the one that the client is registered for: `vault write m/keys/k algorithm=", "which may be one of those that the provider lists")
 	require.NotContains(t, narrowed, "clocks")
 	require.Contains(t, advice(keyring.RSA2048, 30*time.Second, known), "(1) the clocks: by its Date header this Vault node's clock is 30s behind")
 	require.Contains(t, advice(keyring.RSA2048, -30*time.Second, known), "(1) the clocks: by its Date header this Vault node's clock is 30s ahead")
 	require.Regexp(t, `\(5\) the clocks: .*10s behind`, advice(keyring.RSA2048, 10*time.Second, known))
+
+	internal := situationOf(t, keyring.RSA2048, "https://idp.example")
+	internal.metadata = known
+	settings := internal.key.Settings()
+	settings.TokenEndpoint, settings.Audience = "https://internal.example/token", "https://internal.example/token"
+	var err error
+	internal.key, err = internal.key.WithSettings(settings)
+	require.NoError(t, err)
+	wrong := &tokenendpoint.Error{Reason: tokenendpoint.WrongAudience}
+	require.Contains(t, internal.advice(wrong), "`vault write m/keys/k audience=https://idp.example/token`", "as discovered, not as written")
+	internal.metadata.TokenEndpoint = settings.TokenEndpoint
+	require.NotContains(t, internal.advice(wrong), "audience=https", "it is that already")
+	internal.metadata.TokenEndpoint = "https://idp.example/token$(reboot)"
+	require.Contains(t, internal.advice(wrong), "audience=<token endpoint>", "nothing for a shell")
 
 	known.Algorithms = []string{"PS256", "PS384", "ES256"}
 	require.Contains(t, advice(keyring.RSA2048, time.Second, known), "Set one of PS256, PS384: `vault write m/keys/k algorithm=PS256`.")

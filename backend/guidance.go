@@ -82,7 +82,8 @@ func registrationStep(mount string, key *keyring.Key) string {
 			"followed by %s)", provider, jwksPath(mount, key))
 	}
 	return fmt.Sprintf("Give %s the output of `vault read -field=public_key %skeys/%s` (the "+
-		"public key, not the certificate)", provider, mount, key.Name())
+		"public key, not the certificate; where a key set is required, -field=jwks)",
+		provider, mount, key.Name())
 }
 
 // registrationAdvice is for a key whose provider is not known yet.
@@ -158,8 +159,8 @@ func keyWarnings(key *keyring.Key, now time.Time) []string {
 }
 
 func missingScopes(mount, roleName string, token *exchange.Token) string {
-	return fmt.Sprintf("The provider did not grant these scopes: %s. Ask the API's owner to grant "+
-		"them to the client, or request fewer: vault write %sroles/%s scopes=…",
+	return fmt.Sprintf("The provider did not grant these scopes: %s. Have them granted to the "+
+		"client, or request fewer: vault write %sroles/%s scopes=…",
 		strings.Join(token.MissingScopes, ", "), mount, roleName)
 }
 

@@ -173,7 +173,7 @@ func credsFailures() map[string]credsFailure {
 			fail: func(m *mount, p *provider) {
 				p.register(m, "myapi", "my-client", func(c *keycloak.Client) { c.Attributes[keycloak.AttributeAlgorithm] = "RS512" })
 			},
-			status: 400, texts: []string{"Invalid signature algorithm", "vault write bcgov-jwt/keys/myapi algorithm="},
+			status: 400, texts: []string{"Invalid signature algorithm", "Register the client for EdDSA"},
 		},
 		"wrong audience": {
 			fail: func(m *mount, p *provider) {
@@ -189,7 +189,7 @@ func credsFailures() map[string]credsFailure {
 		},
 		"any cause": {
 			fail:   answered(401, jsonType, `{"error":"invalid_client","error_description":"client authentication failed"}`),
-			status: 400, texts: []string{"does not say why", "(1) the public key", "(2) client_id", "(3) the audience", "audience=http"},
+			status: 400, texts: []string{"not recognized here", "(1) the public key", "(2) client_id", "(3) the audience", "audience=http"},
 		},
 		"clock 90 s behind": {
 			fail:   func(m *mount, p *provider) { p.clock.advance(90 * time.Second) },

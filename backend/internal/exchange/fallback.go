@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,6 +118,7 @@ func alternatives(key *keyring.Key, refused *keyring.Version, now time.Time) []*
 		}
 	}
 	if key.Settings().Registration == keyring.ByJWKS {
+		slices.Reverse(newer) // the active one before a staged one
 		return append(older, newer...)
 	}
 	return append(newer, older...)
@@ -130,12 +132,8 @@ func KeyRejected(err error) bool {
 
 // Description returns the provider's error_description or error code (RFC 6749 §5.2), or the text.
 func Description(err error) string {
-	failure, ok := errors.AsType[*tokenendpoint.Error](err)
-	switch {
-	case ok && failure.Description != "":
-		return failure.Description
-	case ok && failure.Code != "":
-		return failure.Code
+	if failure, ok := errors.AsType[*tokenendpoint.Error](err); ok {
+		return cmp.Or(failure.Description, failure.Code, err.Error())
 	}
 	return err.Error()
 }

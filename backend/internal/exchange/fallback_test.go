@@ -37,6 +37,10 @@ func TestFallback_OnlyAfterKeyRefusal(t *testing.T) {
 		"of a federated client": {401, refusal("Invalid client or Invalid client credentials"), 2},
 		"Hydra's unknown kid": {400, `{"error":"invalid_request","error_description":"The JSON Web Token uses signing ` +
 			`key with kid 'x', which could not be found."}`, 2},
+		"Okta's kid":       {401, refusal("The client_assertion JWT kid is invalid."), 2},
+		"Okta's signature": {401, refusal("The client_assertion signature is invalid."), 2},
+		"Hydra's JWKS URL is down": {500, `{"error":"server_error","error_description":"Expected successful status code ` +
+			`in range of 200 - 399 from location 'https://a/jwks.json' but received code 503."}`, 2},
 		"the audience":          {400, refusal("Invalid token audience"), 1},
 		"the algorithm":         {400, refusal("Invalid signature algorithm"), 1},
 		"the clock":             {400, refusal("Token is not active"), 1},

@@ -132,12 +132,6 @@ func (e *Exchanger) ShouldForward(key *keyring.Key) bool {
 	return unstored
 }
 
-func (h *history) awaitForwarding() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.unstored = true
-}
-
 func (h *history) acceptedRecently(now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -42,7 +42,9 @@ func (e *Exchanger) recordAcceptance(
 	})
 	switch {
 	case errors.Is(err, ErrReadOnly):
-		h.awaitForwarding()
+		h.mu.Lock()
+		h.unstored = true
+		h.mu.Unlock()
 	case err != nil:
 		e.logger.Warn("accepted version could not be stored; kept in memory",
 			"key", request.Key.Name(), "version", accepted.Number(),

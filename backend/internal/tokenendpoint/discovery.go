@@ -31,12 +31,10 @@ type Metadata struct {
 // Refine returns a more precise reason than that for which the provider rejected a client, if the
 // document shows one: private_key_jwt, or its algorithm, is not offered.
 func (m Metadata) Refine(reason Reason, algorithm string) Reason {
-	switch reason {
-	case InvalidClient, UnknownClient, SecretClient, WrongAlgorithm, UnauthorizedClient:
-	default:
-		return reason
-	}
+	refinable := []Reason{InvalidClient, UnknownClient, SecretClient, WrongAlgorithm}
 	switch {
+	case !slices.Contains(refinable, reason):
+		return reason
 	case m.AuthMethods != nil && !slices.Contains(m.AuthMethods, "private_key_jwt"):
 		return MethodNotOffered
 	case m.Algorithms != nil && !slices.Contains(m.Algorithms, algorithm):

@@ -86,7 +86,7 @@ func (e *Error) outcome() string {
 // another key.
 func (e *Error) KeyRejected() bool {
 	if e.Status != http.StatusBadRequest && e.Status != http.StatusUnauthorized {
-		return false
+		return e.Status == http.StatusInternalServerError && e.Reason == UnusableKeys // Ory Hydra's
 	}
 	switch e.Reason {
 	case UnknownKey:

@@ -120,11 +120,16 @@ func TestError_OtherProvidersErrorsHaveReasons(t *testing.T) {
 		{401, "invalid_client", hydraPrefix + "Claim 'audience' from 'client_assertion' must match the authorization server's token endpoint 'https://idp.example/oauth2/token'.", WrongAudience, false},
 		{401, "invalid_client", hydraPrefix + "Unable to verify the request object because its claims could not be validated, check if the expiry time is set correctly.", NotActive, false},
 		{400, "jti_known", "The jti was already used.", Replayed, false},
+		{401, "invalid_client", hydraPrefix + "The 'client_assertion' request parameter uses unsupported signing algorithm 'RS257'.", WrongAlgorithm, false},
+		{401, "invalid_client", "The client_assertion JWT kid is invalid.", InvalidClient, true}, // Okta
+		{500, "server_error", "Unable to fetch JSON Web Keys from location 'https://a/jwks.json'. Check for typos or other network issues.", UnusableKeys, true},
+		{500, "server_error", "out of memory", InternalServerError, false},
 		{400, "invalid_request", "The request is missing a required parameter", InvalidRequest, false},
 	} {
 		server := serve(t, jsonHandler(c.status, errorBody(c.code, c.words)))
 		_, err := clientFor(t, server).RequestToken(t.Context(), server.URL, emptyForm)
-		e := requireError(t, err, KindRejected)
+		var e *Error
+		require.ErrorAs(t, err, &e)
 		require.Equal(t, c.reason, e.Reason, "%s", err)
 		require.Equal(t, c.keyRejected, e.KeyRejected(), "%s", err)
 	}

@@ -23,14 +23,6 @@ type networkFailure struct {
 	transient bool // a retry may succeed
 }
 
-func final(reason Reason, detail string) networkFailure {
-	return networkFailure{reason: reason, detail: detail}
-}
-
-func transient(reason Reason, detail string) networkFailure {
-	return networkFailure{reason: reason, detail: detail, transient: true}
-}
-
 // diagnoseNetwork classifies an error of net/http but never quotes it, because it may quote what
 // the server sent. Timeouts are final, since the next attempt would have even less time.
 func diagnoseNetwork(err error) networkFailure {
@@ -51,31 +43,33 @@ func networkFailureOf(err error) networkFailure {
 	)
 	switch {
 	case errors.Is(err, context.Canceled):
-		return final(Canceled, "the request was canceled")
+		return networkFailure{Canceled, "the request was canceled", false}
 	case errors.As(err, &blocked):
-		return final(blockedReason(blocked), blocked.Error())
+		return networkFailure{blockedReason(blocked), blocked.Error(), false}
 	case errors.As(err, &proxied):
 		return proxied.failure()
 	case errors.As(err, &cert):
 		return certificateFailure(cert)
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return final(PlainHTTP, "the server speaks plain HTTP on this port, not TLS")
+		return networkFailure{PlainHTTP, "the server speaks plain HTTP on this port, not TLS", false}
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return final(Timeout, "no complete response in time")
+		return networkFailure{Timeout, "no complete response in time", false}
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return final(NoSuchHost, "the host name does not exist")
+		return networkFailure{NoSuchHost, "the host name does not exist", false}
 	case errors.As(err, &dns):
-		return transient(ResolutionFailed, "the host name could not be resolved")
+		return networkFailure{ResolutionFailed, "the host name could not be resolved", true}
 	case strings.Contains(err.Error(), "tls: "): // the errors of crypto/tls have no common type
-		return final(HandshakeFailed, "the TLS handshake failed")
+		return networkFailure{HandshakeFailed, "the TLS handshake failed", false}
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return transient(ConnectionRefused, "connection refused")
+		return networkFailure{ConnectionRefused, "connection refused", true}
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return transient(Unreachable, "no route to the host")
+		return networkFailure{Unreachable, "no route to the host", true}
 	case isClosed(err):
-		return transient(ConnectionClosed, "the connection was closed before a response")
+		return networkFailure{ConnectionClosed, "the connection was closed before a response", true}
 	default:
-		return final(NetworkFailure, "the connection failed, or the server does not speak HTTP")
+		return networkFailure{
+			NetworkFailure, "the connection failed, or the server does not speak HTTP", false,
+		}
 	}
 }
 
@@ -87,13 +81,13 @@ func certificateFailure(err error) networkFailure {
 	)
 	switch {
 	case errors.As(err, &unknown):
-		return final(UnknownAuthority, "the certificate is signed by an unknown authority")
+		return networkFailure{UnknownAuthority, "the certificate is signed by an unknown authority", false}
 	case errors.As(err, &hostname):
-		return final(WrongHostName, "the certificate is for a different host name")
+		return networkFailure{WrongHostName, "the certificate is for a different host name", false}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return final(CertificateExpired, "the certificate has expired or is not valid yet")
+		return networkFailure{CertificateExpired, "the certificate has expired or is not valid yet", false}
 	default:
-		return final(InvalidCertificate, "the certificate is not valid")
+		return networkFailure{InvalidCertificate, "the certificate is not valid", false}
 	}
 }
 
@@ -104,7 +98,7 @@ func (e *proxyError) Error() string { return fmt.Sprintf("the proxy returned HTT
 
 func (e *proxyError) failure() networkFailure {
 	if e.status == http.StatusProxyAuthRequired {
-		return final(ProxyAuthentication, "the proxy requires authentication (HTTP 407)")
+		return networkFailure{ProxyAuthentication, "the proxy requires authentication (HTTP 407)", false}
 	}
 	detail := fmt.Sprintf("the proxy rejected the connection with HTTP %d", e.status)
 	return networkFailure{ProxyRejected, detail, transientStatus(e.status)}

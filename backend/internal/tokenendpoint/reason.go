@@ -146,6 +146,8 @@ func reasonOf(e *Error) Reason {
 	switch {
 	case byStatus == InternalServerError && e.Description == unrecognizable:
 		return UnrecognizableError
+	case byStatus == InternalServerError && strings.Contains(e.Description, jwksUnavailable):
+		return UnusableKeys
 	case byStatus.Kind() == KindUnavailable:
 		return byStatus
 	}
@@ -168,9 +170,12 @@ type description struct {
 	reason Reason
 }
 
-// unrecognizable is how Ory Hydra describes errors that it does not classify: of an assertion, its
-// times (fosite's ErrUnknown, around errors of go-jose's jwt).
-const unrecognizable = "The error is unrecognizable"
+// How Ory Hydra describes errors that it does not classify, such as an assertion's times (fosite's
+// ErrUnknown), and a JWKS URL that it cannot fetch (its DefaultJWKSFetcherStrategy).
+const (
+	unrecognizable  = "The error is unrecognizable"
+	jwksUnavailable = "from location '"
+)
 
 // descriptions returns providers' words; the first match counts. Sources: fosite's
 // client_authentication.go and errors.go, of Ory Hydra 2.3, then of Keycloak 26.5
@@ -182,7 +187,7 @@ func descriptions() []description {
 		{"invalid_request", "JSON Web Key Set", UnknownKey},
 		{"invalid_client", "no JSON Web Keys set registered", UnknownKey},
 		{"", "Unable to verify the integrity of the 'client_assertion'", InvalidSignature},
-		{"", "'client_assertion' uses signing algorithm", WrongAlgorithm},
+		{"", "signing algorithm '", WrongAlgorithm},
 		{"", "only supports client authentication method", SecretClient},
 		{"", "Claim 'audience' from 'client_assertion'", WrongAudience},
 		{"", "claims could not be validated", NotActive},
@@ -210,7 +215,8 @@ func descriptions() []description {
 		{"", "Token reuse detected", Replayed},
 		{"", "Token expiration is too far in the future", IssuedAtMissing},
 		{"", "claim is required", ClaimMissing},
-		{"", "client_assertion", AssertionMissing},
+		{"", "client_assertion parameter missing", AssertionMissing},
+		{"", "Parameter client_assertion_type", AssertionMissing},
 		{"", "duplicated parameter", DuplicateParameter},
 		{"", "Unmatching clients", ForeignToken},
 	}
