@@ -61,13 +61,13 @@ func clientFields() []field[keyring.Settings] {
 	type settings = keyring.Settings
 	return []field[settings]{
 		newField("client_id", framework.TypeString,
-			"Client ID shown by the API Services Portal: at most 256 printable ASCII characters.",
+			"Client ID that the provider shows: at most 256 printable ASCII characters.",
 			func(s *settings) *string { return &s.ClientID }, printable(256)),
 		newField("issuer", framework.TypeString,
-			"Issuer shown by the portal: an https URL, used verbatim.",
+			"Issuer that the provider shows: an https URL, used verbatim.",
 			func(s *settings) *string { return &s.Issuer }, trimmed),
 		newField("token_endpoint", framework.TypeString,
-			"Token Endpoint shown by the portal: an https URL, required if audience is not the "+
+			"Token endpoint that the provider shows: an https URL, required if audience is not the "+
 				"issuer. Default: discovered from issuer.",
 			func(s *settings) *string { return &s.TokenEndpoint }, trimmed),
 		newField("revocation_endpoint", framework.TypeString,
