@@ -67,7 +67,7 @@ func clientFields() []field[keyring.Settings] {
 			"Issuer that the provider shows: an https URL, used verbatim.",
 			func(s *settings) *string { return &s.Issuer }, trimmed),
 		newField("token_endpoint", framework.TypeString,
-			"Token endpoint that the provider shows: an https URL, required if audience is not the "+
+			"Token endpoint of the provider: an https URL, required if audience is not the "+
 				"issuer. Default: discovered from issuer.",
 			func(s *settings) *string { return &s.TokenEndpoint }, trimmed),
 		newField("revocation_endpoint", framework.TypeString,

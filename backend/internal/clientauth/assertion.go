@@ -40,8 +40,7 @@ type claims struct {
 	ID        string `json:"jti"`
 }
 
-// backdate allows for a provider whose clock is behind: Ory Hydra rejects an assertion from as little
-// as 1 s in the future.
+// backdate allows for a provider whose clock is behind: to Ory Hydra, 1 s is too far in the future.
 const backdate = 5 * time.Second
 
 // NewAssertion signs an assertion for a client, which expires ttl after its backdated issuance: it

@@ -23,9 +23,8 @@ type Metadata struct {
 	RevocationEndpoint string // empty if absent, or not allowed
 	RevocationError    error  // why it is not allowed: a *netguard.Error
 	FetchedAt          time.Time
-
-	AuthMethods []string // token_endpoint_auth_methods_supported, nil if not listed
-	Algorithms  []string // token_endpoint_auth_signing_alg_values_supported, nil if not listed
+	// token_endpoint_auth_methods_supported and token_endpoint_auth_signing_alg_values_supported.
+	AuthMethods, Algorithms []string // nil if not listed
 }
 
 // Refine returns a more precise reason than that for which the provider rejected a client, if the

@@ -23,6 +23,10 @@ type networkFailure struct {
 	transient bool // a retry may succeed
 }
 
+func final(reason Reason, detail string) networkFailure {
+	return networkFailure{reason: reason, detail: detail}
+}
+
 // diagnoseNetwork classifies an error of net/http but never quotes it, because it may quote what
 // the server sent. Timeouts are final, since the next attempt would have even less time.
 func diagnoseNetwork(err error) networkFailure {
@@ -43,23 +47,23 @@ func networkFailureOf(err error) networkFailure {
 	)
 	switch {
 	case errors.Is(err, context.Canceled):
-		return networkFailure{Canceled, "the request was canceled", false}
+		return final(Canceled, "the request was canceled")
 	case errors.As(err, &blocked):
-		return networkFailure{blockedReason(blocked), blocked.Error(), false}
+		return final(blockedReason(blocked), blocked.Error())
 	case errors.As(err, &proxied):
 		return proxied.failure()
 	case errors.As(err, &cert):
 		return certificateFailure(cert)
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return networkFailure{PlainHTTP, "the server speaks plain HTTP on this port, not TLS", false}
+		return final(PlainHTTP, "the server speaks plain HTTP on this port, not TLS")
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return networkFailure{Timeout, "no complete response in time", false}
+		return final(Timeout, "no complete response in time")
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return networkFailure{NoSuchHost, "the host name does not exist", false}
+		return final(NoSuchHost, "the host name does not exist")
 	case errors.As(err, &dns):
 		return networkFailure{ResolutionFailed, "the host name could not be resolved", true}
 	case strings.Contains(err.Error(), "tls: "): // the errors of crypto/tls have no common type
-		return networkFailure{HandshakeFailed, "the TLS handshake failed", false}
+		return final(HandshakeFailed, "the TLS handshake failed")
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return networkFailure{ConnectionRefused, "connection refused", true}
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
@@ -67,9 +71,7 @@ func networkFailureOf(err error) networkFailure {
 	case isClosed(err):
 		return networkFailure{ConnectionClosed, "the connection was closed before a response", true}
 	default:
-		return networkFailure{
-			NetworkFailure, "the connection failed, or the server does not speak HTTP", false,
-		}
+		return final(NetworkFailure, "the connection failed, or the server does not speak HTTP")
 	}
 }
 
@@ -81,13 +83,13 @@ func certificateFailure(err error) networkFailure {
 	)
 	switch {
 	case errors.As(err, &unknown):
-		return networkFailure{UnknownAuthority, "the certificate is signed by an unknown authority", false}
+		return final(UnknownAuthority, "the certificate is signed by an unknown authority")
 	case errors.As(err, &hostname):
-		return networkFailure{WrongHostName, "the certificate is for a different host name", false}
+		return final(WrongHostName, "the certificate is for a different host name")
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return networkFailure{CertificateExpired, "the certificate has expired or is not valid yet", false}
+		return final(CertificateExpired, "the certificate has expired or is not valid yet")
 	default:
-		return networkFailure{InvalidCertificate, "the certificate is not valid", false}
+		return final(InvalidCertificate, "the certificate is not valid")
 	}
 }
 
@@ -98,7 +100,7 @@ func (e *proxyError) Error() string { return fmt.Sprintf("the proxy returned HTT
 
 func (e *proxyError) failure() networkFailure {
 	if e.status == http.StatusProxyAuthRequired {
-		return networkFailure{ProxyAuthentication, "the proxy requires authentication (HTTP 407)", false}
+		return final(ProxyAuthentication, "the proxy requires authentication (HTTP 407)")
 	}
 	detail := fmt.Sprintf("the proxy rejected the connection with HTTP %d", e.status)
 	return networkFailure{ProxyRejected, detail, transientStatus(e.status)}
