@@ -311,6 +311,18 @@ func (w *world) change(edit func(*keyring.Key) *keyring.Key) {
 	w.mu.Unlock()
 }
 
+// delayActivation makes the next version a staged one.
+func (w *world) delayActivation(delay time.Duration) {
+	w.t.Helper()
+	w.change(func(current *keyring.Key) *keyring.Key {
+		settings := current.Settings()
+		settings.ActivationDelay = delay
+		delayed, err := current.WithSettings(settings)
+		require.NoError(w.t, err)
+		return delayed
+	})
+}
+
 func (w *world) rotate() {
 	w.change(func(key *keyring.Key) *keyring.Key {
 		rotated, err := key.Rotate(generate(w.t), w.now())

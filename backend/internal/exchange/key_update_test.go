@@ -98,13 +98,7 @@ func TestFallback_JWKSTriesOlderVersionsBeforeAStagedOne(t *testing.T) {
 	w := newWorld(t, keyring.ByJWKS)
 	w.mustRead(1)
 	w.rotate()
-	w.change(func(current *keyring.Key) *keyring.Key {
-		settings := current.Settings()
-		settings.ActivationDelay = time.Hour
-		delayed, err := current.WithSettings(settings)
-		require.NoError(t, err)
-		return delayed
-	})
+	w.delayActivation(time.Hour)
 	w.rotate()
 	key := w.current()
 	require.Equal(t, 2, w.active())
@@ -112,6 +106,26 @@ func TestFallback_JWKSTriesOlderVersionsBeforeAStagedOne(t *testing.T) {
 	w.provider.accept(key.Version(1), key.Version(3))
 	w.mustRead(1)
 	require.Equal(t, []string{key.Version(2).KeyID(), key.Version(1).KeyID()}, w.provider.seen())
+}
+
+// The first version is preferred, because the provider had not fetched the second; now it knows no
+// longer the first.
+func TestFallback_JWKSTriesActiveVersionBeforeAStagedOne(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyring.ByJWKS)
+	w.mustRead(1)
+	w.rotate()
+	w.provider.accept(w.current().Version(1))
+	w.mustRead(1)
+	w.delayActivation(time.Hour)
+	w.rotate()
+	key := w.current()
+	require.Equal(t, 2, w.active())
+	w.provider.seen()
+	w.provider.accept(key.Version(2), key.Version(3))
+	w.mustRead(2)
+	require.Equal(t, []string{key.Version(1).KeyID(), key.Version(2).KeyID()}, w.provider.seen())
+	require.NotZero(t, w.current().Version(2).AcceptedTime())
 }
 
 func TestKeyUpdate_ConcurrentChangeWins(t *testing.T) {
