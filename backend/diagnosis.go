@@ -126,8 +126,8 @@ func (s *situation) audienceRemedy() string {
 	switch audience {
 	case settings.Issuer:
 		return fmt.Sprintf("It is the issuer, which must be exactly as %s shows it, trailing "+
-			"slash included; if the provider expects its token endpoint instead: %s",
-			provider, s.write(fields))
+			"slash included: %s. If the provider expects its token endpoint instead: %s",
+			provider, s.write("issuer=<issuer>"), s.write(fields))
 	case endpoint:
 		return "Most providers expect their issuer, the default: " + s.write(`audience=""`)
 	}

@@ -68,7 +68,8 @@ func TestSharedToken_OneRequestPerLifetime(t *testing.T) {
 	require.Len(t, requests, 4)
 	require.Len(t, tokensOf(c.filter(succeeded)), len(requests))
 	for i := range requests[1:] {
-		require.Greater(t, requests[i+1].Sub(requests[i]), used-time.Second, "between requests")
+		// A request may arrive later than it was sent.
+		require.Greater(t, requests[i+1].Sub(requests[i]), used-3*time.Second, "between requests")
 	}
 	whileHeld := c.filter(func(r reading) bool {
 		return r.begun.After(held) && r.begun.Before(released)

@@ -20,7 +20,7 @@ func TestCheck_NamesNextCommand(t *testing.T) {
 	}{
 		{"another realm in the issuer", map[string]any{"issuer": "{issuer}-other"}, "discovery", "issuer"},
 		{"a trailing slash on the issuer", map[string]any{"issuer": "{issuer}/", "token_endpoint": "{issuer}/protocol/openid-connect/token"}, "token", "issuer="},
-		{"a client that nobody knows", map[string]any{"client_id": "nobody"}, "token", "vault read {mount}/keys/myapi"},
+		{"a client that nobody knows", map[string]any{"client_id": "nobody"}, "version 1", "vault read {mount}/keys/myapi"},
 		{"another algorithm than the one that is pinned", map[string]any{"algorithm": "PS256"}, "token", "vault write {mount}/keys/myapi algorithm="},
 		{"the URL of something else", map[string]any{"token_endpoint": "{issuer}/protocol/openid-connect/certs"}, "token", "vault read {mount}/keys/myapi"},
 		{"a key that is disabled", map[string]any{"disabled": true}, "key", "vault write {mount}/keys/myapi disabled=false"},

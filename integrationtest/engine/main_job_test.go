@@ -71,7 +71,7 @@ func walkMainJob(t *testing.T, m *harness.Mount, p *harness.Provider) (token str
 	p.RegisterUnapproved(t, clientID, publicKey)
 	m.MustRun(t, "write", "{mount}/keys/myapi",
 		"client_id="+clientID, "issuer="+p.Issuer, "token_endpoint="+p.TokenEndpoint())
-	harness.RequireTexts(t, m.MustFailCheck(t, "token"),
+	harness.RequireTexts(t, m.MustFailCheck(t, "version 1"),
 		"approve", m.Expand("vault read {mount}/keys/myapi"))
 	harness.RequireTexts(t, m.MustFail(t, "read", "{mount}/creds/myapi"), "approve", "Code: 400")
 

@@ -58,7 +58,8 @@ func TestManualRotation_FailsNoRead(t *testing.T) {
 	require.Empty(t, back.Version(t, 2, "accepted_time"))
 	lines = activationsOf(t, name)
 	require.Equal(t, []string{"1→2", "2→1"}, directions(lines))
-	require.GreaterOrEqual(t, lines[1].at.Sub(lines[0].at), time.Minute-time.Second)
+	const logged = 5 * time.Second // at most, after it was decided to store, on a busy machine
+	require.GreaterOrEqual(t, lines[1].at.Sub(lines[0].at), time.Minute-logged)
 
 	paste(t, m, kc, clientID, name, rotated)
 	harness.Sleep(t, time.Second)
