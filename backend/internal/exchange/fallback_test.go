@@ -63,6 +63,21 @@ func TestFallback_OnlyAfterKeyRefusal(t *testing.T) {
 	}
 }
 
+// A key that was never rotated pays nothing for what its provider's words leave open.
+func TestFallback_KeyWithOneVersionSendsOneRequest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, keyring.Manual)
+	w.provider.answer = func(rw http.ResponseWriter, _ *http.Request) {
+		rw.WriteHeader(http.StatusUnauthorized)
+		_, _ = rw.Write([]byte(refusal("client authentication failed")))
+	}
+	for range 3 {
+		_, err := w.read()
+		require.ErrorContains(t, err, "client authentication failed")
+		require.Len(t, w.provider.seen(), 1)
+	}
+}
+
 func TestFallback_AllRefusedNamesEveryVersionAndPauses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, keyring.Manual)
