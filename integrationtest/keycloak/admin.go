@@ -122,7 +122,7 @@ func NewAdmin(baseURL, username, password string) *Admin {
 		username: username,
 		password: password,
 		http: &http.Client{
-			Timeout: 30 * time.Second, Transport: http.DefaultTransport.(*http.Transport).Clone(),
+			Timeout: 2 * time.Minute, Transport: http.DefaultTransport.(*http.Transport).Clone(),
 		},
 	}
 }

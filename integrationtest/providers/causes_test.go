@@ -70,7 +70,7 @@ func causes() []cause {
 			hint:   notPossible,
 			hints: map[string]string{
 				provider.OIDCProviderRS256: "algorithm=RS256",
-				provider.Hydra:             "algorithm=<algorithm>",
+				provider.Hydra:             "Register the client for EdDSA",
 			},
 		},
 		{
