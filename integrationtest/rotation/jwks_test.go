@@ -27,7 +27,7 @@ func TestJWKSRotation_FailsNoRead(t *testing.T) {
 	m.NewJWKSClient(t, kc, name, source.URL, map[string]any{"activation_delay": 0})
 	keyID := func() string { return m.Read(t, "creds/"+name).Text(t, "key_id") }
 	reads := m.StartLoad(t, name)
-	m.EventuallyAccepted(t, name, 1, 10*time.Second)
+	m.EventuallyAccepted(t, name, 1, promptly)
 	require.EqualValues(t, 1, source.fetches.Load())
 
 	// Within 10 s of the load Keycloak does not fetch again: version 1 continues to sign.
@@ -59,7 +59,7 @@ func TestJWKSRotation_FailsNoRead(t *testing.T) {
 	rotated = m.Write(t, "keys/"+name+"/rotate", nil)
 	require.Equal(t, rotated.Text(t, "key_id"), keyID(), "the very next read")
 	require.Equal(t, fetches+1, source.fetches.Load())
-	key := m.EventuallyAccepted(t, name, 4, 5*time.Second)
+	key := m.EventuallyAccepted(t, name, 4, promptly)
 	harness.Sleep(t, time.Second)
 	reads.End(t)
 	require.Equal(t, "schedule", key.Version(t, 4, "activated_by"))
@@ -76,7 +76,7 @@ func TestJWKSRotation_FailsNoRead(t *testing.T) {
 	harness.Sleep(t, reloadPause)
 	m.Write(t, "keys/"+name+"/rotate", nil)
 	m.Read(t, "creds/"+name)
-	m.EventuallyAccepted(t, name, 5, 5*time.Second)
+	m.EventuallyAccepted(t, name, 5, promptly)
 	require.Equal(t, http.StatusBadRequest, requestToken(t, kc, key, destroyed, destroyedID))
 }
 
@@ -106,7 +106,7 @@ func TestJWKSRotation_UnreachableKeySet(t *testing.T) {
 				"type": "ecdsa-p256", "activation_delay": 0, "assertion_ttl": 30, "retire_after": 105,
 			})
 			reads := m.StartLoad(t, name)
-			m.EventuallyAccepted(t, name, 1, 10*time.Second)
+			m.EventuallyAccepted(t, name, 1, promptly)
 
 			source.fail(handler)
 			before := source.fetches.Load()

@@ -27,7 +27,7 @@ func TestManualRotation_FailsNoRead(t *testing.T) {
 	name := "rotated-" + rand.Text() // unique, as all tests share the server's log
 	clientID := m.NewClient(t, kc, name, nil)
 	reads := m.StartLoad(t, name)
-	first := m.EventuallyAccepted(t, name, 1, 10*time.Second)
+	first := m.EventuallyAccepted(t, name, 1, promptly)
 
 	rotated := m.Write(t, "keys/"+name+"/rotate", nil)
 	require.Equal(t, 2, rotated.Number(t, "staged_version"))
@@ -38,7 +38,7 @@ func TestManualRotation_FailsNoRead(t *testing.T) {
 		"until the new key is registered")
 
 	paste(t, m, kc, clientID, name, rotated)
-	switched := m.EventuallyActive(t, name, 2, 5*time.Second)
+	switched := m.EventuallyActive(t, name, 2, promptly)
 	require.Equal(t, "provider", switched.Version(t, 2, "activated_by"))
 	require.NotEmpty(t, switched.Version(t, 2, "accepted_time"))
 	require.Equal(t, "retired", switched.Version(t, 1, "state"))
@@ -88,12 +88,12 @@ func TestManualRotation_ProviderNodesDisagree(t *testing.T) {
 			name := "torn-" + rand.Text()
 			clientID := m.NewClient(t, p, name, map[string]any{"type": "ecdsa-p256"})
 			reads := m.StartLoad(t, name)
-			m.EventuallyAccepted(t, name, 1, 10*time.Second)
+			m.EventuallyAccepted(t, name, 1, promptly)
 
 			rotated := m.Write(t, "keys/"+name+"/rotate", nil)
 			client := keycloak.PortalClient(clientID, rotated.Text(t, "public_key"))
 			require.NoError(t, nodes[1].PutClient(harness.Realm, client))
-			m.EventuallyActive(t, name, 2, 10*time.Second)
+			m.EventuallyActive(t, name, 2, promptly)
 			if harness.Slow() {
 				harness.Sleep(t, 3*time.Minute)
 			} else {
