@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/program"
 )
@@ -40,8 +41,17 @@ func (p *hydra) PutClient(ctx context.Context, client Client) error {
 	if client.TokenLifetime != 0 {
 		metadata["client_credentials_grant_access_token_lifespan"] = client.TokenLifetime.String()
 	}
+	err = p.put(ctx, client.ID, metadata)
+	for tries := 0; err != nil && tries < 4; tries++ { // SQLite is locked now and then
+		time.Sleep(time.Second)
+		err = p.put(ctx, client.ID, metadata)
+	}
+	return err
+}
+
+func (p *hydra) put(ctx context.Context, id string, metadata map[string]any) error {
 	clients := p.admin + "/clients"
-	status, err := put(ctx, http.MethodPut, clients+"/"+url.PathEscape(client.ID), metadata,
+	status, err := put(ctx, http.MethodPut, clients+"/"+url.PathEscape(id), metadata,
 		http.StatusOK, http.StatusNotFound)
 	if status == http.StatusNotFound {
 		_, err = put(ctx, http.MethodPost, clients, metadata, http.StatusCreated)

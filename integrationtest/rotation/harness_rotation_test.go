@@ -81,6 +81,10 @@ func keyIDOf(publicKey string) (string, error) {
 // stored within five seconds, it is a minute later.
 const promptly = 75 * time.Second
 
+// betweenSwitches is the least time between the log lines of two stored switches: a minute, less
+// what storing takes at most, which a line follows.
+const betweenSwitches = 55 * time.Second
+
 // paste registers a key with Keycloak, and reads until it signs, which is normally the very next
 // read. Under load Keycloak may continue with the old key: a request that it was serving when the
 // new one was saved puts the old one back into its cache. Nothing fails then, and saving again
