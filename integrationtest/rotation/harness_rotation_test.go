@@ -77,6 +77,14 @@ func keyIDOf(publicKey string) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(digest[:]), nil
 }
 
+// newMount returns a mount that waits for a Keycloak on a busy machine.
+func newMount(t *testing.T, kc *harness.Provider) *harness.Mount {
+	t.Helper()
+	m := harness.NewMount(t, kc.Config)
+	m.Write(t, "config", map[string]any{"request_timeout": "45s"})
+	return m
+}
+
 // promptly is how long what happens at the next read may take on a busy machine: if it cannot be
 // stored within five seconds, it is a minute later.
 const promptly = 75 * time.Second

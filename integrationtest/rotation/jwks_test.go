@@ -21,7 +21,7 @@ import (
 func TestJWKSRotation_FailsNoRead(t *testing.T) {
 	t.Parallel()
 	kc := harness.Keycloak(t)
-	m := harness.NewMount(t, kc.Config)
+	m := newMount(t, kc)
 	name := "scheduled-" + rand.Text()
 	source := newJWKSSource(t)
 	m.NewJWKSClient(t, kc, name, source.URL, map[string]any{"activation_delay": 0})
@@ -99,7 +99,7 @@ func TestJWKSRotation_UnreachableKeySet(t *testing.T) {
 		t.Run(outage, func(t *testing.T) {
 			t.Parallel()
 			kc := harness.Keycloak(t)
-			m := harness.NewMount(t, kc.Config)
+			m := newMount(t, kc)
 			name := "unreachable-" + rand.Text()
 			source := newJWKSSource(t)
 			m.NewJWKSClient(t, kc, name, source.URL, map[string]any{

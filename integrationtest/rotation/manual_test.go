@@ -23,7 +23,7 @@ import (
 func TestManualRotation_FailsNoRead(t *testing.T) {
 	t.Parallel()
 	kc := harness.Keycloak(t)
-	m := harness.NewMount(t, kc.Config)
+	m := newMount(t, kc)
 	name := "rotated-" + rand.Text() // unique, as all tests share the server's log
 	clientID := m.NewClient(t, kc, name, nil)
 	reads := m.StartLoad(t, name)
