@@ -7,11 +7,8 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -26,6 +23,7 @@ import (
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/program"
 )
 
 // Realm is the one realm of every embedded provider.
@@ -84,20 +82,10 @@ func newKeycloakProvider(baseURL string, detector *LeakDetector) (*Provider, err
 	return p, nil
 }
 
-// keycloakProxy passes requests to a Keycloak, which derives its address from the Host header.
+// keycloakProxy passes requests to a Keycloak.
 func keycloakProxy(baseURL string) (http.Handler, error) {
 	target, err := url.Parse(baseURL)
-	if err != nil {
-		return nil, err
-	}
-	return &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target)
-			r.Out.Host = r.In.Host
-		},
-		// A test, and its mount, may end while a token is being refreshed.
-		ErrorLog: log.New(io.Discard, "", 0),
-	}, nil
+	return program.Proxy(func() *url.URL { return target }), err
 }
 
 func keycloakAt(baseURL string) *Provider {

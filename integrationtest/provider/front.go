@@ -1,13 +1,12 @@
 package provider
 
 import (
-	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
 	"net/url"
 	"sync/atomic"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/program"
 )
 
 // front is a reverse proxy, whose address is known before its target runs: some providers must be
@@ -19,14 +18,7 @@ type front struct {
 
 func newFront(observe func(http.Handler) http.Handler) *front {
 	f := &front{}
-	var handler http.Handler = &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(f.target.Load())
-			r.Out.Host = r.In.Host // a provider may derive its own address from it
-		},
-		// A test, and its mount, may end while a token is being refreshed.
-		ErrorLog: log.New(io.Discard, "", 0),
-	}
+	handler := program.Proxy(f.target.Load)
 	if observe != nil {
 		handler = observe(handler)
 	}
