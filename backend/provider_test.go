@@ -22,7 +22,7 @@ func TestRealProvider_ClockDifference(t *testing.T) {
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := newMountAt(t, realprovider.ForTest(t, name))
+			m := newMountAt(t, realprovider.ForTest(t, name, nil))
 			for _, ahead := range []time.Duration{-30 * time.Second, 0, 4 * time.Second} {
 				m.clock.advance(ahead)
 				require.Equal(t, 1, m.signedBy(), ahead)

@@ -23,7 +23,7 @@ func newRole(
 	settings map[string]any,
 ) {
 	t.Helper()
-	key := map[string]any{"type": "ed25519"} // Keycloak 26.4 refuses a pasted EC key
+	key := map[string]any{"type": "ed25519"} // Keycloak 26.4 rejects a pasted EC key
 	m.NewClientWithTokenLifetime(t, p, name, lifetime, key, settings)
 }
 

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/program"
 )
 
 // CommandResult holds what a command printed and its exit code.
@@ -25,7 +27,7 @@ type CommandResult struct {
 func (v *VaultServer) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = v.environment()
-	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr = program.DieWithParent()
 	cmd.WaitDelay = time.Second
 	return cmd
 }

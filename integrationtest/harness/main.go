@@ -152,7 +152,7 @@ func runChild(ctx context.Context, started *suite) error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(withoutVault(os.Environ()),
 		envSuite+"="+string(passed), keycloak.EnvBaseURL+"="+started.Keycloak)
-	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr = program.DieWithParent()
 	return cmd.Run()
 }
 

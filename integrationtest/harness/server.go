@@ -149,7 +149,7 @@ func (v *VaultServer) launch(flags ...string) error {
 		append([]string{"server", "-config=" + v.configFile()}, flags...)...)
 	cmd.Env = v.environment()
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr = program.DieWithParent()
 	cmd.SysProcAttr.Setpgid = true // so that its plugins can be stopped with it
 	if err := cmd.Start(); err != nil {
 		return err

@@ -74,7 +74,7 @@ func newKeycloak(t *testing.T) *provider {
 	running, err := admin.Version(t.Context())
 	require.NoError(t, err)
 	t.Logf("Keycloak %s", running)
-	require.Equal(t, cmp.Or(os.Getenv("KEYCLOAK_VERSION"), running), running, "not what was asked for")
+	require.Equal(t, cmp.Or(os.Getenv("KEYCLOAK_VERSION"), running), running, "not what was requested")
 	return newProvider(t, admin, running, time.Now, time.Sleep)
 }
 

@@ -2,7 +2,7 @@ package program
 
 import "syscall"
 
-// dieWithParent ends the server even if this process is killed and cannot do so itself.
-func dieWithParent() *syscall.SysProcAttr {
+// DieWithParent ends a child even if this process is killed and cannot do so itself.
+func DieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 }

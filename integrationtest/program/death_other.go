@@ -4,5 +4,5 @@ package program
 
 import "syscall"
 
-// dieWithParent is only possible on Linux.
-func dieWithParent() *syscall.SysProcAttr { return nil }
+// DieWithParent is only possible on Linux.
+func DieWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }

@@ -104,7 +104,7 @@ func (s Script) run(ctx context.Context, path string, port int) (*Server, error)
 	cmd := exec.Command(path, "run", strconv.Itoa(port)) // becomes the server itself
 	cmd.Env = append(os.Environ(), s.Environment...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr = DieWithParent()
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(err, os.Remove(log.Name()))
 	}

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
@@ -33,17 +34,13 @@ func (c Client) metadata() (map[string]any, error) {
 	if c.Algorithm != "" {
 		metadata["token_endpoint_auth_signing_alg"] = c.Algorithm
 	}
-	switch {
-	case c.JWKSURL != "":
+	if c.JWKSURL != "" {
 		metadata["jwks_uri"] = c.JWKSURL
-	default:
-		keys, err := keySet(c.PublicKey)
-		if err != nil {
-			return nil, err
-		}
-		metadata["jwks"] = keys
+		return metadata, nil
 	}
-	return metadata, nil
+	keys, err := keySet(c.PublicKey)
+	metadata["jwks"] = keys
+	return metadata, err
 }
 
 // keySet returns a public key in PEM as a key set, with the key id that the engine sends.
@@ -112,10 +109,8 @@ func send(req *http.Request, accepted ...int) (status int, body []byte, err erro
 	if body, err = io.ReadAll(resp.Body); err != nil {
 		return 0, nil, err
 	}
-	for _, status := range accepted {
-		if resp.StatusCode == status {
-			return status, body, nil
-		}
+	if !slices.Contains(accepted, resp.StatusCode) {
+		return 0, nil, fmt.Errorf("%s %s: %s: %s", req.Method, req.URL.Path, resp.Status, body)
 	}
-	return 0, nil, fmt.Errorf("%s %s: %s: %s", req.Method, req.URL.Path, resp.Status, body)
+	return resp.StatusCode, body, nil
 }

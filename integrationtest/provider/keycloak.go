@@ -27,11 +27,7 @@ func keycloakAt(ctx context.Context, _ *program.Server, baseURL string) (Provide
 	if err := admin.CreateRealm(ctx, p.realm); err != nil {
 		return nil, err
 	}
-	api := keycloak.SecretClient(apiClientID, apiSecret)
-	api.Attributes = map[string]string{
-		"allow.token.introspection.without.audience.check": "true", // 26.7 checks it otherwise
-	}
-	return p, admin.PutClient(ctx, p.realm, api)
+	return p, admin.PutClient(ctx, p.realm, keycloak.SecretClient(apiClientID, apiSecret))
 }
 
 func (p *keycloakProvider) Issuer() string { return p.admin.Issuer(p.realm) }
@@ -51,7 +47,6 @@ func (p *keycloakProvider) PutClient(ctx context.Context, client Client) error {
 	switch {
 	case client.Secret != "":
 		registered = keycloak.SecretClient(client.ID, client.Secret)
-		registered.Attributes = map[string]string{}
 	case client.JWKSURL != "":
 		registered = keycloak.PortalJWKSClient(client.ID, client.JWKSURL)
 	}

@@ -57,8 +57,8 @@ type Client struct {
 
 // Scopes that oidc-provider and Hydra know: a client may request one of them.
 const (
-	Scope        = "read"
-	ScopeRefused = "write"
+	Scope         = "read"
+	ScopeRejected = "write"
 )
 
 // Names of the providers, as EnvNames lists them.
@@ -137,11 +137,13 @@ func (r *Running) Stop() error {
 	return r.server.Stop()
 }
 
-// ForTest starts a provider for this test and its subtests. If it is not available it skips the
-// test, or fails it with CI=true.
-func ForTest(t testing.TB, name string) Provider {
+// ForTest is Start for a test and its subtests. If the provider is not available it skips the test,
+// or fails it with CI=true.
+func ForTest(
+	t testing.TB, name string, observe func(http.Handler) http.Handler,
+) *Running {
 	t.Helper()
-	running, err := Start(t.Context(), name, nil)
+	running, err := Start(t.Context(), name, observe)
 	program.Require(t, err)
 	t.Cleanup(func() {
 		if err := running.Stop(); err != nil {

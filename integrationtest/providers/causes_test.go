@@ -102,7 +102,7 @@ func causes() []cause {
 		},
 		{
 			name: "scope not granted",
-			role: map[string]any{"scopes": provider.ScopeRefused},
+			role: map[string]any{"scopes": provider.ScopeRejected},
 			hint: "scopes=<scopes>",
 		},
 		{
@@ -167,7 +167,7 @@ func (s *site) testCauses(t *testing.T) {
 				hint = c.hint
 			}
 			if hint == notPossible {
-				t.Skip(at.name + " lists everything that it could refuse")
+				t.Skip(at.name + " lists everything that it could reject")
 			}
 			k, check := at.checkWith(t, c)
 			said := strings.NewReplacer(k.Path, "m", k.name, "k", at.Issuer(), "ISS")

@@ -8,7 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
-	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/program"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/provider"
 )
 
@@ -22,14 +21,7 @@ type site struct {
 // newSite starts a provider for a test and its subtests. The leak detector observes it.
 func newSite(t *testing.T, name string) *site {
 	t.Helper()
-	running, err := provider.Start(t.Context(), name, harness.Detector().Observe)
-	program.Require(t, err)
-	t.Cleanup(func() {
-		if err := running.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return &site{running, name}
+	return &site{provider.ForTest(t, name, harness.Detector().Observe), name}
 }
 
 // subject is a key, and a role of its name, in a mount.

@@ -44,8 +44,8 @@ func algorithms() map[string][]string {
 	}
 }
 
-// refuses reports whether the provider cannot use a pasted key of a type.
-func (s *site) refuses(keyType string) bool {
+// rejects reports whether the provider cannot use a pasted key of a type.
+func (s *site) rejects(keyType string) bool {
 	switch s.name {
 	case provider.Hydra:
 		return keyType == "ed25519"
@@ -66,8 +66,8 @@ func (s *site) testKeyTypes(t *testing.T) {
 			}
 			for _, algorithm := range algorithms {
 				k.Write(t, "keys/"+k.name, map[string]any{"algorithm": algorithm})
-				if s.refuses(keyType) {
-					k.requireRefused(t)
+				if s.rejects(keyType) {
+					k.requireRejected(t)
 					continue
 				}
 				k.register(t)
@@ -78,8 +78,8 @@ func (s *site) testKeyTypes(t *testing.T) {
 	}
 }
 
-// requireRefused requires that the provider rejects the key when it is registered or used.
-func (k *subject) requireRefused(t *testing.T) {
+// requireRejected requires that the provider rejects the key when it is registered or used.
+func (k *subject) requireRejected(t *testing.T) {
 	t.Helper()
 	if err := k.at.PutClient(t.Context(), k.client(t)); err != nil {
 		require.ErrorContains(t, err, "400 Bad Request")
