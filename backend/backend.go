@@ -87,7 +87,7 @@ func newBackend(
 	b.roles = newEntryCache(b, loadRole)
 	b.wrappingKey = newEntryCache(b, keyring.LoadWrappingKey)
 	b.Backend = &framework.Backend{
-		Help:           strings.TrimSpace(backendHelp),
+		Help:           help("engine"),
 		BackendType:    logical.TypeLogical,
 		RunningVersion: build.Version,
 		PathsSpecial: &logical.Paths{
@@ -163,22 +163,3 @@ func (b *backend) clean(context.Context) {
 	b.roles.clear()
 	b.wrappingKey.clear()
 }
-
-const backendHelp = `
-The bcgov-jwt secrets engine issues OAuth 2.0 access tokens for APIs that are protected
-by "Signed JWT with Certificate", such as those behind the BC Government API Gateway.
-
-The private key is generated inside Vault and cannot be read. You register its public key
-with the identity provider once. From then on, a read of creds/<role> signs a client
-assertion inside Vault, exchanges it at the token endpoint, and returns a fresh access
-token.
-
-    vault write -f bcgov-jwt/keys/myapi         creates a key; prints its public key
-    vault write bcgov-jwt/keys/myapi client_id=... issuer=...
-    vault write -f bcgov-jwt/roles/myapi        creates a role, guarded by policy
-    vault read bcgov-jwt/check/myapi            tests each step of obtaining a token
-    vault read bcgov-jwt/creds/myapi            returns a fresh access token
-    vault write -f bcgov-jwt/keys/myapi/rotate  creates the key's next version
-
-To bring in an existing private key, use keys/<name>/import.
-`

@@ -11,7 +11,7 @@ import (
 
 func (b *backend) pathAssertion() *framework.Path {
 	responses := okResponse("The assertion and what to send with it.", assertionFields())
-	return roleReadPath("assertion", assertionHelp, operation(b.readAssertion,
+	return roleReadPath("assertion", help("assertion"), operation(b.readAssertion,
 		"Obtain a signed client assertion to exchange elsewhere.", responses,
 		"generate", "assertion"))
 }
@@ -61,17 +61,3 @@ func (b *backend) readAssertion(
 		"jti":                   assertion.JTI,
 	}}, nil
 }
-
-const assertionHelp = `
-For a caller that can reach the provider when Vault cannot: Vault signs the assertion, the
-caller exchanges it. Until it expires (after the key's assertion_ttl, at most 5 minutes),
-whoever holds it is the client, for one token request with any scope. So a role issues
-assertions only with allow_assertion=true. Prefer creds where possible.
-
-    vault read -format=json bcgov-jwt/assertion/myapi
-
-Send token_endpoint a form with grant_type=client_credentials, client_id,
-client_assertion_type and client_assertion.
-
-Vault contacts the provider only if the key has no token_endpoint.
-`

@@ -11,7 +11,7 @@ import (
 )
 
 func (b *backend) pathCheck() *framework.Path {
-	return roleReadPath("check", checkHelp, operation(b.readCheck,
+	return roleReadPath("check", help("check"), operation(b.readCheck,
 		"Test each step of obtaining a token and report the results.",
 		okResponse("The report.", checkFields()), "check", "role"))
 }
@@ -62,15 +62,3 @@ func (c *check) response(failure *stepFailure) *logical.Response {
 	data["report"] = strings.Join(c.lines, "\n")
 	return &logical.Response{Data: data}
 }
-
-const checkHelp = `
-Tests each step and reports it in one line: the role, its key, the registration, whether
-the host is allowed, connection and TLS, the clock, discovery, whether the provider
-accepts the key, and the token. The token is discarded and, if the key has a
-revocation_endpoint, revoked. Nothing is stored.
-
-The response is always a report: ok is true if a token was obtained. Otherwise
-failed_step, error and hint explain what is wrong and what to do.
-
-    vault read -field=report bcgov-jwt/check/myapi
-`

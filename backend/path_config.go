@@ -30,7 +30,7 @@ func (b *backend) pathConfig() *framework.Path {
 				"Restore the defaults.", noContentResponse(), "delete", "configuration")),
 		},
 		HelpSynopsis:    "Network settings of the mount. Optional.",
-		HelpDescription: configHelp,
+		HelpDescription: help("config"),
 	}
 }
 
@@ -100,15 +100,3 @@ func configResponse(settings tokenendpoint.Config) *logical.Response {
 	}
 	return resp
 }
-
-const configHelp = `
-All settings have defaults; deleting the configuration restores them. On a write, an
-absent field keeps its value and an empty field restores its default.
-
-By default, Vault may connect to any host at a public address. To allow only the hosts of
-your identity provider, list them:
-
-    vault write bcgov-jwt/config allowed_hosts=loginproxy.gov.bc.ca,*.loginproxy.gov.bc.ca
-
-Link-local, multicast, reserved and cloud metadata addresses are never allowed.
-`

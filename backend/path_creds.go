@@ -10,7 +10,7 @@ import (
 func (b *backend) pathCreds() *framework.Path {
 	responses := okResponse("The token; with delivery=leased under a lease that cannot be renewed.",
 		tokenFields())
-	return roleReadPath("creds", credsHelp, operation(b.readCreds,
+	return roleReadPath("creds", help("creds"), operation(b.readCreds,
 		"Obtain an access token for a role.", responses, "generate", "credentials"))
 }
 
@@ -41,19 +41,3 @@ func (b *backend) readCreds(
 	}
 	return r.withWarnings(r.leasedResponse(token), token), nil
 }
-
-const credsHelp = `
-A read signs an assertion inside Vault and exchanges it at the provider's token endpoint.
-The role's delivery decides what a read returns:
-
-    leased    a fresh token, under a lease that ends before the token expires, so that
-              readers that follow the lease, such as Vault Agent, always hold a valid
-              token. The lease cannot be renewed: read again.
-    unleased  a fresh token; read again after ttl seconds.
-    shared    one token for all readers on this node, refreshed early; read again after
-              ttl seconds.
-
-    curl -H "Authorization: Bearer $(vault read -field=access_token bcgov-jwt/creds/myapi)" $URL
-
-If a read fails, check/<role> tests each step and reports what to do.
-`

@@ -38,7 +38,7 @@ func (b *backend) pathJWKS() *framework.Path {
 			logical.HeaderOperation: head,
 		},
 		HelpSynopsis:    "A key's public keys, for the provider to fetch.",
-		HelpDescription: jwksHelp,
+		HelpDescription: help("jwks"),
 	}
 }
 
@@ -89,11 +89,3 @@ func (b *backend) publishedJWKS(
 	}
 	return key.JWKS(b.now())
 }
-
-const jwksHelp = `
-The public keys of a key with registration=jwks, as a JSON Web Key Set that the identity
-provider fetches without a Vault token. The ID is random: it neither reveals the key's
-name nor passes to a later key of that name. Its URL is the key's jwks_path:
-
-    curl $VAULT_ADDR$(vault read -field=jwks_path bcgov-jwt/keys/myapi)
-`

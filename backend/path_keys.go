@@ -36,7 +36,7 @@ func (b *backend) pathKeys() *framework.Path {
 		Operations: entryOperations("key", "Update a key's settings.", keyResponseSchema(),
 			b.readKey, b.writeKey, b.deleteKey),
 		HelpSynopsis:    "Manage a key pair and its OAuth client.",
-		HelpDescription: keysHelp,
+		HelpDescription: help("keys"),
 	}
 }
 
@@ -309,19 +309,3 @@ func versionsResponse(key *keyring.Key, now time.Time) map[string]any {
 	}
 	return versions
 }
-
-const keysHelp = `
-A key belongs to one OAuth client at one issuer. Its key pair is created in Vault; the
-private key cannot be read. With the API Services Portal:
-
-    vault write -f bcgov-jwt/keys/myapi            prints public_key
-
-Paste public_key into the portal when you request access to the API; not certificate,
-although the portal calls it that in places. The portal then shows the Client ID, Issuer
-and Token Endpoint, and the API's owner approves.
-
-    vault write bcgov-jwt/keys/myapi client_id=... issuer=... token_endpoint=...
-
-In a write, an absent field keeps its value and an empty one restores its default. Each
-environment (dev, test, prod) is another client and needs a key of its own.
-`

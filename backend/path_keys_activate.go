@@ -14,7 +14,7 @@ import (
 )
 
 func (b *backend) pathKeysActivate() *framework.Path {
-	return keyActionPath("activate", "key", "Activate the staged version.", activateHelp,
+	return keyActionPath("activate", "key", "Activate the staged version.", help("keys-activate"),
 		b.activateKey, map[string]*framework.FieldSchema{
 			"force": {
 				Type:        framework.TypeBool,
@@ -163,13 +163,3 @@ func (b *backend) activateStaged(
 		"version at the provider: vault read %scheck/<role>",
 		staged.Number(), tested, req.MountPoint))
 }
-
-const activateHelp = `
-Activates the staged version after obtaining a token with it, for the first of the key's
-roles (at most three) that the provider grants one: register its public key first.
-force=true skips that test; if the provider then rejects the version, the previous one
-signs while it exists.
-
-Seldom needed: reads of creds switch over automatically when the provider rejects the
-old key (registration=manual), or on schedule (registration=jwks).
-`

@@ -11,7 +11,7 @@ import (
 
 func (b *backend) pathKeysDestroy() *framework.Path {
 	return keyActionPath("destroy", "key-version",
-		"Permanently delete a staged or retired version.", destroyHelp,
+		"Permanently delete a staged or retired version.", help("keys-destroy"),
 		b.destroyVersion, map[string]*framework.FieldSchema{
 			"version": {
 				Type: framework.TypeInt, Required: true,
@@ -57,11 +57,3 @@ func (b *backend) destroyVersion(
 	b.Logger().Info("key version destroyed", "key", name, "version", number, "request_id", req.ID)
 	return b.keyResponse(ctx, req, after, afterDestruction(after, number))
 }
-
-const destroyHelp = `
-Permanently deletes a staged or retired version with its private key. To destroy the
-active version, rotate and activate another one first.
-
-The provider still accepts the key until its public key is replaced in the portal or,
-with registration=jwks, until the provider fetches the key set again.
-`

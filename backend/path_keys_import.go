@@ -12,7 +12,7 @@ import (
 
 func (b *backend) pathKeysImport() *framework.Path {
 	sensitive := &framework.DisplayAttributes{Sensitive: true}
-	return keyActionPath("import", "key", "Import a private key as a new key.", importHelp,
+	return keyActionPath("import", "key", "Import a private key as a new key.", help("keys-import"),
 		b.importKey, map[string]*framework.FieldSchema{
 			"private_key": {
 				Type: framework.TypeString, DisplayAttrs: sensitive,
@@ -127,18 +127,3 @@ func (b *backend) checkImportable(
 	}
 	return err
 }
-
-const importHelp = `
-Imports a private key as the first version of a new key, such as the pair that the API
-Services Portal generates for an API with plain "client-jwt" credentials:
-
-    vault write bcgov-jwt/keys/myapi/import private_key=@client.key
-
-Wrapped as for transit, so that only Vault can decrypt it:
-
-    openssl pkcs8 -topk8 -nocrypt -in client.key -outform DER | base64 -w0 > key.b64
-    vault transit import bcgov-jwt/keys/myapi @key.b64 type=rsa-4096
-
-An existing key cannot import a version. Delete the file afterward, and if the portal
-allows it rotate to a key that was never outside Vault.
-`

@@ -11,7 +11,7 @@ import (
 )
 
 func (b *backend) pathKeysRotate() *framework.Path {
-	return keyActionPath("rotate", "key", "Create the key's next version.", rotateHelp,
+	return keyActionPath("rotate", "key", "Create the key's next version.", help("keys-rotate"),
 		b.rotateKey, map[string]*framework.FieldSchema{})
 }
 
@@ -66,16 +66,3 @@ func (b *backend) unrotatable(
 	}
 	return nil, nil
 }
-
-const rotateHelp = `
-Creates a new key pair as the key's next version. The current version continues to sign.
-
-registration=manual: replace the public key in the API Services Portal with the one in
-the response. The next read of creds finds the old key rejected, signs with the new one
-and switches over: no read fails.
-
-registration=jwks: the new version is published immediately and signs after
-activation_delay. No action is needed.
-
-The previous version stays usable for retire_after once the new one is accepted.
-`

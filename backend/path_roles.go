@@ -26,7 +26,7 @@ func (b *backend) pathRoles() *framework.Path {
 		Operations: entryOperations("role", "Update a role.", responses,
 			b.readRole, b.writeRole, b.deleteRole),
 		HelpSynopsis:    "Manage roles: what to request, with which key.",
-		HelpDescription: rolesHelp,
+		HelpDescription: help("roles"),
 	}
 }
 
@@ -118,16 +118,3 @@ func (b *backend) roleResponse(
 	}
 	return resp, err
 }
-
-const rolesHelp = `
-A role names a key and what to request with it. A policy on creds/<role> decides who may
-read the role's tokens:
-
-    path "bcgov-jwt/creds/myapi" { capabilities = ["read"] }
-
-Create one role per set of scopes: creds has no parameters, so policies control scopes.
-The role's delivery is leased (people, CI jobs, Vault Agent), unleased (Vault tokens with
-num_uses=1) or shared (many readers of one token).
-
-The client's registration (client_id, issuer, endpoints) belongs to the key.
-`

@@ -13,7 +13,7 @@ func (b *backend) pathWrappingKey() *framework.Path {
 	response := okResponse("The wrapping key.", map[string]*framework.FieldSchema{
 		"public_key": responseText("An RSA-4096 public key, as PEM."),
 	})
-	return singlePath("wrapping_key", wrappingKeyHelp, nil, logical.ReadOperation,
+	return singlePath("wrapping_key", help("wrapping-key"), nil, logical.ReadOperation,
 		forwarded(operation(b.readWrappingKey, "Read the public key for wrapping imported keys.",
 			response, "read", "wrapping-key")))
 }
@@ -52,8 +52,3 @@ func (b *backend) createWrappingKey(
 	defer b.wrappingKey.drop(path)
 	return keyring.CreateWrappingKey(ctx, storage, material)
 }
-
-const wrappingKeyHelp = `
-Returns the mount's RSA-4096 public key, which the first read creates. Wrap the private
-key for ciphertext of keys/<name>/import with it, as vault transit import does.
-`
