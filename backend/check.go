@@ -222,9 +222,9 @@ func (c *check) cacheAdvice(rejected *keyring.Version) string {
 	}
 	age := c.now().Sub(rejected.CreationTime()).Truncate(time.Second)
 	return fmt.Sprintf(". It is %s old, and reads continue with another version. If the provider "+
-		"may cache the key set for that long, set activation_delay (%s) to more than it does; "+
+		"may cache the key set for that long, set prepublish_period (%s) to more than it does; "+
 		"otherwise check that the provider can fetch the registered URL",
-		compact(age), compact(settings.ActivationDelay))
+		compact(age), compact(settings.PrepublishPeriod))
 }
 
 // versionResult is the outcome of a token request with one version.

@@ -89,7 +89,7 @@ func lifeFaults() map[string]lifeFault {
 		},
 		"expiry": {
 			prepare: func(m *mount, p *provider) {
-				m.write("keys/myapi", map[string]any{"retire_after": 120})
+				m.write("keys/myapi", map[string]any{"overlap_period": 120})
 				retired(m, p)
 				m.runPeriodic()
 				pass(m, p, 2*time.Minute)

@@ -61,7 +61,7 @@ func format1Settings(
 ) keyring.Settings {
 	settings := keyring.Settings{
 		CommonName: name, Algorithm: algorithm, AssertionTTL: 45 * time.Second, SendKeyID: true, Registration: keyring.Manual,
-		AllowedRoles: []string{"*"}, ActivationDelay: 5 * time.Minute, RetireAfter: 24 * time.Hour,
+		AllowedRoles: []string{"*"}, PrepublishPeriod: 5 * time.Minute, OverlapPeriod: 24 * time.Hour,
 	}
 	for _, change := range changes {
 		change(&settings)
@@ -83,7 +83,7 @@ func TestFormat1_KeysAreReadAsWritten(t *testing.T) {
 				s.TokenEndpoint = issuer + "/protocol/openid-connect/token"
 				s.RevocationEndpoint = issuer + "/protocol/openid-connect/revoke"
 				s.AssertionTTL, s.SendKeyID = time.Minute, false
-				s.ActivationDelay, s.RetireAfter = 10*time.Minute, 48*time.Hour
+				s.PrepublishPeriod, s.OverlapPeriod = 10*time.Minute, 48*time.Hour
 			}),
 			versions: []string{
 				"3 generated staged",

@@ -138,16 +138,16 @@ func unknownVersion(key *keyring.Key, number int) error {
 func keyWarnings(key *keyring.Key, now time.Time) []string {
 	var warnings []string
 	settings := key.Settings()
-	if settings.Registration == keyring.ByJWKS && settings.ActivationDelay < jwksMaxAge {
-		warnings = append(warnings, fmt.Sprintf("activation_delay is %s, but the provider may "+
+	if settings.Registration == keyring.ByJWKS && settings.PrepublishPeriod < jwksMaxAge {
+		warnings = append(warnings, fmt.Sprintf("prepublish_period is %s, but the provider may "+
 			"cache the key set for %s: it may reject a new version at first, and its predecessor "+
 			"signs until then.",
-			compact(settings.ActivationDelay), compact(jwksMaxAge)))
+			compact(settings.PrepublishPeriod), compact(jwksMaxAge)))
 	}
 	if key.RotationWaitsForRoom(now) {
 		warnings = append(warnings, fmt.Sprintf("The key has %d versions, the maximum: automatic "+
 			"rotation waits until one expires. A longer auto_rotate_period or a shorter "+
-			"retire_after makes room.",
+			"overlap_period makes room.",
 			keyring.MaxVersions))
 	}
 	if key.RotationWaitsForAcceptance(now) {

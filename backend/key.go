@@ -21,12 +21,12 @@ func defaultKeySettings(name string, keyType keyring.Type) keyring.Settings {
 		Algorithm:  keyType.DefaultAlgorithm(),
 		// Keycloak stores a jti for at most 60 s but accepts assertions until 60 s after iat: above
 		// 45 s a captured one can be replayed when this clock is ahead.
-		AssertionTTL:    45 * time.Second,
-		SendKeyID:       true,
-		AllowedRoles:    []string{"*"},
-		Registration:    keyring.Manual,
-		ActivationDelay: 5 * time.Minute,
-		RetireAfter:     24 * time.Hour,
+		AssertionTTL:     45 * time.Second,
+		SendKeyID:        true,
+		AllowedRoles:     []string{"*"},
+		Registration:     keyring.Manual,
+		PrepublishPeriod: 5 * time.Minute,
+		OverlapPeriod:    24 * time.Hour,
 	}
 }
 
@@ -105,15 +105,15 @@ func rotationFields() []field[keyring.Settings] {
 			"With registration=jwks: age at which the newest version is rotated automatically, at "+
 				"least 1h. Default: 0, never.",
 			func(s *settings) *time.Duration { return &s.AutoRotatePeriod }, autoRotatePeriod),
-		newField("activation_delay", framework.TypeDurationSecond,
+		newField("prepublish_period", framework.TypeDurationSecond,
 			"With registration=jwks: how long a new version is published before it signs, 0 to "+
 				"24h. Default: 5m.",
-			func(s *settings) *time.Duration { return &s.ActivationDelay },
+			func(s *settings) *time.Duration { return &s.PrepublishPeriod },
 			between(0, 24*time.Hour)),
-		newField("retire_after", framework.TypeDurationSecond,
+		newField("overlap_period", framework.TypeDurationSecond,
 			"How long a version stays usable and published after its successor is first accepted: "+
 				"at least assertion_ttl plus 75s, at most 90d. Default: 24h.",
-			func(s *settings) *time.Duration { return &s.RetireAfter }, retireAfter),
+			func(s *settings) *time.Duration { return &s.OverlapPeriod }, overlapPeriod),
 	}
 }
 
@@ -160,7 +160,7 @@ func typeParam(data map[string]any, byDefault keyring.Type) (keyring.Type, error
 	return keyType, nil
 }
 
-// retirementSlack is how much retire_after must exceed assertion_ttl: the provider tolerates 15 s
+// retirementSlack is how much overlap_period must exceed assertion_ttl: the provider tolerates 15 s
 // of clock skew and may cache the key set for 60 s.
 const retirementSlack = 75 * time.Second
 
@@ -169,7 +169,7 @@ func checkKeySettings(
 ) error {
 	const emptied = "%s: cannot be emptied once set; to stop the key from signing: " +
 		"vault write %skeys/%s disabled=true"
-	retireAfter := after.AssertionTTL + retirementSlack
+	overlapPeriod := after.AssertionTTL + retirementSlack
 	switch {
 	case !slices.Contains(keyType.Algorithms(), after.Algorithm):
 		return userErrorf("algorithm: %s does not match key type %s, which supports %s",
@@ -184,9 +184,9 @@ func checkKeySettings(
 	case after.AutoRotatePeriod > 0 && after.Registration != keyring.ByJWKS:
 		return userErrorf("auto_rotate_period: requires registration=jwks, because with manual a " +
 			"person registers each public key; to use manual, also write auto_rotate_period=0")
-	case after.RetireAfter < retireAfter:
-		return userErrorf("retire_after: %s is too short for assertion_ttl %s; must be at least %s",
-			compact(after.RetireAfter), compact(after.AssertionTTL), compact(retireAfter))
+	case after.OverlapPeriod < overlapPeriod:
+		return userErrorf("overlap_period: %s is too short for assertion_ttl %s; set at least %s",
+			compact(after.OverlapPeriod), compact(after.AssertionTTL), compact(overlapPeriod))
 	}
 	return nil
 }

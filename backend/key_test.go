@@ -85,7 +85,7 @@ func TestKey_ChangeOfRegistrationForgetsWhatWasAccepted(t *testing.T) {
 	t.Parallel()
 	m, a := newReadyMount(t)
 	b := newProvider(t, idp.Options{})
-	m.write("keys/myapi", map[string]any{"retire_after": 120})
+	m.write("keys/myapi", map[string]any{"overlap_period": 120})
 	require.Equal(t, 1, m.signedBy())
 	m.write("keys/myapi/rotate", nil)
 	b.registerVersion(m, 2)

@@ -74,7 +74,7 @@ func testManualRetirement(t *testing.T, admin *keycloak.Admin, realm string) {
 }
 
 func testJWKSRetirement(t *testing.T, admin *keycloak.Admin, realm string) {
-	m := newKeycloakMount(t, admin, realm, map[string]any{"registration": "jwks", "activation_delay": 0, "auto_rotate_period": 3600})
+	m := newKeycloakMount(t, admin, realm, map[string]any{"registration": "jwks", "prepublish_period": 0, "auto_rotate_period": 3600})
 	var down atomic.Bool
 	vault := m.serveJWKS(t, func(w http.ResponseWriter) bool {
 		if down.Load() {

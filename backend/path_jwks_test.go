@@ -122,7 +122,7 @@ func TestJWKS_IsRawAndPublic(t *testing.T) {
 
 func TestJWKS_HoldsLiveVersionsOnly(t *testing.T) {
 	t.Parallel()
-	m, p := newJWKSMount(t, map[string]any{"activation_delay": 0, "retire_after": 120})
+	m, p := newJWKSMount(t, map[string]any{"prepublish_period": 0, "overlap_period": 120})
 	first := m.version(1)["key_id"].(string)
 	require.Equal(t, 1, m.signedBy())
 	m.write("keys/myapi/rotate", nil)
@@ -136,7 +136,7 @@ func TestJWKS_HoldsLiveVersionsOnly(t *testing.T) {
 	pass(m, p, 121*time.Second)
 	require.NotContains(t, document(), first, "at its time, without any background run")
 	require.Len(t, document(), 1)
-	m.write("keys/myapi", map[string]any{"activation_delay": 300})
+	m.write("keys/myapi", map[string]any{"prepublish_period": 300})
 	m.write("keys/myapi/rotate", nil)
 	require.Len(t, document(), 2, "a staged one is published immediately")
 	m.write("keys/myapi/destroy", map[string]any{"version": 3})
@@ -215,8 +215,8 @@ func TestJWKS_ScheduledVersionBecomesActiveAutomatically(t *testing.T) {
 
 func TestJWKS_RejectionAfterTheSwitchFallsBackToThePredecessor(t *testing.T) {
 	t.Parallel()
-	m, p := newJWKSMount(t, map[string]any{"activation_delay": 0})
-	require.Contains(t, strings.Join(m.read("keys/myapi").Warnings, "\n"), "activation_delay is 0s")
+	m, p := newJWKSMount(t, map[string]any{"prepublish_period": 0})
+	require.Contains(t, strings.Join(m.read("keys/myapi").Warnings, "\n"), "prepublish_period is 0s")
 	require.Equal(t, 1, m.signedBy())
 	answer := m.write("keys/myapi/rotate", nil)
 	require.Contains(t, strings.Join(answer.Warnings, "\n"), "Version 2 is published and active.")
@@ -234,7 +234,7 @@ func TestJWKS_RejectionAfterTheSwitchFallsBackToThePredecessor(t *testing.T) {
 // TestJWKS_UnreachableKeySetFailsNoRead: nothing is deleted, and automatic rotation waits with a warning.
 func TestJWKS_UnreachableKeySetFailsNoRead(t *testing.T) {
 	t.Parallel()
-	m, p := newJWKSMount(t, map[string]any{"activation_delay": 60, "retire_after": 120, "auto_rotate_period": 3600})
+	m, p := newJWKSMount(t, map[string]any{"prepublish_period": 60, "overlap_period": 120, "auto_rotate_period": 3600})
 	require.Equal(t, 1, m.signedBy())
 	reachable := m.read("keys/myapi").Data["jwks"].(string)
 	client := keycloak.PortalJWKSClient("my-client", staleDocument(t, reachable))

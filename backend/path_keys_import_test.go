@@ -62,7 +62,7 @@ func TestImport_CreatesAKeysFirstVersion(t *testing.T) {
 	require.Equal(t, "imported", m.version(1)["origin"])
 	require.Equal(t, "active", m.version(1)["state"])
 	require.Equal(t, 1, answer.Data["active_version"])
-	require.Equal(t, int64(86400), answer.Data["retire_after"])
+	require.Equal(t, int64(86400), answer.Data["overlap_period"])
 	require.Len(t, answer.Warnings, 1)
 	for _, part := range []string{"Delete every other copy", "vault write bcgov-jwt/keys/myapi client_id=… issuer=…", "vault write -f bcgov-jwt/keys/myapi/rotate"} {
 		require.Contains(t, answer.Warnings[0], part)

@@ -89,7 +89,7 @@ func TestRotate_EleventhVersionIsRejected(t *testing.T) {
 func TestRotate_ExpiredVersionsMakeRoom(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
-	m.write("keys/myapi", map[string]any{"retire_after": 120})
+	m.write("keys/myapi", map[string]any{"overlap_period": 120})
 	for range 9 {
 		m.write("keys/myapi/rotate", nil)
 		m.write("keys/myapi/activate", map[string]any{"force": true})
@@ -141,12 +141,12 @@ func TestKeyWrite_RegistrationIsFixedWhileAVersionIsStaged(t *testing.T) {
 func TestKeyWrite_RetireAfterExceedsAssertionTTL(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
-	m.write("keys/myapi", map[string]any{"type": "ed25519", "retire_after": 120})
-	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"retire_after": 119}), "retire_after: 1m59s is too short for assertion_ttl 45s; must be at least 2m")
-	require.Contains(t, m.refused(logical.PatchOperation, "keys/myapi", map[string]any{"assertion_ttl": 46}), "retire_after: 2m is too short for assertion_ttl 46s")
-	m.write("keys/myapi", map[string]any{"assertion_ttl": 3600, "retire_after": 3675})
-	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"retire_after": 3674}), "retire_after: ")
-	m.write("keys/myapi", map[string]any{"assertion_ttl": "", "retire_after": 120})
+	m.write("keys/myapi", map[string]any{"type": "ed25519", "overlap_period": 120})
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"overlap_period": 119}), "overlap_period: 1m59s is too short for assertion_ttl 45s; must be at least 2m")
+	require.Contains(t, m.refused(logical.PatchOperation, "keys/myapi", map[string]any{"assertion_ttl": 46}), "overlap_period: 2m is too short for assertion_ttl 46s")
+	m.write("keys/myapi", map[string]any{"assertion_ttl": 3600, "overlap_period": 3675})
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"overlap_period": 3674}), "overlap_period: ")
+	m.write("keys/myapi", map[string]any{"assertion_ttl": "", "overlap_period": 120})
 }
 
 func TestKeyWrite_AutoRotatePeriodRequiresJWKSAndAnHour(t *testing.T) {
@@ -161,11 +161,11 @@ func TestKeyWrite_AutoRotatePeriodRequiresJWKSAndAnHour(t *testing.T) {
 }
 
 // TestRotate_ManualEndToEnd: the next read after the new key was pasted switches over, one after the old key
-// was pasted again switches back, and the old private key is deleted after retire_after.
+// was pasted again switches back, and the old private key is deleted after overlap_period.
 func TestRotate_ManualEndToEnd(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
-	m.write("keys/myapi", map[string]any{"retire_after": 120})
+	m.write("keys/myapi", map[string]any{"overlap_period": 120})
 	require.Equal(t, 1, m.signedBy())
 	m.write("keys/myapi/rotate", nil)
 	require.Equal(t, 1, m.signedBy())
@@ -221,7 +221,7 @@ func requireTheOldOneEnds(t *testing.T, m *mount, p *provider) {
 func TestRotate_VersionThatTheProviderKnowsDoesNotExpire(t *testing.T) {
 	t.Parallel()
 	m, p := newReadyMount(t)
-	m.write("keys/myapi", map[string]any{"retire_after": 120})
+	m.write("keys/myapi", map[string]any{"overlap_period": 120})
 	m.read("creds/myapi")
 	m.write("keys/myapi/rotate", nil)
 	m.write("keys/myapi/activate", map[string]any{"force": true})

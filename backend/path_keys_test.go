@@ -49,7 +49,7 @@ func everyKeySetting() map[string]any {
 		"client_id": "my-client", "issuer": "https://idp.example/realms/apigw",
 		"token_endpoint": "https://token.example:8443/token", "revocation_endpoint": "https://idp.example/revoke",
 		"audience": "https://token.example/", "algorithm": "PS512", "assertion_ttl": 120, "send_key_id": false,
-		"allowed_roles": []string{"myapi", "team-*"}, "registration": "jwks", "auto_rotate_period": 7200, "activation_delay": 60, "retire_after": 3600,
+		"allowed_roles": []string{"myapi", "team-*"}, "registration": "jwks", "auto_rotate_period": 7200, "prepublish_period": 60, "overlap_period": 3600,
 	}
 }
 
@@ -69,7 +69,7 @@ func TestKey_EveryTypeIsCreatedWithItsDefaults(t *testing.T) {
 				"type": keyType, "algorithm": algorithm, "common_name": "myapi", "deletion_allowed": false, "disabled": false,
 				"client_id": "", "issuer": "", "token_endpoint": "", "revocation_endpoint": "", "audience": "", "allowed_roles": []string{"*"},
 				"assertion_ttl": 45, "send_key_id": true,
-				"registration": "manual", "auto_rotate_period": 0, "activation_delay": 300, "retire_after": 86400,
+				"registration": "manual", "auto_rotate_period": 0, "prepublish_period": 300, "overlap_period": 86400,
 			}), only(t, made, keySettingNames()...))
 			require.Equal(t, made.Data, m.read("keys/myapi").Data, "a write returns the same body as a read")
 			requirePublicMaterial(t, made.Data, m.clock.now())
@@ -208,7 +208,7 @@ func TestKeyWrite_EmptyValueRestoresTheDefault(t *testing.T) {
 	defaults := map[string]any{
 		"common_name": "myapi", "deletion_allowed": false, "disabled": false, "token_endpoint": "", "revocation_endpoint": "",
 		"allowed_roles": []any{"*"}, "algorithm": "RS256", "assertion_ttl": float64(45), "send_key_id": true,
-		"auto_rotate_period": float64(0), "activation_delay": float64(300), "retire_after": float64(86400),
+		"auto_rotate_period": float64(0), "prepublish_period": float64(300), "overlap_period": float64(86400),
 	}
 	for _, empty := range []any{"", nil} {
 		for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
@@ -331,9 +331,9 @@ func TestKeyWrite_InvalidSettingIsRejectedByName(t *testing.T) {
 		"registration":  {"auto", "JWKS", "manual,jwks", "x"},
 		// Below 1h, or with registration=manual.
 		"auto_rotate_period": {1, "59m59s", 3599, 3600, "24h", -1},
-		"activation_delay":   {-1, "24h1s", 86401, "1.5s"},
+		"prepublish_period":   {-1, "24h1s", 86401, "1.5s"},
 		// Shorter than assertion_ttl + 75 s, or over 90 days.
-		"retire_after": {0, 1, 119, "119s", "2160h1s", 7776001, -1},
+		"overlap_period": {0, 1, 119, "119s", "2160h1s", 7776001, -1},
 	} {
 		t.Run(field, func(t *testing.T) {
 			t.Parallel()
@@ -358,8 +358,8 @@ func TestKeyWrite_BoundsAreInclusive(t *testing.T) {
 	m := newMount(t)
 	for field, values := range map[string][]any{
 		"assertion_ttl":    {30, 3600, "30s", "1h", "60m", 45},
-		"activation_delay": {0, 86400, "24h", "5m"},
-		"retire_after":     {120, 7776000, "2160h"},
+		"prepublish_period": {0, 86400, "24h", "5m"},
+		"overlap_period":     {120, 7776000, "2160h"},
 		"registration":     {"manual", "jwks", " manual "},
 		"client_id":        {strings.Repeat("c", 256), "!\"#~ x"},
 		"audience":         {strings.Repeat("a", 512)},

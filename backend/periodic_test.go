@@ -73,7 +73,7 @@ func TestPeriodic_KeysWithNothingDueCostNoStorageRead(t *testing.T) {
 	for i := range 50 {
 		m.write(fmt.Sprintf("keys/k%d", i), map[string]any{"type": "ed25519"})
 	}
-	m.write("keys/myapi", map[string]any{"retire_after": 3600})
+	m.write("keys/myapi", map[string]any{"overlap_period": 3600})
 	m.read("creds/myapi")
 	m.write("keys/myapi/rotate", nil)
 	p.registerVersion(m, 2)
@@ -195,7 +195,7 @@ func TestPeriodic_ChangeDuringARunIsCheckedInTheNext(t *testing.T) {
 
 func TestPeriodic_RotationWaitsForRoom(t *testing.T) {
 	t.Parallel()
-	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600, "retire_after": 86400})
+	m, p := newJWKSMount(t, map[string]any{"auto_rotate_period": 3600, "overlap_period": 86400})
 	for range 11 {
 		require.NotZero(t, m.signedBy())
 		m.runPeriodic()

@@ -110,7 +110,7 @@ func churn(m *mount, issuer string) map[string]func(n int) []write {
 			return []write{{logical.PatchOperation, "roles/myapi", map[string]any{"scopes": fmt.Sprintf("s%d", n%3)}}}
 		},
 		"key": func(n int) []write {
-			return []write{{logical.PatchOperation, "keys/myapi", map[string]any{"assertion_ttl": 30 + n%30, "retire_after": 120}}}
+			return []write{{logical.PatchOperation, "keys/myapi", map[string]any{"assertion_ttl": 30 + n%30, "overlap_period": 120}}}
 		},
 		"role that comes and goes": func(int) []write {
 			return []write{

@@ -71,7 +71,7 @@ func autoRotatePeriod(value time.Duration) (time.Duration, error) {
 	return value, nil
 }
 
-func retireAfter(value time.Duration) (time.Duration, error) {
+func overlapPeriod(value time.Duration) (time.Duration, error) {
 	if value > 90*24*time.Hour {
 		return 0, errors.New("must be at most 90d")
 	}

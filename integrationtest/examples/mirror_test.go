@@ -21,7 +21,7 @@ import (
 
 // TestMirror_RotationFailsNoRead rotates three times by the schedule while creds is read all the
 // time. Keycloak knows the mirror's URL alone, and during the second rotation the mirror stands
-// still for longer than activation_delay.
+// still for longer than prepublish_period.
 func TestMirror_RotationFailsNoRead(t *testing.T) {
 	t.Parallel()
 	const (
@@ -40,7 +40,7 @@ func TestMirror_RotationFailsNoRead(t *testing.T) {
 		http.ServeFile(w, r, file)
 	}))
 	t.Cleanup(server.Close)
-	m.NewJWKSClient(t, kc, name, server.URL, map[string]any{"activation_delay": delay.String()})
+	m.NewJWKSClient(t, kc, name, server.URL, map[string]any{"prepublish_period": delay.String()})
 	source := harness.Vault().URL() + m.Read(t, "keys/"+name).Text(t, "jwks_path")
 	requireCopied(t, source, file)
 	mirror := startMirrorTimer(t, source, file)

@@ -29,7 +29,7 @@ func TestRotationScripts_RotateKeys(t *testing.T) {
 			p := harness.EmbeddedProvider(t)
 			m := harness.NewMount(t, p.Config)
 			m.NewJWKSClient(t, p, "myapi", m.Client.Address(),
-				map[string]any{"activation_delay": 0})
+				map[string]any{"prepublish_period": 0})
 			reads := m.StartLoad(t, "myapi")
 			m.EventuallyAccepted(t, "myapi", 1, 10*time.Second)
 			printed := runExample(t, m, "rotation/rotate-jwks.sh", nil, "myapi", "myapi")
@@ -42,7 +42,7 @@ func TestRotationScripts_RotateKeys(t *testing.T) {
 			clientID := m.NewClient(t, p, "manual", nil)
 			paste := func(publicKey string) { p.Register(t, clientID, publicKey) }
 			m.NewJWKSClient(t, p, "published", m.Client.Address(),
-				map[string]any{"activation_delay": 0})
+				map[string]any{"prepublish_period": 0})
 			for _, name := range []string{"manual", "published"} {
 				m.Read(t, "creds/"+name)
 				m.EventuallyAccepted(t, name, 1, 10*time.Second)

@@ -42,7 +42,7 @@ func (s *site) testJWKSRotation(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := s.newSubject(t, map[string]any{
-				"type": "ecdsa-p256", "registration": "jwks", "activation_delay": delay.String(),
+				"type": "ecdsa-p256", "registration": "jwks", "prepublish_period": delay.String(),
 			}, nil)
 			k.register(t)
 			reads := k.StartLoad(t, k.name)

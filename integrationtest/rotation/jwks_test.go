@@ -16,7 +16,7 @@ import (
 
 // TestJWKSRotation_FailsNoRead rotates three times while creds is read all the time; Keycloak
 // fetches the keys from Vault itself. A unit test, which moves the clock, checks that an assertion
-// signed with the old key is rejected after retire_after: the minimum of that is too long to wait
+// signed with the old key is rejected after overlap_period: the minimum of that is too long to wait
 // for here.
 func TestJWKSRotation_FailsNoRead(t *testing.T) {
 	t.Parallel()
@@ -24,7 +24,7 @@ func TestJWKSRotation_FailsNoRead(t *testing.T) {
 	m := newMount(t, kc)
 	name := "scheduled-" + rand.Text()
 	source := newJWKSSource(t)
-	m.NewJWKSClient(t, kc, name, source.URL, map[string]any{"activation_delay": 0})
+	m.NewJWKSClient(t, kc, name, source.URL, map[string]any{"prepublish_period": 0})
 	keyID := func() string { return m.Read(t, "creds/"+name).Text(t, "key_id") }
 	reads := m.StartLoad(t, name)
 	m.EventuallyAccepted(t, name, 1, promptly)
@@ -33,7 +33,7 @@ func TestJWKSRotation_FailsNoRead(t *testing.T) {
 	// Within 10 s of the load Keycloak does not fetch again: version 1 continues to sign.
 	rotated := m.Write(t, "keys/"+name+"/rotate", nil)
 	require.Equal(t, 2, rotated.Number(t, "active_version"))
-	harness.RequireTexts(t, strings.Join(rotated.Warnings, " "), "activation_delay is 0s")
+	harness.RequireTexts(t, strings.Join(rotated.Warnings, " "), "prepublish_period is 0s")
 	signedBy := keyID()
 	if source.fetches.Load() == 1 { // a busy machine may need longer than that to come here
 		require.Equal(t, rotated.Version(t, 1, "key_id"), signedBy)
@@ -42,7 +42,7 @@ func TestJWKSRotation_FailsNoRead(t *testing.T) {
 	require.Equal(t, rotated.Text(t, "key_id"), keyID())
 
 	// Published ten seconds before it signs, which leaves a busy machine time to see it staged.
-	m.Write(t, "keys/"+name, map[string]any{"activation_delay": 10})
+	m.Write(t, "keys/"+name, map[string]any{"prepublish_period": 10})
 	rotated = m.Write(t, "keys/"+name+"/rotate", nil)
 	require.Equal(t, 3, rotated.Number(t, "staged_version"))
 	require.Equal(t, rotated.Version(t, 2, "key_id"), keyID())
@@ -53,7 +53,7 @@ func TestJWKSRotation_FailsNoRead(t *testing.T) {
 	m.EventuallyAccepted(t, name, 3, 10*time.Second+acceptTimeout)
 
 	// More than 10 s after the load: the first rejected assertion makes Keycloak fetch.
-	m.Write(t, "keys/"+name, map[string]any{"activation_delay": 0})
+	m.Write(t, "keys/"+name, map[string]any{"prepublish_period": 0})
 	harness.Sleep(t, reloadPause)
 	fetches := source.fetches.Load()
 	rotated = m.Write(t, "keys/"+name+"/rotate", nil)
@@ -81,7 +81,7 @@ func TestJWKSRotation_FailsNoRead(t *testing.T) {
 }
 
 // TestJWKSRotation_UnreachableKeySet rotates while Keycloak cannot fetch the JWKS. A unit test,
-// which moves the clock, checks that nothing expires for three times retire_after, and that the
+// which moves the clock, checks that nothing expires for three times overlap_period, and that the
 // automatic rotation waits as long.
 func TestJWKSRotation_UnreachableKeySet(t *testing.T) {
 	t.Parallel()
@@ -103,7 +103,7 @@ func TestJWKSRotation_UnreachableKeySet(t *testing.T) {
 			name := "unreachable-" + rand.Text()
 			source := newJWKSSource(t)
 			m.NewJWKSClient(t, kc, name, source.URL, map[string]any{
-				"type": "ecdsa-p256", "activation_delay": 0, "assertion_ttl": 30, "retire_after": 105,
+				"type": "ecdsa-p256", "prepublish_period": 0, "assertion_ttl": 30, "overlap_period": 105,
 			})
 			reads := m.StartLoad(t, name)
 			m.EventuallyAccepted(t, name, 1, promptly)

@@ -18,7 +18,7 @@ import (
 
 // TestManualRotation_FailsNoRead replaces the registered key in Keycloak, back, and forth again,
 // while creds is read all the time. A unit test, which moves the clock, checks that the old private
-// key is deleted from storage after retire_after: the minimum of that, and the background run every
+// key is deleted from storage after overlap_period: the minimum of that, and the background run every
 // minute, are too long to wait for here.
 func TestManualRotation_FailsNoRead(t *testing.T) {
 	t.Parallel()

@@ -48,7 +48,7 @@ func newSoak(t *testing.T) *soak {
 	m.NewClientWithTokenLifetime(t, s.p.Provider, "manual", tokenLife,
 		map[string]any{"type": "ecdsa-p256"}, nil)
 	m.NewJWKSClient(t, s.p.Provider, "jwks", s.cluster[0].URL(), map[string]any{
-		"type": "ecdsa-p256", "activation_delay": 5, "assertion_ttl": 30, "retire_after": 105,
+		"type": "ecdsa-p256", "prepublish_period": 5, "assertion_ttl": 30, "overlap_period": 105,
 	})
 	for _, name := range []string{"manual", "jwks"} {
 		key := m.Read(t, "keys/"+name)

@@ -287,7 +287,7 @@ func newWorldAt(
 	w.key, err = keyring.New(generate(t), "myapi", keyring.Settings{
 		CommonName: "myapi", Algorithm: jose.EdDSA, SendKeyID: true, AssertionTTL: 45 * time.Second,
 		ClientID: "c", Issuer: issuer, TokenEndpoint: issuer + "/token",
-		Registration: registration, RetireAfter: time.Hour,
+		Registration: registration, OverlapPeriod: time.Hour,
 	}, w.now())
 	require.NoError(t, err)
 	w.provider.accept(w.key.Version(1))
@@ -316,7 +316,7 @@ func (w *world) delayActivation(delay time.Duration) {
 	w.t.Helper()
 	w.change(func(current *keyring.Key) *keyring.Key {
 		settings := current.Settings()
-		settings.ActivationDelay = delay
+		settings.PrepublishPeriod = delay
 		delayed, err := current.WithSettings(settings)
 		require.NoError(w.t, err)
 		return delayed

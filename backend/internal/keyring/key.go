@@ -169,11 +169,11 @@ type Settings struct {
 	// AutoRotatePeriod is the age of the newest version at which the next one is created; 0: never.
 	// Only with ByJWKS.
 	AutoRotatePeriod time.Duration `json:"auto_rotate_period"`
-	// ActivationDelay is how long a version is published before it signs. Only with ByJWKS.
-	ActivationDelay time.Duration `json:"activation_delay"`
-	// RetireAfter is how long a version stays usable and published after the provider first
+	// PrepublishPeriod is how long a version is published before it signs. Only with ByJWKS.
+	PrepublishPeriod time.Duration `json:"activation_delay"` // its name in format 1
+	// OverlapPeriod is how long a version stays usable and published after the provider first
 	// accepted a successor.
-	RetireAfter time.Duration `json:"retire_after"`
+	OverlapPeriod time.Duration `json:"retire_after"` // likewise
 }
 
 // Registration is how the provider learns of a new version.

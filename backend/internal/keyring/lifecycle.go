@@ -55,7 +55,7 @@ func (k *Key) Live(now time.Time) []*Version {
 	return slices.DeleteFunc(k.Versions(), func(v *Version) bool { return k.expired(v, now) })
 }
 
-// ExpireTime returns when a retired version expires: RetireAfter after the provider first accepted
+// ExpireTime returns when a retired version expires: OverlapPeriod after the provider first accepted
 // a version that became active after it. It is zero for other versions and while none of those is
 // accepted, so that the key the provider knows is never lost.
 func (k *Key) ExpireTime(v *Version, now time.Time) time.Time {
@@ -73,7 +73,7 @@ func (k *Key) ExpireTime(v *Version, now time.Time) time.Time {
 	if accepted.IsZero() {
 		return time.Time{}
 	}
-	return accepted.Add(k.settings.RetireAfter)
+	return accepted.Add(k.settings.OverlapPeriod)
 }
 
 func (k *Key) expired(v *Version, now time.Time) bool {
@@ -164,7 +164,7 @@ const MaxVersions = 10
 var errTooManyVersions = fmt.Errorf("the key has %d versions, the maximum", MaxVersions)
 
 // Rotate returns the key with a new version that has this private key: staged, or with ByJWKS
-// active once it has been published for ActivationDelay, and never before its predecessor.
+// active once it has been published for PrepublishPeriod, and never before its predecessor.
 func (k *Key) Rotate(material *Material, now time.Time) (*Key, error) {
 	if len(k.versions) >= MaxVersions {
 		return nil, errTooManyVersions
@@ -179,7 +179,7 @@ func (k *Key) Rotate(material *Material, now time.Time) (*Key, error) {
 	}
 	if k.settings.Registration == ByJWKS {
 		next.record.ActivatedBy = BySchedule
-		next.record.ActivationTime = next.CreationTime().Add(k.settings.ActivationDelay)
+		next.record.ActivationTime = next.CreationTime().Add(k.settings.PrepublishPeriod)
 		if before := k.newest().ActivationTime(); before.After(next.ActivationTime()) {
 			next.record.ActivationTime = before
 		}

@@ -31,7 +31,7 @@ func numbers(versions []*Version) []int {
 func TestLifecycle_RetiredVersionExpiresOnceActiveOneIsAccepted(t *testing.T) {
 	t.Parallel()
 	hour := time.Hour
-	key := keyOf(Settings{RetireAfter: hour},
+	key := keyOf(Settings{OverlapPeriod: hour},
 		versionRecord{ActivationTime: start().Add(-10 * hour), AcceptedTime: start().Add(-9 * hour)},
 		versionRecord{ActivationTime: start().Add(-5 * hour)})
 
@@ -52,7 +52,7 @@ func TestLifecycle_RetiredVersionExpiresOnceActiveOneIsAccepted(t *testing.T) {
 func TestLifecycle_LaterRotationDoesNotPostponeExpiry(t *testing.T) {
 	t.Parallel()
 	hour := time.Hour
-	key := keyOf(Settings{RetireAfter: 3 * hour},
+	key := keyOf(Settings{OverlapPeriod: 3 * hour},
 		versionRecord{ActivationTime: start(), AcceptedTime: start()},
 		versionRecord{ActivationTime: start().Add(hour), AcceptedTime: start().Add(hour)},
 		versionRecord{ActivationTime: start().Add(2 * hour)})
@@ -105,8 +105,8 @@ func TestLifecycle_NextDueIsEarliestOfExpiryAndRotation(t *testing.T) {
 	active := versionRecord{CreationTime: later, ActivationTime: later, AcceptedTime: later}
 	now := start().Add(2 * time.Hour)
 
-	require.Zero(t, keyOf(Settings{RetireAfter: time.Hour}, retired).NextDue(now))
-	settings := Settings{RetireAfter: 3 * time.Hour}
+	require.Zero(t, keyOf(Settings{OverlapPeriod: time.Hour}, retired).NextDue(now))
+	settings := Settings{OverlapPeriod: 3 * time.Hour}
 	require.Equal(t, start().Add(4*time.Hour), keyOf(settings, retired, active).NextDue(now))
 	settings.AutoRotatePeriod, settings.Registration = 2*time.Hour, ByJWKS
 	require.Equal(t, start().Add(3*time.Hour), keyOf(settings, retired, active).NextDue(now))
@@ -199,7 +199,7 @@ func rotate(t *testing.T, key *Key, now time.Time) *Key {
 
 func TestRotation_ManualStagesVersionWithoutDate(t *testing.T) {
 	t.Parallel()
-	before := rotatable(t, Settings{Registration: Manual, ActivationDelay: time.Minute})
+	before := rotatable(t, Settings{Registration: Manual, PrepublishPeriod: time.Minute})
 	key := rotate(t, before, start().Add(time.Hour))
 	require.Len(t, before.versions, 1, "the original is unchanged")
 	require.Equal(t, 2, key.Staged(start().Add(1000*time.Hour)).Number())
@@ -209,7 +209,7 @@ func TestRotation_ManualStagesVersionWithoutDate(t *testing.T) {
 
 func TestRotation_JWKSActivatesAfterDelay(t *testing.T) {
 	t.Parallel()
-	settings := Settings{Registration: ByJWKS, ActivationDelay: 5 * time.Minute}
+	settings := Settings{Registration: ByJWKS, PrepublishPeriod: 5 * time.Minute}
 	key := rotate(t, rotatable(t, settings), start())
 	require.Equal(t, BySchedule, key.Version(2).ActivatedBy())
 	require.Equal(t, 1, key.Active(start().Add(5*time.Minute-time.Second)).Number())
@@ -218,10 +218,10 @@ func TestRotation_JWKSActivatesAfterDelay(t *testing.T) {
 
 func TestRotation_JWKSNeverActivatesBeforePredecessor(t *testing.T) {
 	t.Parallel()
-	settings := Settings{Registration: ByJWKS, ActivationDelay: time.Hour}
+	settings := Settings{Registration: ByJWKS, PrepublishPeriod: time.Hour}
 	key := rotate(t, rotatable(t, settings), start())
 	sooner := key.Settings()
-	sooner.ActivationDelay = 0
+	sooner.PrepublishPeriod = 0
 	key, err := key.WithSettings(sooner)
 	require.NoError(t, err)
 	key = rotate(t, key, start().Add(time.Minute))

@@ -65,7 +65,7 @@ next_version() {
   new=$(vault write -f -field=key_id "$mount/keys/$key/rotate")
   echo "Waiting until the provider accepts the key $new ..."
   until [ "$(vault read -field=key_id "$mount/creds/$role")" = "$new" ]; do
-    # Before activation_delay has passed, if the provider accepts it already.
+    # Before prepublish_period has passed, if the provider accepts it already.
     vault write -f "$mount/keys/$key/activate" >/dev/null 2>&1 || sleep "${POLL_SECONDS:-10}"
   done
 }

@@ -23,7 +23,7 @@ if [ "$(vault read -field=registration "$mount/keys/$key")" != jwks ]; then
   exit 1
 fi
 
-# The new version is published immediately, and signs after activation_delay.
+# The new version is published immediately, and signs after prepublish_period.
 new=$(vault write -f -field=key_id "$mount/keys/$key/rotate")
 echo "Published at $(vault read -field=jwks_path "$mount/keys/$key"). Waiting until it signs ..."
 
@@ -33,7 +33,7 @@ until [ "$(vault read -field=key_id "$mount/creds/$role")" = "$new" ]; do
   sleep "${POLL_SECONDS:-10}"
 done
 
-echo "The new key is in use. The old one stays published for retire_after:"
+echo "The new key is in use. The old one stays published for overlap_period:"
 vault read -format=json -field=versions "$mount/keys/$key"
 echo
 vault read -field=report "$mount/check/$role"
