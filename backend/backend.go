@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -35,6 +36,8 @@ type backend struct {
 	now       func() time.Time
 	generate  func(keyring.Type) (*keyring.Material, error)
 	exchanger *exchange.Exchanger
+	// mayHaveNamespaces reports whether the host is OpenBao or Vault Enterprise.
+	mayHaveNamespaces func() bool
 
 	// Cached, so that warm reads touch no storage.
 	clients     entryCache[tokenendpoint.Client] // follow the mount's configuration
@@ -80,6 +83,7 @@ func newBackend(
 		roleLocks:   newLocks(),
 		keyLocks:    newLocks(),
 	}
+	b.mayHaveNamespaces = sync.OnceValue(b.namespacesPossible)
 	b.clients = newEntryCache(b, b.loadClient)
 	b.clients.discard = (*tokenendpoint.Client).Close
 	b.keys = newEntryCache(b, keyring.Load)
@@ -116,6 +120,10 @@ func (b *backend) paths() []*framework.Path {
 		b.pathKeysRotate(),
 		b.pathKeysActivate(),
 		b.pathKeysDestroy(),
+		b.pathKeysCertificate(),
+		b.pathKeysJWKS(),
+		b.pathKeysVersionsList(),
+		b.pathKeysVersions(),
 		b.pathKeys(),
 		b.pathWrappingKey(),
 		b.pathJWKS(),
@@ -128,7 +136,6 @@ func (b *backend) paths() []*framework.Path {
 	}
 	for _, path := range paths {
 		path.DisplayAttrs = &framework.DisplayAttributes{OperationPrefix: operationPrefix}
-		path.HelpDescription = strings.TrimSpace(path.HelpDescription)
 	}
 	return paths
 }

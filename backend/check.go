@@ -101,7 +101,7 @@ func (c *check) checkKey(ctx context.Context) error {
 }
 
 func (c *check) checkRegistration(context.Context) error {
-	if !registered(c.key) {
+	if !registered(c.key.Settings()) {
 		return &stepFailure{
 			step: "registration", text: unregistered(c.key),
 			hint: registrationAdvice(c.req.MountPoint, c.key),

@@ -43,28 +43,17 @@ func configFields() []field[tokenendpoint.Config] {
 	type config = tokenendpoint.Config
 	return []field[config]{
 		newField("allowed_hosts", framework.TypeCommaStringSlice,
-			"Hosts that Vault may connect to: `host`, or `*.suffix` (not the apex), each with an "+
-				"optional `:port` (443 if omitted). Private and loopback addresses require a "+
-				"listed host. Default: any host at a public address.",
 			func(c *config) *[]string { return &c.AllowedHosts }, anyValue),
 		newField("ca_cert", framework.TypeString,
-			"PEM certificates of the certificate authorities to trust. Replaces the system's "+
-				"roots. Default: the system's roots.",
 			func(c *config) *string { return &c.CACert }, anyValue),
 		newField("request_timeout", framework.TypeDurationSecond,
-			"Time limit for all provider requests of one read: 1s to 45s. Default: 10s.",
 			func(c *config) *time.Duration { return &c.RequestTimeout },
 			between(time.Second, 45*time.Second)),
 		newField("max_retries", framework.TypeInt,
-			"Retries of a request after a connection error or HTTP status 429, 502, 503 or 504: "+
-				"0 to 5. Default: 2.",
 			func(c *config) *int { return &c.MaxRetries }, maxRetries),
 		newField("allow_insecure_endpoints", framework.TypeBool,
-			"Allow http:// and loopback endpoints. For development only. Default: false.",
 			func(c *config) *bool { return &c.AllowInsecure }, anyValue),
 		newField("proxy_url", framework.TypeString,
-			"Forward proxy (`http://proxy.example:3128`), or `environment` for HTTPS_PROXY and "+
-				"NO_PROXY of Vault's environment. Requires allowed_hosts. Default: no proxy.",
 			func(c *config) *string { return &c.ProxyURL }, trimmed),
 	}
 }
@@ -93,16 +82,15 @@ func (b *backend) loadClient(
 	return client, nil
 }
 
-func (b *backend) validateConfig(ctx context.Context, settings tokenendpoint.Config) error {
+// newValidClient returns a client with these settings, or a userError about one of them.
+func (b *backend) newValidClient(
+	ctx context.Context, settings tokenendpoint.Config,
+) (*tokenendpoint.Client, error) {
 	client, err := b.newClient(ctx, settings)
 	if _, ok := errors.AsType[*tokenendpoint.FieldError](err); ok {
-		return userError{err}
+		err = userError{err}
 	}
-	if err != nil {
-		return err
-	}
-	client.Close()
-	return nil
+	return client, err
 }
 
 // configChanged drops what this node caches of the configuration, also after a failed write.

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -64,13 +65,13 @@ func pathBlocks(t *testing.T) map[string]string {
 	m := newMount(t)
 	lists, blocks := map[string]string{}, map[string]string{}
 	key := m.Route("keys/x").Operations[logical.ReadOperation].(*framework.PathOperation).Responses[200][0].Fields
-	for _, path := range m.paths() {
-		shown := shownPath(path)
-		if list, ok := path.Operations[logical.ListOperation].(*framework.PathOperation); ok {
-			lists[shown+"/:name"] = operationRow("LIST", shown, list)
+	for _, served := range m.paths() {
+		shown := shownPath(served)
+		if list, ok := served.Operations[logical.ListOperation].(*framework.PathOperation); ok {
+			lists[shown] = operationRow("LIST", shown, list)
 			continue
 		}
-		blocks[shown] = "| Method | Path | |\n|---|---|---|\n" + lists[shown] + describePath(path, key)
+		blocks[shown] = "| Method | Path | |\n|---|---|---|\n" + lists[path.Dir(shown)] + describePath(served, key)
 	}
 	return blocks
 }
@@ -118,7 +119,10 @@ func describePath(path *framework.Path, key map[string]*framework.FieldSchema) s
 		b.WriteString("\n**Parameters**\n\n")
 		writeFields(&b, fields, true)
 	}
-	computed := without(response, fields)
+	computed := response
+	if path.Operations[logical.UpdateOperation] != nil {
+		computed = without(response, fields)
+	}
 	switch {
 	case len(computed) == 0:
 		return b.String()

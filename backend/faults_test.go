@@ -168,7 +168,7 @@ func (f lifeFault) failsAt(t *testing.T, n int, matches func(verb) bool) bool {
 func (m *mount) keyIDs() map[string]string {
 	m.tb.Helper()
 	found := map[string]string{}
-	for number, version := range m.read("keys/myapi").Data["versions"].(map[string]any) {
+	for number, version := range m.rows("keys/myapi/versions") {
 		found[number] = version.(map[string]any)["key_id"].(string)
 	}
 	return found

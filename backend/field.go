@@ -21,12 +21,12 @@ type field[T any] struct {
 // kind. clean validates a value and returns it in its normal form; its error completes the sentence
 // "<name>: …".
 func newField[T, V any](
-	name string, kind framework.FieldType, description string,
+	name string, kind framework.FieldType,
 	at func(*T) *V, clean func(V) (V, error),
 ) field[T] {
 	return field[T]{
 		name:   name,
-		schema: &framework.FieldSchema{Type: kind, Description: description},
+		schema: &framework.FieldSchema{Type: kind},
 		assign: func(entry *T, value any) error {
 			cleaned, err := clean(value.(V))
 			if err != nil {
@@ -102,10 +102,17 @@ func toResponse[T any](fields []field[T], entry *T) map[string]any {
 func fieldSchemas[T any](
 	fields []field[T], others map[string]*framework.FieldSchema,
 ) map[string]*framework.FieldSchema {
-	schemas := make(map[string]*framework.FieldSchema, len(fields)+len(others))
+	schemas := maps.Clone(others)
+	if schemas == nil {
+		schemas = map[string]*framework.FieldSchema{}
+	}
 	for _, f := range fields {
 		schemas[f.name] = f.schema
 	}
-	maps.Copy(schemas, others)
+	for _, described := range fieldTexts("settings") {
+		if schema := schemas[described.name]; schema != nil && schema.Description == "" {
+			schema.Description = described.text
+		}
+	}
 	return schemas
 }

@@ -17,10 +17,10 @@ type sample struct {
 
 func sampleSettings() []field[sample] {
 	return []field[sample]{
-		newField("name", framework.TypeString, "n", func(s *sample) *string { return &s.Name }, trimmed),
-		newField("count", framework.TypeInt, "c", func(s *sample) *int { return &s.Count }, maxRetries),
-		newField("list", framework.TypeCommaStringSlice, "l", func(s *sample) *[]string { return &s.List }, anyValue),
-		newField("life", framework.TypeDurationSecond, "d", func(s *sample) *time.Duration { return &s.Life }, anyValue),
+		newField("name", framework.TypeString, func(s *sample) *string { return &s.Name }, trimmed),
+		newField("count", framework.TypeInt, func(s *sample) *int { return &s.Count }, maxRetries),
+		newField("list", framework.TypeCommaStringSlice, func(s *sample) *[]string { return &s.List }, anyValue),
+		newField("life", framework.TypeDurationSecond, func(s *sample) *time.Duration { return &s.Life }, anyValue),
 	}
 }
 

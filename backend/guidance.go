@@ -14,36 +14,32 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/netguard"
 )
 
-func nextAfterCreation(mount string, key *keyring.Key) string {
-	if registered(key) {
-		return registrationStep(mount, key) + "."
-	}
-	return registrationAdvice(mount, key)
-}
-
-func nextAfterImport(mount, name string) string {
-	return fmt.Sprintf("Delete every other copy of this private key: anyone who has one can sign "+
-		"as this client. Next: vault write %[1]skeys/%[2]s client_id=… issuer=… token_endpoint=… "+
-		"with the provider's values. If you can replace the public key there, rotate to one that "+
-		"was never outside Vault: vault write -f %[1]skeys/%[2]s/rotate", mount, name)
-}
-
-func nextAfterRotation(mount string, key *keyring.Key, now time.Time) string {
-	staged := key.Staged(now)
+// nextStep returns what to do next with a key; empty if there is nothing to do.
+func nextStep(mount string, key *keyring.Key, roles []string, now time.Time) string {
+	state := stateOf(key.Summary(now))
 	provider, _ := registrar(key)
 	switch {
-	case staged == nil: // with jwks and no delay
-		return fmt.Sprintf("Version %d is published and active.", key.Active(now).Number())
-	case key.Settings().Registration == keyring.ByJWKS:
-		return fmt.Sprintf("Version %d is published at %s and becomes active at %s. No action is "+
-			"needed.",
-			staged.Number(), jwksPath(mount, key), timestamp(staged.ActivationTime()))
-	default:
-		return fmt.Sprintf("Next: replace the public key that %s has with public_key of version "+
-			"%d (not certificate); `vault read -field=public_key %skeys/%s` prints it. The next "+
-			"read of creds then switches over automatically; until then version %d signs.",
-			provider, staged.Number(), mount, key.Name(), versionNumber(key.Active(now)))
+	case state == keyDisabled:
+		return fmt.Sprintf("To let the key sign again: vault write %skeys/%s disabled=false",
+			mount, key.Name())
+	case state == keyUnregistered:
+		return registrationAdvice(mount, key)
+	case state == keyStaged && key.Settings().Registration == keyring.Manual:
+		return fmt.Sprintf("Replace the public key that %s has with public_key. The next read of "+
+			"creds then switches to version %d.", provider, key.Staged(now).Number())
+	case len(roles) == 0:
+		return fmt.Sprintf("Create a role: vault write -f %sroles/%s", mount, key.Name())
+	case state == keyWaiting:
+		return fmt.Sprintf("%s, unless that was done. Then read a token: vault read %screds/%s",
+			registrationStep(mount, key), mount, roles[0])
 	}
+	return ""
+}
+
+func importWarning(mount, name string) string {
+	return fmt.Sprintf("Anyone who has a copy of this private key can sign as this client: delete "+
+		"every other copy. If the public key can be replaced at the provider, rotate to one that "+
+		"was never outside Vault: vault write -f %skeys/%s/rotate", mount, name)
 }
 
 func afterDestruction(key *keyring.Key, number int) string {
@@ -78,20 +74,34 @@ func registrar(key *keyring.Key) (provider, owner string) {
 func registrationStep(mount string, key *keyring.Key) string {
 	provider, _ := registrar(key)
 	if key.Settings().Registration == keyring.ByJWKS {
-		return fmt.Sprintf("Give %s the JWKS URL (Vault's address as the provider reaches it, "+
-			"followed by %s)", provider, jwksPath(mount, key))
+		return fmt.Sprintf("Give %s the JWKS URL: Vault's address, followed by the output of "+
+			"`vault read -field=jwks_path %skeys/%s`", provider, mount, key.Name())
 	}
-	return fmt.Sprintf("Give %s the output of `vault read -field=public_key %skeys/%s` (the "+
-		"public key, not the certificate; where a key set is required, -field=jwks)",
+	return fmt.Sprintf("Give %s the output of `vault read -field=public_key %skeys/%s` (where a "+
+		"key set is required, of `vault read -field=jwks %[2]skeys/%[3]s/jwks`)",
 		provider, mount, key.Name())
 }
 
-// registrationAdvice is for a key whose provider is not known yet.
+// registrationAdvice is for a key that does not know its client yet.
 func registrationAdvice(mount string, key *keyring.Key) string {
-	return fmt.Sprintf("%s; the BC Government's API Services Portal asks for it when you request "+
-		"access to an API. Then write the values that the provider shows: vault write "+
-		"%skeys/%s client_id=… issuer=… token_endpoint=…",
-		registrationStep(mount, key), mount, key.Name())
+	settings := key.Settings()
+	command := fmt.Sprintf("vault write %skeys/%s", mount, key.Name())
+	if settings.ClientID == "" {
+		command += " client_id=…"
+	}
+	if settings.Issuer == "" {
+		command += " issuer=…"
+	}
+	if settings.ClientID != settings.Issuer { // one of them is written
+		return "Write what the provider shows: " + command
+	}
+	public := fmt.Sprintf("the output of `vault read -field=public_key %skeys/%s`",
+		mount, key.Name())
+	if settings.Registration == keyring.ByJWKS {
+		public = "the JWKS URL (Vault's address, followed by jwks_path)"
+	}
+	return fmt.Sprintf("Give the provider %s (the API Services Portal, when you request access to "+
+		"the API). Then write what it shows: %s", public, command)
 }
 
 func unregistered(key *keyring.Key) string {

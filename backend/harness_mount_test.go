@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"sync"
@@ -206,13 +207,20 @@ func newReadyMount(tb testing.TB) (*mount, *provider) {
 // publicKey returns that of one version, as PEM.
 func (m *mount) publicKey(key string, version int) string {
 	m.tb.Helper()
-	return m.do(logical.ReadOperation, "keys/"+key, map[string]any{"version": version}).Data["public_key"].(string)
+	return m.read(fmt.Sprintf("keys/%s/versions/%d", key, version)).Data["public_key"].(string)
 }
 
-// version returns what a read of the key "myapi" shows of one version; nil if it does not exist.
+// rows returns what a detailed list shows of each entry.
+func (m *mount) rows(path string) map[string]any {
+	m.tb.Helper()
+	rows, _ := m.do(logical.ListOperation, path, nil).Data["key_info"].(map[string]any)
+	return rows
+}
+
+// version returns what a list shows of one version of the key "myapi"; nil if it does not exist.
 func (m *mount) version(number int) map[string]any {
 	m.tb.Helper()
-	found, _ := m.read("keys/myapi").Data["versions"].(map[string]any)[strconv.Itoa(number)].(map[string]any)
+	found, _ := m.rows("keys/myapi/versions")[strconv.Itoa(number)].(map[string]any)
 	return found
 }
 
@@ -220,7 +228,7 @@ func (m *mount) version(number int) map[string]any {
 func (m *mount) states() map[string]string {
 	m.tb.Helper()
 	states := map[string]string{}
-	for number, version := range m.read("keys/myapi").Data["versions"].(map[string]any) {
+	for number, version := range m.rows("keys/myapi/versions") {
 		states[number] = version.(map[string]any)["state"].(string)
 	}
 	return states
@@ -230,7 +238,7 @@ func (m *mount) states() map[string]string {
 func (m *mount) signedBy() int {
 	m.tb.Helper()
 	keyID := m.read("creds/myapi").Data["key_id"]
-	for number, version := range m.read("keys/myapi").Data["versions"].(map[string]any) {
+	for number, version := range m.rows("keys/myapi/versions") {
 		if version.(map[string]any)["key_id"] == keyID {
 			n, err := strconv.Atoi(number)
 			require.NoError(m.tb, err)

@@ -148,6 +148,11 @@ const (
 
 func (p *provider) issuer() string { return p.URL + realmPath }
 
+// otherIssuer returns an issuer at whose discovery document the provider names issuer.
+func (p *provider) otherIssuer() string {
+	return strings.Replace(p.issuer(), "/apigw", "/%61pigw", 1)
+}
+
 // register registers the key at the provider, as the portal does, with changes of the client.
 func (p *provider) register(m *mount, key, clientID string, changes ...func(*keycloak.Client)) {
 	p.tb.Helper()

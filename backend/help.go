@@ -18,3 +18,19 @@ func help(name string) string {
 	}
 	return strings.TrimSpace(string(text))
 }
+
+// fieldText is a line of help/fields.txt.
+type fieldText struct{ name, kind, text string }
+
+// fieldTexts returns the lines of a section of help/fields.txt.
+func fieldTexts(section string) []fieldText {
+	_, rest, _ := strings.Cut(help("fields"), "\n["+section+"]\n")
+	block, _, _ := strings.Cut(rest, "\n\n")
+	var fields []fieldText
+	for line := range strings.SplitSeq(block, "\n") {
+		declared, text, _ := strings.Cut(line, ": ")
+		name, kind, _ := strings.Cut(declared, " ")
+		fields = append(fields, fieldText{name, kind, text})
+	}
+	return fields
+}

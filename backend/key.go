@@ -41,18 +41,12 @@ func keyPairFields() []field[keyring.Settings] {
 	type settings = keyring.Settings
 	return []field[settings]{
 		newField("common_name", framework.TypeString,
-			"Subject of the next version's certificate: at most 64 printable ASCII characters. "+
-				"Default: the key's name.",
 			func(s *settings) *string { return &s.CommonName }, printable(maxCommonName)),
 		newField("deletion_allowed", framework.TypeBool,
-			"Whether the key may be deleted. Default: false.",
 			func(s *settings) *bool { return &s.DeletionAllowed }, anyValue),
 		newField("disabled", framework.TypeBool,
-			"Whether the key is blocked from signing, effective immediately. Default: false.",
 			func(s *settings) *bool { return &s.Disabled }, anyValue),
 		newField("allowed_roles", framework.TypeCommaStringSlice,
-			"Names of the roles that may use the key; `*` matches any text, as in `team-a-*`. "+
-				"Default: all roles (`*`).",
 			func(s *settings) *[]string { return &s.AllowedRoles }, roleGlobs),
 	}
 }
@@ -61,33 +55,22 @@ func clientFields() []field[keyring.Settings] {
 	type settings = keyring.Settings
 	return []field[settings]{
 		newField("client_id", framework.TypeString,
-			"Client ID that the provider shows: at most 256 printable ASCII characters.",
-			func(s *settings) *string { return &s.ClientID }, printable(256)),
+			func(s *settings) *string { return &s.ClientID }, clientID),
 		newField("issuer", framework.TypeString,
-			"Issuer that the provider shows: an https URL, used verbatim.",
-			func(s *settings) *string { return &s.Issuer }, trimmed),
+			func(s *settings) *string { return &s.Issuer }, issuer),
 		newField("token_endpoint", framework.TypeString,
-			"Token endpoint of the provider: an https URL, required if audience is not the "+
-				"issuer. Default: discovered from issuer.",
 			func(s *settings) *string { return &s.TokenEndpoint }, trimmed),
 		newField("revocation_endpoint", framework.TypeString,
-			"Revocation endpoint (RFC 7009): an https URL, never discovered, which roles with "+
-				"revoke_tokens need. Default: none.",
 			func(s *settings) *string { return &s.RevocationEndpoint }, trimmed),
 		newField("audience", framework.TypeString,
-			"The assertion's aud claim: one value. Default: the issuer, as Keycloak requires.",
 			func(s *settings) *string { return &s.Audience }, audience),
 		newField("algorithm", framework.TypeString,
-			"JWS algorithm of the assertion, which must match the key type: "+
-				strings.Join(algorithms(), ", ")+". Default: by type, RS256 for RSA keys.",
 			func(s *settings) *string { return (*string)(&s.Algorithm) }, trimmed).
 			allowing(algorithms()...),
 		newField("assertion_ttl", framework.TypeDurationSecond,
-			"Lifetime of an assertion: 30s to 1h. Default: 45s, the longest safe with Keycloak.",
 			func(s *settings) *time.Duration { return &s.AssertionTTL },
 			between(30*time.Second, time.Hour)),
 		newField("send_key_id", framework.TypeBool,
-			"Whether to send the kid header, required by Keycloak except for RS256. Default: true.",
 			func(s *settings) *bool { return &s.SendKeyID }, anyValue),
 	}
 }
@@ -96,23 +79,14 @@ func rotationFields() []field[keyring.Settings] {
 	type settings = keyring.Settings
 	return []field[settings]{
 		newField("registration", framework.TypeString,
-			"How versions are registered. manual: a person registers each public key, which "+
-				"becomes active once the provider accepts it. jwks: the provider fetches it from "+
-				"jwks_path; it becomes active on schedule. Default: manual.",
 			func(s *settings) *string { return (*string)(&s.Registration) },
 			oneOf(registrations())).allowing(texts(registrations())...),
 		newField("auto_rotate_period", framework.TypeDurationSecond,
-			"With registration=jwks: age at which the newest version is rotated automatically, at "+
-				"least 1h. Default: 0, never.",
 			func(s *settings) *time.Duration { return &s.AutoRotatePeriod }, autoRotatePeriod),
 		newField("prepublish_period", framework.TypeDurationSecond,
-			"With registration=jwks: how long a new version is published before it signs, 0 to "+
-				"24h. Default: 5m.",
 			func(s *settings) *time.Duration { return &s.PrepublishPeriod },
 			between(0, 24*time.Hour)),
 		newField("overlap_period", framework.TypeDurationSecond,
-			"How long a version stays usable and published after its successor is first accepted: "+
-				"at least assertion_ttl plus 75s, at most 90d. Default: 24h.",
 			func(s *settings) *time.Duration { return &s.OverlapPeriod }, overlapPeriod),
 	}
 }
@@ -137,6 +111,10 @@ func (b *backend) newKeySettings(
 	before keyring.Settings,
 ) (keyring.Settings, error) {
 	after, defaults := before, defaultKeySettings(name, keyType)
+	if swapped(req.Data) {
+		return after, userErrorf("issuer: begins with token_endpoint, so the two are swapped: " +
+			"the longer URL is the token endpoint")
+	}
 	if err := apply(keyFields(), &after, &defaults, req.Data); err != nil {
 		return after, err
 	}
@@ -145,6 +123,15 @@ func (b *backend) newKeySettings(
 		err = b.checkURLs(ctx, req, before, after)
 	}
 	return after, err
+}
+
+// swapped reports whether a request has issuer and token_endpoint in each other's place: endpoints
+// are below their issuer.
+func swapped(data map[string]any) bool {
+	issuer, _ := data["issuer"].(string)
+	endpoint, _ := data["token_endpoint"].(string)
+	endpoint = strings.TrimRight(strings.TrimSpace(endpoint), "/")
+	return endpoint != "" && strings.HasPrefix(strings.TrimSpace(issuer), endpoint+"/")
 }
 
 func typeParam(data map[string]any, byDefault keyring.Type) (keyring.Type, error) {
@@ -213,9 +200,35 @@ func (b *backend) checkURLs(
 	return nil
 }
 
-// registered reports whether the key has what a token request needs.
-func registered(key *keyring.Key) bool {
-	return key.Settings().ClientID != "" && key.Settings().Issuer != ""
+// registered reports whether the settings have what a token request needs.
+func registered(settings keyring.Settings) bool {
+	return settings.ClientID != "" && settings.Issuer != ""
+}
+
+// keyState is how far a key has come.
+type keyState string
+
+// The states of a key: the first that applies.
+const (
+	keyDisabled     keyState = "disabled"
+	keyUnregistered keyState = "unregistered"
+	keyStaged       keyState = "staged"
+	keyWaiting      keyState = "waiting" // the provider has not accepted the active version
+	keyReady        keyState = "ready"
+)
+
+func stateOf(key *keyring.Summary) keyState {
+	switch {
+	case key.Settings.Disabled:
+		return keyDisabled
+	case !registered(key.Settings):
+		return keyUnregistered
+	case key.Staged != 0:
+		return keyStaged
+	case !key.Accepted:
+		return keyWaiting
+	}
+	return keyReady
 }
 
 // loadForUpdate loads a key from storage. The caller holds the key's lock.

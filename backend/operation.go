@@ -2,9 +2,13 @@ package backend
 
 import (
 	"context"
+	"maps"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
 // operation describes an operation. Its OpenAPI ID consists of verb and suffix.
@@ -24,9 +28,11 @@ func forwarded(o *framework.PathOperation) *framework.PathOperation {
 	return o
 }
 
-// listPath describes the list of a kind of entry, such as keys.
+// listPath describes the list of a kind of entry, such as keys, and what `vault list -detailed`
+// shows of each. describe reads storage alone, so that a list of thousands fills no cache.
 func listPath(
-	kind string, stored func(context.Context, logical.Storage) ([]string, error),
+	kind, columns string, stored func(context.Context, logical.Storage) ([]string, error),
+	describe func(context.Context, logical.Storage, string) (map[string]any, error),
 ) *framework.Path {
 	list := func(
 		ctx context.Context, req *logical.Request, _ *framework.FieldData,
@@ -35,10 +41,22 @@ func listPath(
 		if err != nil {
 			return nil, err
 		}
-		return logical.ListResponse(names), nil
+		info := make(map[string]any, len(names))
+		for _, name := range names {
+			row, err := describe(ctx, req.Storage, name)
+			switch {
+			case storage.Unreadable(err):
+				row = map[string]any{"state": "unreadable"}
+			case err != nil:
+				return nil, err
+			}
+			info[name] = row
+		}
+		return logical.ListResponseWithInfo(names, info), nil
 	}
-	return singlePath(kind+"/?$", "Lists the names of the mount's "+kind+".", nil,
-		logical.ListOperation, operation(list, "List the "+kind+".", listResponse(), "", kind))
+	return singlePath(kind+"/?$", "Lists the mount's "+kind+"; with -detailed, their "+columns+".",
+		nil, logical.ListOperation,
+		operation(list, "List the "+kind+".", listResponse(columns), "", kind))
 }
 
 // nameField describes the name of a key or role in a path.
@@ -115,12 +133,40 @@ func roleReadPath(prefix, help string, read *framework.PathOperation) *framework
 		map[string]*framework.FieldSchema{"role": nameField("role")}, logical.ReadOperation, read)
 }
 
+// keyPath describes keys/<name>/<suffix>, with one operation.
+func keyPath(
+	suffix, help string, fields map[string]*framework.FieldSchema,
+	kind logical.Operation, only *framework.PathOperation,
+) *framework.Path {
+	all := map[string]*framework.FieldSchema{"name": nameField("key")}
+	maps.Copy(all, fields)
+	return singlePath("keys/(?P<name>[^/]+)/"+suffix, help, all, kind, only)
+}
+
 // keyActionPath describes keys/<name>/<action>, whose update returns the key.
 func keyActionPath(
 	action, suffix, synopsis, help string,
 	handler namedHandler, fields map[string]*framework.FieldSchema,
 ) *framework.Path {
-	fields["name"] = nameField("key")
-	return singlePath("keys/(?P<name>[^/]+)/"+action, help, fields, logical.UpdateOperation,
+	return keyPath(action, help, fields, logical.UpdateOperation,
 		forwarded(operation(handler.callback, synopsis, keyResponseSchema(), action, suffix)))
+}
+
+// keyCallback handles a read about a key; of one that does not exist it is a 404.
+func (b *backend) keyCallback(
+	read func(*framework.FieldData, *keyring.Key) (*logical.Response, error),
+) framework.OperationFunc {
+	return func(
+		ctx context.Context, req *logical.Request, data *framework.FieldData,
+	) (*logical.Response, error) {
+		name, err := nameIn(data, "name")
+		if err != nil {
+			return nil, err
+		}
+		key, err := b.keys.get(ctx, req.Storage, name)
+		if err != nil || key == nil {
+			return nil, err
+		}
+		return read(data, key)
+	}
 }

@@ -10,24 +10,10 @@ import (
 )
 
 func (b *backend) pathAssertion() *framework.Path {
-	responses := okResponse("The assertion and what to send with it.", assertionFields())
+	responses := okResponse("The assertion and what to send with it.", responseFields("assertion"))
 	return roleReadPath("assertion", help("assertion"), operation(b.readAssertion,
 		"Obtain a signed client assertion to exchange elsewhere.", responses,
 		"generate", "assertion"))
-}
-
-func assertionFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
-		"client_assertion": responseSecret("The signed JWT, valid for one token request."),
-		"client_assertion_type": responseText(
-			"The form parameter of that name (RFC 7523 section 2.2)."),
-		"client_id":      responseText("The client that the assertion authenticates."),
-		"token_endpoint": responseText("The URL to send the assertion to."),
-		"issuer":         responseText("The provider's issuer."),
-		"key_id":         responseText("The kid of the key that signed the assertion."),
-		"expires_at":     responseText("When the assertion expires (RFC 3339)."),
-		"jti":            responseText("The assertion's ID."),
-	}
 }
 
 func (b *backend) readAssertion(

@@ -183,7 +183,7 @@ func TestAssertion_Errors(t *testing.T) {
 			status: 502, texts: []string{"OpenID discovery at", "HTTP 503", "Read again in a minute"},
 		},
 		"discovery is another issuer's": {
-			harm:   func(m *mount, p *provider) { m.write("keys/myapi", map[string]any{"issuer": p.issuer() + "/"}) },
+			harm:   func(m *mount, p *provider) { m.write("keys/myapi", map[string]any{"issuer": p.otherIssuer()}) },
 			status: 400, texts: []string{"discovery document is for a different issuer"},
 		},
 		"no discovery document in time": {

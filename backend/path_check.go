@@ -13,17 +13,7 @@ import (
 func (b *backend) pathCheck() *framework.Path {
 	return roleReadPath("check", help("check"), operation(b.readCheck,
 		"Test each step of obtaining a token and report the results.",
-		okResponse("The report.", checkFields()), "check", "role"))
-}
-
-func checkFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
-		"ok":          responseField(framework.TypeBool, "Whether a token was obtained."),
-		"report":      responseText("One line per step."),
-		"failed_step": responseText("The step that failed; empty if none did."),
-		"error":       responseText("What went wrong; empty if nothing did."),
-		"hint":        responseText("What the error most likely means, and what to do next."),
-	}
+		okResponse("The report.", responseFields("check")), "check", "role"))
 }
 
 func (b *backend) readCheck(
@@ -55,10 +45,10 @@ func (c *check) response(failure *stepFailure) *logical.Response {
 		"hint": fmt.Sprintf("To obtain a token: vault read %screds/%s", c.req.MountPoint, c.name),
 	}
 	if failure != nil {
-		c.line(failure.step, "FAILED", failure.text)
-		c.line("next", "", failure.hint)
+		c.line(failure.step, "FAILED", "see error and hint")
 		data["failed_step"], data["error"], data["hint"] = failure.step, failure.text, failure.hint
 	}
-	data["report"] = strings.Join(c.lines, "\n")
+	// The CLI's table shows the first line beside the field's name, the others below it.
+	data["report"] = "\n" + strings.Join(c.lines, "\n")
 	return &logical.Response{Data: data}
 }

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,13 +10,14 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
 func (b *backend) pathConfig() *framework.Path {
 	settings := configFields()
-	responses := okResponse("The configuration.", responseFields(settings, nil))
+	responses := okResponse("The configuration.", withSettings(settings))
 	return &framework.Path{
 		Pattern: "config",
 		Fields:  fieldSchemas(settings, nil),
@@ -60,17 +62,50 @@ func (b *backend) writeConfig(
 	if err := apply(configFields(), &settings, &defaults, req.Data); err != nil {
 		return nil, err
 	}
-	if err := b.validateConfig(ctx, settings); err != nil {
+	client, err := b.newValidClient(ctx, settings)
+	if err != nil {
 		return nil, err
 	}
+	defer client.Close()
+	resp := configResponse(settings)
 	if !reflect.DeepEqual(before, settings) {
+		unreachable, err := b.unreachableKeys(ctx, req.Storage, client)
+		if err != nil {
+			return nil, err
+		}
+		if len(unreachable) > 0 {
+			resp.AddWarning("The configuration does not allow the URLs of these keys, so that their " +
+				"roles return no tokens: " + abbreviate(unreachable) + ".")
+		}
 		defer b.configChanged()
 		entry := configEntry{Format: configFormat, Settings: configSettings(settings)}
 		if err := storage.Put(ctx, req.Storage, configStoragePath, entry); err != nil {
 			return nil, err
 		}
 	}
-	return configResponse(settings), nil
+	return resp, nil
+}
+
+// unreachableKeys returns the names of the keys with a URL that the client would not contact.
+func (b *backend) unreachableKeys(
+	ctx context.Context, s logical.Storage, client *tokenendpoint.Client,
+) ([]string, error) {
+	names, err := keyring.List(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	var unreachable []string
+	for _, name := range names {
+		key, err := keyring.LoadSummary(ctx, s, name, b.now())
+		if err != nil && !storage.Unreadable(err) {
+			return nil, err
+		}
+		if key != nil && registered(key.Settings) &&
+			client.CheckURL(cmp.Or(key.Settings.TokenEndpoint, key.Settings.Issuer)) != nil {
+			unreachable = append(unreachable, name)
+		}
+	}
+	return unreachable, nil
 }
 
 func (b *backend) deleteConfig(

@@ -24,7 +24,9 @@ func configDefaults() map[string]any {
 // newCACert returns a PEM certificate.
 func newCACert(t *testing.T) string {
 	t.Helper()
-	return newMount(t).write("keys/ca", map[string]any{"type": "ecdsa-p256"}).Data["certificate"].(string)
+	m := newMount(t)
+	m.write("keys/ca", map[string]any{"type": "ecdsa-p256"})
+	return m.read("keys/ca/certificate").Data["certificate"].(string)
 }
 
 func everyConfigSetting(t *testing.T) map[string]any {

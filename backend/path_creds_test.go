@@ -110,14 +110,14 @@ func TestCreds_UnusableKeyErrorShowsFix(t *testing.T) {
 	m := newMount(t)
 	m.write("keys/myapi", map[string]any{"type": "ed25519"})
 	m.write("roles/reader", map[string]any{"key": "myapi"})
-	for _, written := range []map[string]any{{}, {"client_id": "c"}} {
-		m.write("keys/myapi", written)
-		text := m.refused(logical.ReadOperation, "creds/reader", nil)
-		require.Contains(t, text, "vault read -field=public_key bcgov-jwt/keys/myapi")
-		require.Contains(t, text, "vault write bcgov-jwt/keys/myapi client_id=… issuer=…")
-	}
-	m.write("keys/myapi", map[string]any{"issuer": "https://idp.example", "disabled": true})
 	text := m.refused(logical.ReadOperation, "creds/reader", nil)
+	require.Contains(t, text, "vault read -field=public_key bcgov-jwt/keys/myapi")
+	require.Contains(t, text, "vault write bcgov-jwt/keys/myapi client_id=… issuer=…")
+	m.write("keys/myapi", map[string]any{"client_id": "c"})
+	require.Equal(t, `key "myapi" has no issuer yet. Write what the provider shows: vault write bcgov-jwt/keys/myapi issuer=…`,
+		m.refused(logical.ReadOperation, "creds/reader", nil))
+	m.write("keys/myapi", map[string]any{"issuer": "https://idp.example", "disabled": true})
+	text = m.refused(logical.ReadOperation, "creds/reader", nil)
 	require.Contains(t, text, `key "myapi" is disabled`)
 	require.Contains(t, text, "vault write bcgov-jwt/keys/myapi disabled=false")
 }
@@ -183,7 +183,7 @@ func credsFailures() map[string]credsFailure {
 		},
 		"another issuer's audience": {
 			fail: func(m *mount, p *provider) {
-				m.write("keys/myapi", map[string]any{"issuer": p.issuer() + "/", "token_endpoint": p.issuer() + tokenPath})
+				m.write("keys/myapi", map[string]any{"issuer": p.otherIssuer(), "token_endpoint": p.issuer() + tokenPath})
 			},
 			status: 400, texts: []string{"Invalid token audience", "trailing slash", "vault write bcgov-jwt/keys/myapi audience=" + "http"},
 		},
@@ -208,7 +208,7 @@ func credsFailures() map[string]credsFailure {
 			status: 400, texts: []string{"OpenID discovery", "HTTP 404", "vault read bcgov-jwt/keys/myapi"},
 		},
 		"another issuer's discovery document": {
-			fail:   func(m *mount, p *provider) { m.write("keys/myapi", map[string]any{"issuer": p.issuer() + "/"}) },
+			fail:   func(m *mount, p *provider) { m.write("keys/myapi", map[string]any{"issuer": p.otherIssuer()}) },
 			status: 400, texts: []string{"discovery document is for a different issuer", "vault write bcgov-jwt/keys/myapi issuer="},
 		},
 		"discovery names a forbidden address": {

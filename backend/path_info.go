@@ -19,33 +19,11 @@ func (b *backend) pathInfo() *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: operation(b.readInfo,
 				"Read the plugin's version and this node's counters.",
-				okResponse("Version and counters.", infoFields()), "read", "info"),
+				okResponse("Version and counters.", responseFields("info")), "read", "info"),
 		},
 		HelpSynopsis: "Plugin version and this node's counters.",
 		HelpDescription: "Versions, key types, algorithms, the mount's keys and roles, and " +
 			"this node's counters since the plugin started.",
-	}
-}
-
-func infoFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
-		"version":     responseText("The plugin's version."),
-		"commit":      responseText("Source commit of the build."),
-		"go_version":  responseText("Go version of the build."),
-		"sdk_version": responseText("Vault SDK version of the build."),
-		"key_types":   responseField(framework.TypeStringSlice, "Supported key types."),
-		"algorithms":  responseField(framework.TypeStringSlice, "Supported algorithms."),
-		"keys":        responseField(framework.TypeInt, "Keys in the mount."),
-		"roles":       responseField(framework.TypeInt, "Roles in the mount."),
-		"shared_tokens": responseField(framework.TypeInt,
-			"Tokens that this node holds for roles with delivery=shared."),
-		"exchanges": responseField(framework.TypeInt64,
-			"Token requests of this mount and node since the plugin started."),
-		"failures": responseField(framework.TypeInt64, "How many exchanges failed."),
-		"last_failure_time": responseText(
-			"When a token request last failed (RFC 3339); empty if none did."),
-		"last_failure_kind": responseText(
-			"Kind of failure: refused, blocked, unavailable, malformed, timed out or internal."),
 	}
 }
 

@@ -43,10 +43,11 @@ func (b *backend) pathJWKS() *framework.Path {
 }
 
 // jwksPath returns where a key is published, below Vault's address; empty if it is not.
-func jwksPath(mount string, key *keyring.Key) string {
+func jwksPath(ctx context.Context, key *keyring.Key) string {
 	if key.Settings().Registration != keyring.ByJWKS {
 		return ""
 	}
+	mount, _ := ctx.Value(urlMount{}).(string)
 	return "/v1/" + mount + "jwks/" + key.ID()
 }
 

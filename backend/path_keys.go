@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -15,7 +14,10 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
-func (b *backend) pathKeysList() *framework.Path { return listPath("keys", keyring.List) }
+func (b *backend) pathKeysList() *framework.Path {
+	return listPath("keys", "type, client_id, issuer, active and staged version and state",
+		keyring.List, b.keyRow)
+}
 
 func (b *backend) pathKeys() *framework.Path {
 	return &framework.Path{
@@ -23,10 +25,6 @@ func (b *backend) pathKeys() *framework.Path {
 		ExistenceCheck: existence(&b.keys),
 		Fields: fieldSchemas(keyFields(), map[string]*framework.FieldSchema{
 			"name": nameField("key"),
-			"version": {
-				Type: framework.TypeInt, Query: true, Description: "On reads: version whose " +
-					"public key is returned. Default: the one to register.",
-			},
 			"type": {
 				Type: framework.TypeString, AllowedValues: allowed(keyring.Types()),
 				Description: "Type of the key pair, fixed at creation: " + join(keyring.Types()) +
@@ -41,27 +39,7 @@ func (b *backend) pathKeys() *framework.Path {
 }
 
 func keyResponseSchema() map[int][]framework.Response {
-	return okResponse("The key and its public material.", responseFields(keyFields(),
-		map[string]*framework.FieldSchema{
-			"type": responseText("Type of the key pair."),
-			"public_key": responseText("Public key to register, as PEM: paste this into the API " +
-				"Services Portal, which calls it a certificate in places."),
-			"certificate": responseText("Self-signed certificate of public_key, for providers " +
-				"that need one. Not for the portal: Keycloak rejects it."),
-			"certificate_sha256": responseText("SHA-256 fingerprint of the certificate, in hex."),
-			"key_id": responseText(
-				"The kid: base64url SHA-256 of the SubjectPublicKeyInfo."),
-			"public_key_version": responseField(framework.TypeInt,
-				"Version of public_key, certificate and key_id."),
-			"active_version": responseField(framework.TypeInt, "Version that signs."),
-			"staged_version": responseField(framework.TypeInt,
-				"Version that becomes active next; 0 if there is none."),
-			"versions": responseField(framework.TypeMap, "All versions by number."),
-			"roles":    responseField(framework.TypeStringSlice, "Roles of the key."),
-			"jwks":     responseText("JSON Web Key Set of all live versions, to host elsewhere."),
-			"jwks_path": responseText("With registration=jwks: where the provider fetches the " +
-				"key set, below Vault's address and without a Vault token."),
-		}))
+	return okResponse("The key and its public key.", withSettings(keyFields(), "key"))
 }
 
 func (b *backend) readKey(
@@ -71,27 +49,7 @@ func (b *backend) readKey(
 	if err != nil || key == nil {
 		return nil, err
 	}
-	number, present, err := versionParam(req.Data)
-	if err != nil {
-		return nil, err
-	}
-	if !present {
-		return b.keyResponse(ctx, req, key)
-	}
-	version := key.Version(number)
-	if version == nil {
-		return nil, unknownVersion(key, number)
-	}
-	return b.keyResponseFor(ctx, req, key, version)
-}
-
-// versionParam returns the requested version number, if there is one.
-func versionParam(data map[string]any) (number int, present bool, err error) {
-	value, err := convert(framework.TypeInt, data["version"])
-	if err != nil || value == nil {
-		return 0, false, err
-	}
-	return value.(int), true, nil
+	return b.keyResponse(ctx, req, key)
 }
 
 func (b *backend) writeKey(
@@ -152,18 +110,18 @@ func (b *backend) createKey(
 	if err != nil {
 		return nil, err
 	}
-	return b.storeNewKey(ctx, req, key, nextAfterCreation(req.MountPoint, key))
+	return b.storeNewKey(ctx, req, key)
 }
 
 func (b *backend) storeNewKey(
-	ctx context.Context, req *logical.Request, key *keyring.Key, next string,
+	ctx context.Context, req *logical.Request, key *keyring.Key, warnings ...string,
 ) (*logical.Response, error) {
 	defer b.keyChanged(key.Name())
 	defer b.keyIDChanged(key.ID())
 	if err := keyring.Create(ctx, req.Storage, key); err != nil {
 		return nil, err
 	}
-	return b.keyResponse(ctx, req, key, next)
+	return b.keyResponse(ctx, req, key, warnings...)
 }
 
 func (b *backend) updateKey(
@@ -253,59 +211,50 @@ func (b *backend) deleteDamagedKey(
 	return nil
 }
 
-// keyResponse returns a key with the public material of the version to register.
-func (b *backend) keyResponse(
-	ctx context.Context, req *logical.Request, key *keyring.Key, warnings ...string,
-) (*logical.Response, error) {
-	now := b.now()
-	version := cmp.Or(key.Staged(now), key.Active(now))
-	return b.keyResponseFor(ctx, req, key, version, warnings...)
+// toRegister returns the version whose public key is to be registered now.
+func toRegister(key *keyring.Key, now time.Time) *keyring.Version {
+	return cmp.Or(key.Staged(now), key.Active(now))
 }
 
-func (b *backend) keyResponseFor(
-	ctx context.Context, req *logical.Request, key *keyring.Key, version *keyring.Version,
-	warnings ...string,
+// keyResponse returns a key with the public key of the version to register.
+func (b *backend) keyResponse(
+	ctx context.Context, req *logical.Request, key *keyring.Key, warnings ...string,
 ) (*logical.Response, error) {
 	roles, err := b.rolesOf(ctx, req.Storage, key.Name())
 	if err != nil {
 		return nil, err
 	}
 	now := b.now()
-	jwks, err := key.JWKS(now)
-	if err != nil {
-		return nil, err
-	}
+	version := toRegister(key, now)
 	settings := key.Settings()
 	data := toResponse(keyFields(), &settings)
 	data["type"] = string(key.Type())
 	data["public_key"] = version.PublicKeyPEM()
-	data["certificate"] = version.CertificatePEM()
-	data["certificate_sha256"] = version.CertificateSHA256()
 	data["key_id"] = version.KeyID()
 	data["public_key_version"] = version.Number()
 	data["active_version"] = versionNumber(key.Active(now))
 	data["staged_version"] = versionNumber(key.Staged(now))
-	data["versions"] = versionsResponse(key, now)
 	data["roles"] = roles
-	data["jwks"] = jwks
-	data["jwks_path"] = jwksPath(req.MountPoint, key)
+	data["jwks_path"] = jwksPath(ctx, key)
+	data["next_step"] = nextStep(req.MountPoint, key, roles, now)
 	warnings = append(warnings, keyWarnings(key, now)...)
 	return &logical.Response{Data: data, Warnings: warnings}, nil
 }
 
-func versionsResponse(key *keyring.Key, now time.Time) map[string]any {
-	versions := map[string]any{}
-	for _, v := range key.Versions() {
-		versions[strconv.Itoa(v.Number())] = map[string]any{
-			"state":           string(key.State(v, now)),
-			"key_id":          v.KeyID(),
-			"origin":          string(v.Origin()),
-			"creation_time":   timestamp(v.CreationTime()),
-			"activation_time": timestamp(v.ActivationTime()),
-			"activated_by":    string(v.ActivatedBy()),
-			"accepted_time":   timestamp(v.AcceptedTime()),
-			"expire_time":     timestamp(key.ExpireTime(v, now)),
-		}
+// keyRow returns what a list shows of a key.
+func (b *backend) keyRow(
+	ctx context.Context, s logical.Storage, name string,
+) (map[string]any, error) {
+	key, err := keyring.LoadSummary(ctx, s, name, b.now())
+	if err != nil || key == nil {
+		return nil, err
 	}
-	return versions
+	return map[string]any{
+		"type":           string(key.Type),
+		"client_id":      key.Settings.ClientID,
+		"issuer":         key.Settings.Issuer,
+		"active_version": key.Active,
+		"staged_version": key.Staged,
+		"state":          string(stateOf(key)),
+	}, nil
 }

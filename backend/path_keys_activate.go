@@ -134,7 +134,8 @@ func (b *backend) activateStaged(
 	now := b.now()
 	if key.ID() != before.ID() || key.Version(staged.Number()) == nil {
 		return nil, userErrorf("version %d was destroyed before it could be activated; list the "+
-			"versions with: vault read %skeys/%s", staged.Number(), req.MountPoint, before.Name())
+			"versions with: vault list -detailed %skeys/%s/versions",
+			staged.Number(), req.MountPoint, before.Name())
 	}
 	if settings := key.Settings(); role != "" && !settings.Equal(before.Settings()) {
 		return nil, userErrorf("key %q was changed while version %d was being tested; try again",
@@ -144,9 +145,7 @@ func (b *backend) activateStaged(
 	if key.State(key.Version(staged.Number()), now) == keyring.Staged {
 		after = key.Activate(staged.Number(), keyring.ByOperator, now)
 	}
-	tested := ""
 	if role != "" {
-		tested = fmt.Sprintf("; role %q obtained a token with it", role)
 		after = after.Accept(staged.Number(), now)
 	}
 	if after == key {
@@ -159,7 +158,5 @@ func (b *backend) activateStaged(
 	b.Logger().Info("key version activated", "key", key.Name(),
 		"from", versionNumber(key.Active(now)), "to", staged.Number(),
 		"tested_with", role, "request_id", req.ID)
-	return b.keyResponse(ctx, req, after, fmt.Sprintf("Version %d is now active%s. To test every "+
-		"version at the provider: vault read %scheck/<role>",
-		staged.Number(), tested, req.MountPoint))
+	return b.keyResponse(ctx, req, after)
 }

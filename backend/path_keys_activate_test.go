@@ -20,9 +20,8 @@ func TestActivate_TestsTheStagedVersionFirst(t *testing.T) {
 	answer := m.write("keys/myapi/activate", nil)
 	require.Len(t, p.requests(tokenPath), asked+1, "the staged version, and no other")
 	require.Equal(t, m.read("keys/myapi").Data, answer.Data, "it returns the key's read")
-	require.Len(t, answer.Warnings, 1)
-	require.Contains(t, answer.Warnings[0], `Version 2 is now active; role "myapi" obtained a token with it.`)
-	require.Contains(t, answer.Warnings[0], "vault read bcgov-jwt/check/")
+	require.Empty(t, answer.Warnings)
+	require.Contains(t, m.log.String(), "tested_with=myapi")
 	require.Equal(t, 2, answer.Data["active_version"])
 	require.Equal(t, 0, answer.Data["staged_version"])
 	require.Equal(t, "operator", m.version(2)["activated_by"])
@@ -37,8 +36,8 @@ func TestActivate_ForceSkipsTheProvider(t *testing.T) {
 	m, p := newReadyMount(t)
 	m.write("keys/myapi/rotate", nil)
 	p.Close()
-	answer := m.write("keys/myapi/activate", map[string]any{"force": true})
-	require.Contains(t, answer.Warnings[0], "Version 2 is now active.")
+	m.write("keys/myapi/activate", map[string]any{"force": true})
+	require.Contains(t, m.log.String(), `tested_with=""`)
 	require.Contains(t, m.log.String(), `to=2 tested_with="" request_id`)
 	require.Equal(t, map[string]string{"1": "retired", "2": "active"}, m.states())
 	require.Empty(t, p.requests(tokenPath))
@@ -196,7 +195,8 @@ func TestActivate_RoleDeletedBeforeTheTestLeavesItToTheNext(t *testing.T) {
 		}
 		return nil
 	})
-	require.Contains(t, m.write("keys/myapi/activate", nil).Warnings[0], `role "other" obtained a token`)
+	m.write("keys/myapi/activate", nil)
+	require.Contains(t, m.log.String(), "tested_with=other")
 	require.NotContains(t, m.log.String(), "panic")
 }
 
@@ -281,7 +281,7 @@ func TestActivate_RoleThatCannotSucceedLeavesTheTestToTheNext(t *testing.T) {
 				require.Equal(t, map[string]string{"1": "active", "2": "staged"}, m.states())
 				return
 			}
-			require.Contains(t, resp.Warnings[0], `role "`+test.testedWith+`" obtained a token`)
+			require.Contains(t, m.log.String(), "tested_with="+test.testedWith)
 			require.Contains(t, m.log.String(), "tested_with="+test.testedWith)
 			require.Equal(t, map[string]string{"1": "retired", "2": "active"}, m.states())
 		})

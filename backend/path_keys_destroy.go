@@ -23,13 +23,13 @@ func (b *backend) pathKeysDestroy() *framework.Path {
 func (b *backend) destroyVersion(
 	ctx context.Context, req *logical.Request, name string,
 ) (*logical.Response, error) {
-	number, present, err := versionParam(req.Data)
+	number, err := versionParam(req.Data)
 	if err != nil {
 		return nil, err
 	}
-	if !present {
-		return nil, userErrorf("version: is required; list the versions with: vault read %skeys/%s",
-			req.MountPoint, name)
+	if number == 0 {
+		return nil, userErrorf("version: is required; list the versions with: vault list "+
+			"-detailed %skeys/%s/versions", req.MountPoint, name)
 	}
 	unlock, err := b.keyLocks.lock(ctx, name)
 	if err != nil {

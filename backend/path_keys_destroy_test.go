@@ -30,7 +30,7 @@ func TestDestroy_VersionIsGone(t *testing.T) {
 			require.Equal(t, m.read("keys/myapi").Data, answer.Data)
 			require.Contains(t, strings.Join(answer.Warnings, "\n"), "is permanently deleted. If its public key is registered, the provider accepts it until it is replaced there.")
 			require.Equal(t, test.left, m.states())
-			require.NotContains(t, answer.Data["jwks"], keyID)
+			require.NotContains(t, m.read("keys/myapi/jwks").Data["jwks"], keyID)
 			for path, value := range m.storage.entries(t) {
 				require.NotContains(t, value, private, path)
 				require.NotContains(t, path, keyID)
@@ -51,7 +51,7 @@ func TestDestroy_IsRejected(t *testing.T) {
 		"an unknown one":       {map[string]any{"version": 7}, []string{`version: key "myapi" has no version 7; it has 1, 2`}},
 		"zero":                 {map[string]any{"version": 0}, []string{"version: "}},
 		"a negative one":       {map[string]any{"version": -1}, []string{"version: "}},
-		"none":                 {nil, []string{"version: is required", "vault read bcgov-jwt/keys/myapi"}},
+		"none":                 {nil, []string{"version: is required", "vault list -detailed bcgov-jwt/keys/myapi/versions"}},
 		"an empty one":         {map[string]any{"version": ""}, []string{"version: is required"}},
 		"no number":            {map[string]any{"version": "latest"}, []string{"version: must be a whole number"}},
 		"a fraction":           {map[string]any{"version": 1.5}, []string{"version: must be a whole number"}},

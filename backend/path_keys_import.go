@@ -62,7 +62,7 @@ func (b *backend) importKey(
 	if err != nil {
 		return nil, err
 	}
-	return b.storeNewKey(ctx, req, key, nextAfterImport(req.MountPoint, name))
+	return b.storeNewKey(ctx, req, key, importWarning(req.MountPoint, name))
 }
 
 // materialParam returns the private key in a request, whether in plaintext or wrapped.

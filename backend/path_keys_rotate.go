@@ -12,7 +12,7 @@ import (
 
 func (b *backend) pathKeysRotate() *framework.Path {
 	return keyActionPath("rotate", "key", "Create the key's next version.", help("keys-rotate"),
-		b.rotateKey, map[string]*framework.FieldSchema{})
+		b.rotateKey, nil)
 }
 
 func (b *backend) rotateKey(
@@ -45,7 +45,7 @@ func (b *backend) rotateKey(
 	if err := b.storeKey(ctx, req.Storage, key, rotated); err != nil {
 		return nil, err
 	}
-	return b.keyResponse(ctx, req, rotated, nextAfterRotation(req.MountPoint, rotated, now))
+	return b.keyResponse(ctx, req, rotated)
 }
 
 // unrotatable returns what to answer for a key that needs no new version or has no room for one;
@@ -55,9 +55,8 @@ func (b *backend) unrotatable(
 ) (*logical.Response, error) {
 	now := b.now()
 	if staged := key.Staged(now); staged != nil {
-		return b.keyResponse(ctx, req, key, fmt.Sprintf("Version %d is already staged, and may be "+
-			"registered by now: no other was created. %s",
-			staged.Number(), nextAfterRotation(req.MountPoint, key, now)))
+		return b.keyResponse(ctx, req, key, fmt.Sprintf("Version %d was staged before and may be "+
+			"registered by now: no other was created.", staged.Number()))
 	}
 	if len(key.Live(now)) >= keyring.MaxVersions {
 		return nil, userErrorf("key %q has %d versions, the maximum; first destroy a retired one: "+

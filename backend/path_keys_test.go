@@ -72,13 +72,17 @@ func TestKey_EveryTypeIsCreatedWithItsDefaults(t *testing.T) {
 				"registration": "manual", "auto_rotate_period": 0, "prepublish_period": 300, "overlap_period": 86400,
 			}), only(t, made, keySettingNames()...))
 			require.Equal(t, made.Data, m.read("keys/myapi").Data, "a write returns the same body as a read")
-			requirePublicMaterial(t, made.Data, m.clock.now())
+			requirePublicMaterial(t, m, made.Data)
 		})
 	}
 }
 
-func requirePublicMaterial(t *testing.T, data map[string]any, now time.Time) {
+func requirePublicMaterial(t *testing.T, m *mount, data map[string]any) {
 	t.Helper()
+	published := m.read("keys/myapi/certificate").Data
+	require.Equal(t, data["public_key"], published["public_key"])
+	require.Equal(t, data["key_id"], published["key_id"])
+	require.Equal(t, 1, published["version"])
 	block, rest := pem.Decode([]byte(data["public_key"].(string)))
 	require.Empty(t, rest, "one block, with its final newline")
 	require.Equal(t, "PUBLIC KEY", block.Type)
@@ -87,17 +91,17 @@ func requirePublicMaterial(t *testing.T, data map[string]any, now time.Time) {
 	public, err := x509.ParsePKIXPublicKey(block.Bytes)
 	require.NoError(t, err)
 
-	block, rest = pem.Decode([]byte(data["certificate"].(string)))
+	block, rest = pem.Decode([]byte(published["certificate"].(string)))
 	require.Empty(t, rest)
 	certificate, err := x509.ParseCertificate(block.Bytes)
 	require.NoError(t, err)
 	require.Equal(t, public, certificate.PublicKey)
 	require.Equal(t, "CN=myapi", certificate.Subject.String())
 	digest = sha256.Sum256(block.Bytes)
-	require.Equal(t, hex.EncodeToString(digest[:]), data["certificate_sha256"])
+	require.Equal(t, hex.EncodeToString(digest[:]), published["certificate_sha256"])
 
 	var set jose.JSONWebKeySet
-	require.NoError(t, json.Unmarshal([]byte(data["jwks"].(string)), &set))
+	require.NoError(t, json.Unmarshal([]byte(m.read("keys/myapi/jwks").Data["jwks"].(string)), &set))
 	require.Len(t, set.Keys, 1)
 	require.Equal(t, data["key_id"], set.Keys[0].KeyID)
 	require.Equal(t, public, set.Keys[0].Key)
@@ -106,40 +110,20 @@ func requirePublicMaterial(t *testing.T, data map[string]any, now time.Time) {
 	require.Equal(t, 1, data["active_version"])
 	require.Equal(t, 0, data["staged_version"])
 	require.Equal(t, []string{}, data["roles"])
-	versions := data["versions"].(map[string]any)
-	require.Len(t, versions, 1)
-	first := versions["1"].(map[string]any)
+	require.Len(t, m.rows("keys/myapi/versions"), 1)
+	first := m.version(1)
 	require.Equal(t, "active", first["state"])
 	require.Equal(t, "generated", first["origin"])
 	require.Equal(t, data["key_id"], first["key_id"])
 	created, err := time.Parse(time.RFC3339, first["creation_time"].(string))
 	require.NoError(t, err)
-	require.WithinDuration(t, now, created, time.Minute)
+	require.WithinDuration(t, m.clock.now(), created, time.Minute)
 	require.Equal(t, first["creation_time"], first["activation_time"])
 }
 
 func TestKey_DefaultTypeIsRSA2048(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "rsa-2048", newMount(t).write("keys/myapi", nil).Data["type"])
-}
-
-func TestKey_CreationReturnsTheNextStep(t *testing.T) {
-	t.Parallel()
-	m := newMount(t)
-	warnings := strings.Join(m.write("keys/myapi", map[string]any{"type": "ed25519"}).Warnings, "\n")
-	require.Contains(t, warnings, "vault read -field=public_key bcgov-jwt/keys/myapi")
-	require.Contains(t, warnings, "vault write bcgov-jwt/keys/myapi client_id=… issuer=… token_endpoint=…")
-	require.Contains(t, warnings, "not the certificate")
-	require.Empty(t, m.read("keys/myapi").Warnings)
-	require.Empty(t, m.write("keys/myapi", map[string]any{"client_id": "c", "issuer": "https://idp.example"}).Warnings)
-
-	warnings = strings.Join(m.write("keys/second", map[string]any{"type": "ed25519", "client_id": "c", "issuer": "https://idp.example"}).Warnings, "\n")
-	require.NotContains(t, warnings, "client_id=")
-	require.Contains(t, warnings, "not the certificate")
-
-	warnings = strings.Join(m.write("keys/third", map[string]any{"type": "ed25519", "registration": "jwks"}).Warnings, "\n")
-	require.NotContains(t, warnings, "certificate", "there is nothing to paste")
-	require.Contains(t, warnings, m.read("keys/third").Data["jwks_path"])
 }
 
 func TestKey_DefaultCommonNameIsTruncated(t *testing.T) {
@@ -331,7 +315,7 @@ func TestKeyWrite_InvalidSettingIsRejectedByName(t *testing.T) {
 		"registration":  {"auto", "JWKS", "manual,jwks", "x"},
 		// Below 1h, or with registration=manual.
 		"auto_rotate_period": {1, "59m59s", 3599, 3600, "24h", -1},
-		"prepublish_period":   {-1, "24h1s", 86401, "1.5s"},
+		"prepublish_period":  {-1, "24h1s", 86401, "1.5s"},
 		// Shorter than assertion_ttl + 75 s, or over 90 days.
 		"overlap_period": {0, 1, 119, "119s", "2160h1s", 7776001, -1},
 	} {
@@ -357,13 +341,13 @@ func TestKeyWrite_BoundsAreInclusive(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	for field, values := range map[string][]any{
-		"assertion_ttl":    {30, 3600, "30s", "1h", "60m", 45},
+		"assertion_ttl":     {30, 3600, "30s", "1h", "60m", 45},
 		"prepublish_period": {0, 86400, "24h", "5m"},
-		"overlap_period":     {120, 7776000, "2160h"},
-		"registration":     {"manual", "jwks", " manual "},
-		"client_id":        {strings.Repeat("c", 256), "!\"#~ x"},
-		"audience":         {strings.Repeat("a", 512)},
-		"common_name":      {strings.Repeat("n", 64)},
+		"overlap_period":    {120, 7776000, "2160h"},
+		"registration":      {"manual", "jwks", " manual "},
+		"client_id":         {strings.Repeat("c", 256), "!\"#~ x"},
+		"audience":          {strings.Repeat("a", 512)},
+		"common_name":       {strings.Repeat("n", 64)},
 	} {
 		for _, value := range values {
 			m.write("keys/myapi", map[string]any{"type": "ed25519", field: value})

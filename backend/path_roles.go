@@ -12,11 +12,24 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
-func (b *backend) pathRolesList() *framework.Path { return listPath("roles", roleNames) }
+func (b *backend) pathRolesList() *framework.Path {
+	return listPath("roles", "key, delivery and scopes", roleNames, roleRow)
+}
+
+// roleRow returns what a list shows of a role.
+func roleRow(ctx context.Context, s logical.Storage, name string) (map[string]any, error) {
+	r, err := loadRole(ctx, s, name)
+	if err != nil || r == nil {
+		return nil, err
+	}
+	return map[string]any{
+		"key": r.Key, "delivery": string(r.Delivery), "scopes": responseValue(r.Scopes),
+	}, nil
+}
 
 func (b *backend) pathRoles() *framework.Path {
 	fields := roleFields()
-	responses := okResponse("The role.", responseFields(fields, nil))
+	responses := okResponse("The role.", withSettings(fields))
 	return &framework.Path{
 		Pattern:        "roles/(?P<name>[^/]+)",
 		ExistenceCheck: existence(&b.roles),

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -22,6 +23,10 @@ type changingSystem struct {
 func (s *changingSystem) ReplicationState() consts.ReplicationState {
 	s.calls.Add(1)
 	return consts.ReplicationState(s.state.Load())
+}
+
+func (s *changingSystem) PluginEnv(context.Context) (*logical.PluginEnvironment, error) {
+	return nil, nil
 }
 
 func (s *changingSystem) LocalMount() bool {

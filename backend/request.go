@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/agext/levenshtein"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 )
@@ -23,8 +24,31 @@ func (b *backend) HandleRequest(
 	if err := b.checkInput(ctx, req); err != nil {
 		return vaultError(nil, err)
 	}
-	resp, err = b.Backend.HandleRequest(ctx, req)
-	return vaultError(resp, withRemedy(req.MountPoint, err))
+	ctx = context.WithValue(ctx, urlMount{}, req.MountPoint)
+	typed := *req
+	typed.MountPoint = b.typedMount(req.MountPoint)
+	resp, err = b.Backend.HandleRequest(ctx, &typed)
+	return vaultError(resp, withRemedy(typed.MountPoint, err))
+}
+
+// urlMount is the context's key for the mount's path in URLs, which contains the namespace.
+type urlMount struct{}
+
+// typedMount returns the mount's path as commands name it. In a namespace they are typed without
+// it, but requests do not tell the two apart: where there may be namespaces, the path is taken to
+// have one segment.
+func (b *backend) typedMount(path string) string {
+	if !b.mayHaveNamespaces() {
+		return path
+	}
+	return path[strings.LastIndexByte(strings.TrimSuffix(path, "/"), '/')+1:]
+}
+
+// namespacesPossible reports whether the host is OpenBao or Vault Enterprise.
+func (b *backend) namespacesPossible() bool {
+	environment, err := b.System().PluginEnv(context.Background())
+	return err == nil && environment != nil && (environment.VaultVersion >= "2" ||
+		strings.HasPrefix(environment.VaultVersionMetadata, "ent"))
 }
 
 // HandleExistenceCheck tells create from update by the path alone: the framework would reject a bad
@@ -137,25 +161,34 @@ func inURL(path *framework.Path, field string) bool {
 	return strings.Contains(path.Pattern, "(?P<"+field+">")
 }
 
+// unknownField explains a field that the operation does not accept.
 func (b *backend) unknownField(
 	ctx context.Context, path *framework.Path, req *logical.Request, name string,
 ) string {
 	if inURL(path, name) {
 		return name + ": is part of the path, not a field"
 	}
-	if hint := b.misplacedOnRole(ctx, req, name); hint != "" {
+	if hint := b.misplaced(ctx, req, name); hint != "" {
 		return hint
 	}
 	known := slices.DeleteFunc(allowedFields(path, req.Operation),
 		func(name string) bool { return name == listParameter })
 	unknown := fmt.Sprintf("unknown field %q: ", shorten(name))
-	for _, candidate := range known {
-		if strings.EqualFold(candidate, name) {
-			return fmt.Sprintf("%sdid you mean %q? Field names are lower case", unknown, candidate)
-		}
-	}
 	if len(known) == 0 {
 		return unknown + "this operation accepts no fields"
 	}
+	if likely := nearest(strings.ToLower(name), known); likely != "" {
+		return fmt.Sprintf("%sdid you mean %q?", unknown, likely)
+	}
 	return unknown + "this operation accepts " + strings.Join(known, ", ")
+}
+
+// nearest returns the name that a mistyped one most likely stands for, if it is near to any.
+func nearest(mistyped string, names []string) string {
+	distance := func(name string) int { return levenshtein.Distance(mistyped, name, nil) }
+	likely := slices.MinFunc(names, func(a, b string) int { return distance(a) - distance(b) })
+	if distance(likely) > max(1, len(likely)/3) {
+		return ""
+	}
+	return likely
 }

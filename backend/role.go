@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -51,34 +50,19 @@ func deliveries() []delivery { return []delivery{leasedDelivery, unleasedDeliver
 func roleFields() []field[role] {
 	return []field[role]{
 		newField("key", framework.TypeString,
-			"Name of the key that signs. Default: the role's name.",
 			func(r *role) *string { return &r.Key }, keyName),
 		newField("scopes", framework.TypeCommaStringSlice,
-			"Scopes to request. Default: none, so the provider grants the client's defaults.",
 			func(r *role) *[]string { return &r.Scopes }, scopeTokens),
 		newField("parameters", framework.TypeStringSlice,
-			"Other form parameters of the token request, as `name=value`: resource, audience, "+
-				"authorization_details or the provider's own. Repeatable, at most 64 KiB in all. "+
-				"Default: none.",
 			func(r *role) *[]string { return &r.Parameters }, formParameters),
 		newField("delivery", framework.TypeString,
-			"How readers obtain tokens. `leased`: a fresh one per read, under a lease. "+
-				"`unleased`: a fresh one per read, for Vault tokens that cannot hold a lease. "+
-				"`shared`: one for all readers on a node, refreshed early. Default: leased.",
 			func(r *role) *string { return (*string)(&r.Delivery) },
 			oneOf(deliveries())).allowing(texts(deliveries())...),
 		newField("refresh_margin", framework.TypeDurationSecond,
-			"How long before the token's expiry the lease or ttl ends: less than 24h. "+
-				"Default: 0, which means a fifth of the token's lifetime, at least 10s and at "+
-				"most 60s, but never more than half of it.",
 			func(r *role) *time.Duration { return &r.RefreshMargin }, marginWithinLife),
 		newField("revoke_tokens", framework.TypeBool,
-			"Ask the provider to revoke the token when its lease ends (RFC 7009); best effort. "+
-				"Requires delivery=leased. Default: false.",
 			func(r *role) *bool { return &r.RevokeTokens }, anyValue[bool]),
 		newField("allow_assertion", framework.TypeBool,
-			"Let assertion/<role> issue signed client assertions, for callers that exchange them "+
-				"without Vault. Default: false.",
 			func(r *role) *bool { return &r.AllowAssertion }, anyValue[bool]),
 	}
 }
@@ -288,22 +272,4 @@ func (b *backend) rolesOf(ctx context.Context, s logical.Storage, key string) ([
 		}
 	}
 	return names, nil
-}
-
-// misplacedOnRole explains a field that belongs to the key; empty if it does not.
-func (b *backend) misplacedOnRole(ctx context.Context, req *logical.Request, name string) string {
-	role, isRole := strings.CutPrefix(req.Path, "roles/")
-	ofKey := func(f field[keyring.Settings]) bool { return f.name == name }
-	if !isRole || name != "type" && !slices.ContainsFunc(keyFields(), ofKey) {
-		return ""
-	}
-	key := role
-	if found, err := b.roles.get(ctx, req.Storage, role); err == nil && found != nil {
-		key = found.Key
-	}
-	if named, ok := req.Data["key"].(string); ok && checkName(named) == nil {
-		key = named
-	}
-	return fmt.Sprintf("%s: belongs to the key; set it with: vault write %skeys/%s %s=…",
-		name, req.MountPoint, key, name)
 }

@@ -53,7 +53,7 @@ func checkUsable(mount string, key *keyring.Key) error {
 	case key.Settings().Disabled:
 		return userErrorf("key %q is disabled; to enable it: vault write %skeys/%s disabled=false",
 			key.Name(), mount, key.Name())
-	case !registered(key):
+	case !registered(key.Settings()):
 		return userErrorf("%s. %s", unregistered(key), registrationAdvice(mount, key))
 	case !key.Client().TokenEndpointKnown():
 		return userError{missingTokenEndpoint(mount, key.Name())}

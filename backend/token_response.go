@@ -6,38 +6,11 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokencache"
 )
-
-// tokenFields describes the response. Fields that not every delivery has are optional.
-func tokenFields() map[string]*framework.FieldSchema {
-	optional := func(kind framework.FieldType, description string) *framework.FieldSchema {
-		return &framework.FieldSchema{Type: kind, Description: description}
-	}
-	return map[string]*framework.FieldSchema{
-		"access_token": responseSecret(
-			"The access token, for the header `Authorization: Bearer …`."),
-		"token_type": responseText("Always Bearer."),
-		"scope":      responseText("The granted scopes, separated by spaces."),
-		"issued_at":  responseText("When the token was requested (RFC 3339)."),
-		"expires_at": responseText("When the token expires (RFC 3339)."),
-		"key_id":     responseText("The kid of the key that signed the assertion."),
-		"token_jti": responseText("The token's own ID (jti), which identifies it in the " +
-			"gateway's logs; empty if it is not a JWT."),
-		"expires_in": optional(framework.TypeInt64,
-			"Token lifetime in seconds, from issued_at. Not with delivery=shared."),
-		"ttl": optional(framework.TypeInt64,
-			"Seconds until the token should be read again. Not with delivery=leased."),
-		"rotation_period": optional(framework.TypeInt64,
-			"Seconds of its lifetime after which the token is replaced. Not with delivery=leased."),
-		"last_vault_rotation": optional(framework.TypeString,
-			"Same as issued_at; Vault's static secrets use this name. Not with delivery=leased."),
-	}
-}
 
 // leasedResponse returns a token under a lease, which holds what its end needs.
 func (r *tokenRequest) leasedResponse(token *exchange.Token) *logical.Response {

@@ -28,6 +28,33 @@ func printable(limit int) func(string) (string, error) {
 	}
 }
 
+// clientID accepts a client ID as it is, not as someone quoted it.
+func clientID(value string) (string, error) {
+	value, err := printable(256)(value)
+	if err == nil && strings.Trim(value, `"'<>`) != value {
+		err = errors.New("has quotes or angle brackets around it; write it without them")
+	}
+	return value, err
+}
+
+// notIssuer matches an issuer that is another URL of its provider, up to what follows the issuer.
+// Only Keycloak's issuers certainly have no final slash: those of Auth0 do.
+var notIssuer = regexp.MustCompile(
+	`^(.+?)(/\.well-known/openid-configuration|/protocol/openid-connect(/.*)?)/?$` +
+		`|^(.+/realms/[^/]+)/+$`)
+
+// issuer rejects the URL of a discovery document or an endpoint, which comes before any mistake in
+// it is noticed at the provider.
+func issuer(value string) (string, error) {
+	value = strings.TrimSpace(value)
+	if parts := notIssuer.FindStringSubmatch(value); parts != nil {
+		itself := parts[1] + parts[4]
+		return "", fmt.Errorf("has %q at its end, which is not part of the issuer; write issuer=%s",
+			strings.TrimPrefix(value, itself), itself)
+	}
+	return value, nil
+}
+
 func between(lowest, highest time.Duration) func(time.Duration) (time.Duration, error) {
 	return func(value time.Duration) (time.Duration, error) {
 		if value < lowest || value > highest {
@@ -133,6 +160,8 @@ func formParameters(parameters []string) ([]string, error) {
 		size += len(parameter)
 		same := func(reserved string) bool { return folded(reserved) == folded(name) }
 		switch {
+		case name == "scope" || name == "scopes":
+			return nil, errors.New("scopes have their own field: scopes=<scope>,<scope>")
 		case !found:
 			return nil, errors.New("each item must be name=value")
 		case size > maxParameters:

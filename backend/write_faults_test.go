@@ -154,6 +154,9 @@ func (m *mount) observe() map[string]any {
 		for _, name := range m.list(kind) {
 			read := m.read(kind + name)
 			seen[kind+name] = read
+			if kind == "keys/" {
+				seen["versions of "+name] = m.rows(kind + name + "/versions")
+			}
 			if jwks, _ := read.Data["jwks_path"].(string); jwks != "" {
 				seen["jwks of "+name] = m.jwks(logical.ReadOperation, path.Base(jwks))
 			}

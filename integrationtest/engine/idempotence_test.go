@@ -52,8 +52,8 @@ func TestWrite_ReadValuesChangeNothing(t *testing.T) {
 				"send_key_id":         false,
 				"registration":        "jwks",
 				"auto_rotate_period":  "720h",
-				"prepublish_period":    "90",
-				"overlap_period":        "36h",
+				"prepublish_period":   "90",
+				"overlap_period":      "36h",
 			},
 		},
 		{

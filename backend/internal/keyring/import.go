@@ -12,6 +12,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
 )
 
 // maxPrivateKeySize is far above what the largest accepted key needs, in any encoding.
@@ -49,6 +51,9 @@ func ParsePEM(text string) (*Material, error) {
 		block, rest = pem.Decode(rest)
 	}
 	switch {
+	case block == nil && len(text) < 256 && !strings.ContainsFunc(text, unicode.IsSpace):
+		return nil, errors.New("is not PEM; if it is the name of a file, put @ before it to pass " +
+			"the file's contents: private_key=@<file>")
 	case block == nil:
 		return nil, errors.New("is not PEM: it must be one block, such as " +
 			"-----BEGIN PRIVATE KEY-----, with its line breaks")
@@ -75,6 +80,9 @@ func parseBlock(block *pem.Block) (any, error) {
 		parse = func(der []byte) (any, error) { return x509.ParsePKCS1PrivateKey(der) }
 	case "EC PRIVATE KEY":
 		parse = func(der []byte) (any, error) { return x509.ParseECPrivateKey(der) }
+	case "OPENSSH PRIVATE KEY":
+		return nil, errors.New("is in OpenSSH's own format: convert it first, " +
+			`with ssh-keygen -p -N "" -m PKCS8 -f client.key`)
 	case "PUBLIC KEY", "RSA PUBLIC KEY":
 		return nil, errors.New("is a public key: the private key is required")
 	case "CERTIFICATE":

@@ -8,15 +8,24 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
+// JWK returns the public key of a version as a JSON Web Key (RFC 7517 §4).
+func (k *Key) JWK(v *Version) (string, error) {
+	return k.marshal(k.publicJWK(v))
+}
+
 // JWKS returns the JSON Web Key Set (RFC 7517 §5) of the live versions, newest first.
 func (k *Key) JWKS(now time.Time) (string, error) {
 	var set jose.JSONWebKeySet
 	for _, v := range k.Live(now) {
 		set.Keys = append(set.Keys, k.publicJWK(v))
 	}
-	document, err := json.Marshal(set)
+	return k.marshal(set)
+}
+
+func (k *Key) marshal(public any) (string, error) {
+	document, err := json.Marshal(public)
 	if err != nil {
-		return "", fmt.Errorf("encode the JWKS of key %q: %w", k.name, err)
+		return "", fmt.Errorf("encode the public keys of %q: %w", k.name, err)
 	}
 	return string(document), nil
 }

@@ -55,8 +55,8 @@ func (k *Key) Live(now time.Time) []*Version {
 	return slices.DeleteFunc(k.Versions(), func(v *Version) bool { return k.expired(v, now) })
 }
 
-// ExpireTime returns when a retired version expires: OverlapPeriod after the provider first accepted
-// a version that became active after it. It is zero for other versions and while none of those is
+// ExpireTime returns when a retired version expires: OverlapPeriod after the provider first
+// accepted a version that became active after it. It is zero for other versions and while none of those is
 // accepted, so that the key the provider knows is never lost.
 func (k *Key) ExpireTime(v *Version, now time.Time) time.Time {
 	var accepted time.Time
@@ -79,6 +79,28 @@ func (k *Key) ExpireTime(v *Version, now time.Time) time.Time {
 func (k *Key) expired(v *Version, now time.Time) bool {
 	end := k.ExpireTime(v, now)
 	return !end.IsZero() && !end.After(now)
+}
+
+// Summary is a key without its key pairs.
+type Summary struct {
+	Type     Type
+	Settings Settings
+	Active   int  // number of the version that signs
+	Staged   int  // number of the version that becomes active next; 0 if there is none
+	Accepted bool // whether the provider has accepted the active version
+}
+
+// Summary returns the key's summary.
+func (k *Key) Summary(now time.Time) *Summary {
+	active := k.Active(now)
+	summary := &Summary{
+		Type: k.keyType, Settings: k.settings, Active: active.Number(),
+		Accepted: !active.AcceptedTime().IsZero(),
+	}
+	if staged := k.Staged(now); staged != nil {
+		summary.Staged = staged.Number()
+	}
+	return summary
 }
 
 // NextDue returns when background work is next due on the key: an expiry, a rotation, or a

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
@@ -91,6 +92,32 @@ func (e *versionEntry) version() (*Version, error) {
 	}
 	v := &Version{record: e.versionRecord}
 	return v, v.setPrivateKey(private)
+}
+
+// LoadSummary returns the summary of the key with this name, or nil. It decodes no private key.
+func LoadSummary(
+	ctx context.Context, s logical.Storage, name string, now time.Time,
+) (*Summary, error) {
+	var entry struct {
+		Type     Type            `json:"type"`
+		Settings Settings        `json:"settings"`
+		Versions []versionRecord `json:"versions"`
+	}
+	found, err := storage.Get(ctx, s, StoragePrefix+name, entryFormat, &entry)
+	if err == nil && found && len(entry.Versions) == 0 {
+		err = &storage.DamagedError{Path: StoragePrefix + name}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key %q: %w", name, err)
+	}
+	if !found {
+		return nil, nil
+	}
+	key := &Key{keyType: entry.Type, settings: entry.Settings}
+	for _, record := range entry.Versions {
+		key.versions = append(key.versions, &Version{record: record})
+	}
+	return key.Summary(now), nil
 }
 
 // Create stores a new key with its indexes.

@@ -29,6 +29,10 @@ func newProxy(cfg Config) (*proxy, error) {
 	if cfg.ProxyURL == "environment" {
 		return proxyFromEnvironment(httpproxy.FromEnvironment())
 	}
+	if !strings.Contains(cfg.ProxyURL, "://") {
+		return nil, &FieldError{"proxy_url", "has no scheme; begin it with http:// or https://, " +
+			"such as http://proxy.example.com:3128, or set environment"}
+	}
 	u, err := parseProxyURL(cfg.ProxyURL)
 	if err != nil {
 		return nil, &FieldError{"proxy_url", err.Error()}

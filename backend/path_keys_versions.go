@@ -1,0 +1,102 @@
+package backend
+
+import (
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+)
+
+func (b *backend) pathKeysVersionsList() *framework.Path {
+	return keyPath("versions/?$", help("keys-versions"), nil, logical.ListOperation,
+		operation(b.keyCallback(b.listVersions), "List a key's versions.",
+			listResponse("state, key_id, origin and instants"), "", "key-versions"))
+}
+
+func (b *backend) pathKeysVersions() *framework.Path {
+	return keyPath("versions/(?P<version>[^/]+)", help("keys-versions"),
+		map[string]*framework.FieldSchema{"version": {
+			Type: framework.TypeString, Required: true, Description: "Number of the version.",
+		}},
+		logical.ReadOperation,
+		operation(b.keyCallback(b.readVersion), "Read one version of a key.",
+			okResponse("The version.", responseFields("public cert", "version")),
+			"read", "key-version"))
+}
+
+func (b *backend) listVersions(
+	_ *framework.FieldData, key *keyring.Key,
+) (*logical.Response, error) {
+	var numbers []string
+	rows := map[string]any{}
+	for _, v := range key.Versions() {
+		number := strconv.Itoa(v.Number())
+		numbers = append(numbers, number)
+		rows[number] = versionRow(key, v, b.now())
+	}
+	return logical.ListResponseWithInfo(numbers, rows), nil
+}
+
+func versionRow(key *keyring.Key, v *keyring.Version, now time.Time) map[string]any {
+	return map[string]any{
+		"state":           string(key.State(v, now)),
+		"key_id":          v.KeyID(),
+		"origin":          string(v.Origin()),
+		"creation_time":   timestamp(v.CreationTime()),
+		"activation_time": timestamp(v.ActivationTime()),
+		"activated_by":    string(v.ActivatedBy()),
+		"accepted_time":   timestamp(v.AcceptedTime()),
+		"expire_time":     timestamp(key.ExpireTime(v, now)),
+	}
+}
+
+func (b *backend) readVersion(
+	data *framework.FieldData, key *keyring.Key,
+) (*logical.Response, error) {
+	version, err := b.versionIn(data, key)
+	if err != nil {
+		return nil, err
+	}
+	jwk, err := key.JWK(version)
+	if err != nil {
+		return nil, err
+	}
+	response := publicKeyResponse(version)
+	maps.Copy(response.Data, versionRow(key, version, b.now()))
+	response.Data["jwk"] = jwk
+	return response, nil
+}
+
+// versionIn returns the version that a request names, by default the one to register.
+func (b *backend) versionIn(
+	data *framework.FieldData, key *keyring.Key,
+) (*keyring.Version, error) {
+	number, err := versionParam(data.Raw)
+	if err != nil {
+		return nil, err
+	}
+	if number == 0 {
+		return toRegister(key, b.now()), nil
+	}
+	if version := key.Version(number); version != nil {
+		return version, nil
+	}
+	return nil, unknownVersion(key, number)
+}
+
+// versionParam returns the number of the requested version; 0 if there is none.
+func versionParam(data map[string]any) (int, error) {
+	value, err := convert(framework.TypeInt, data["version"])
+	number, present := value.(int)
+	switch {
+	case err != nil:
+		return 0, userErrorf("version: %w", err)
+	case present && number < 1:
+		return 0, userErrorf("version: must be at least 1, not %d", number)
+	}
+	return number, nil
+}
