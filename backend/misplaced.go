@@ -23,10 +23,10 @@ func (b *backend) misplaced(ctx context.Context, req *logical.Request, field str
 	case kind != "keys" || strings.Contains(name, "/"):
 		return ""
 	case renamed != "":
-		return fmt.Sprintf("%s: has a different name: %s", field, renamed)
+		return fmt.Sprintf("%s: has been renamed to %s", field, renamed)
 	case field == "private_key" || field == "ciphertext":
-		return fmt.Sprintf("%s: an existing private key is imported as a new key: vault write "+
-			"%skeys/%s/import %[1]s=…", field, req.MountPoint, name)
+		return fmt.Sprintf("%s: a private key is imported as a new key: vault write "+
+			"%skeys/%s/import %[1]s=@<file>", field, req.MountPoint, name)
 	case has(roleFields(), field):
 		return fmt.Sprintf("%s: belongs to a role; set it with: vault write %sroles/%s %[1]s=…",
 			field, req.MountPoint, name)
