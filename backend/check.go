@@ -27,7 +27,8 @@ type stepFailure struct {
 func (f *stepFailure) Error() string { return f.step + ": " + f.text }
 
 func (c *check) line(step, outcome, text string) {
-	c.lines = append(c.lines, fmt.Sprintf("%-12s %-6s %s", step, outcome, text))
+	line := fmt.Sprintf("%-12s %-6s %s", step, outcome, text)
+	c.lines = append(c.lines, strings.TrimSpace(line))
 }
 
 func (c *check) passed(step, format string, args ...any) {

@@ -18,6 +18,10 @@ import (
 func nextStep(mount string, key *keyring.Key, roles []string, now time.Time) string {
 	state := stateOf(key.Summary(now))
 	provider, _ := registrar(key)
+	public := "public_key"
+	if key.Settings().Registration == keyring.ByJWKS {
+		public = "the JWKS URL (Vault's address and jwks_path)"
+	}
 	switch {
 	case state == keyDisabled:
 		return fmt.Sprintf("To let the key sign again: vault write %skeys/%s disabled=false",
@@ -30,8 +34,8 @@ func nextStep(mount string, key *keyring.Key, roles []string, now time.Time) str
 	case len(roles) == 0:
 		return fmt.Sprintf("Create a role: vault write -f %sroles/%s", mount, key.Name())
 	case state == keyWaiting:
-		return fmt.Sprintf("%s, unless that was done. Then read a token: vault read %screds/%s",
-			registrationStep(mount, key), mount, roles[0])
+		return fmt.Sprintf("Give %s %s, unless that was done. Then read a token: vault read %screds/%s",
+			provider, public, mount, roles[0])
 	}
 	return ""
 }

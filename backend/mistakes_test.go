@@ -90,8 +90,7 @@ func TestKey_NextStepFollowsItsState(t *testing.T) {
 	require.Equal(t, "Write what the provider shows: vault write bcgov-jwt/keys/myapi issuer=…", next(map[string]any{"client_id": "my-client"}))
 	require.Equal(t, "Create a role: vault write -f bcgov-jwt/roles/myapi", next(map[string]any{"issuer": p.issuer()}))
 	m.write("roles/reader", map[string]any{"key": "myapi"})
-	require.Equal(t, "Give the provider the output of `vault read -field=public_key bcgov-jwt/keys/myapi` (where a key set is required, of "+
-		"`vault read -field=jwks bcgov-jwt/keys/myapi/jwks`), unless that was done. Then read a token: vault read bcgov-jwt/creds/reader", next(nil))
+	require.Equal(t, "Give the provider public_key, unless that was done. Then read a token: vault read bcgov-jwt/creds/reader", next(nil))
 	require.Equal(t, "To let the key sign again: vault write bcgov-jwt/keys/myapi disabled=false", next(map[string]any{"disabled": true}))
 	require.NotEmpty(t, next(map[string]any{"disabled": false}))
 	p.register(m, "myapi", "my-client")

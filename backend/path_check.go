@@ -31,6 +31,7 @@ func (b *backend) readCheck(
 	defer cancel()
 	r := &tokenRequest{backend: b, req: req, name: name, role: role, client: client}
 	c := &check{tokenRequest: r}
+	c.line("step", "result", "") // in the CLI's table only the first line is indented
 	err = c.run(ctx)
 	var failure *stepFailure
 	if err != nil && !errors.As(err, &failure) {
@@ -48,7 +49,6 @@ func (c *check) response(failure *stepFailure) *logical.Response {
 		c.line(failure.step, "FAILED", "see error and hint")
 		data["failed_step"], data["error"], data["hint"] = failure.step, failure.text, failure.hint
 	}
-	// The CLI's table shows the first line beside the field's name, the others below it.
-	data["report"] = "\n" + strings.Join(c.lines, "\n")
+	data["report"] = strings.Join(c.lines, "\n")
 	return &logical.Response{Data: data}
 }
