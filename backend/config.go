@@ -22,17 +22,8 @@ const (
 
 // configEntry is the stored form. Its format increases when older code would misread it.
 type configEntry struct {
-	Format   int            `json:"format"`
-	Settings configSettings `json:"settings"`
-}
-
-type configSettings struct {
-	AllowedHosts   []string      `json:"allowed_hosts"`
-	CACert         string        `json:"ca_cert"`
-	RequestTimeout time.Duration `json:"request_timeout"`
-	MaxRetries     int           `json:"max_retries"`
-	AllowInsecure  bool          `json:"allow_insecure_endpoints"`
-	ProxyURL       string        `json:"proxy_url"`
+	Format   int                  `json:"format"`
+	Settings tokenendpoint.Config `json:"settings"`
 }
 
 func defaultConfig() tokenendpoint.Config {
@@ -60,12 +51,12 @@ func configFields() []field[tokenendpoint.Config] {
 
 // readConfigEntry returns the stored settings, or the defaults if nothing is stored.
 func readConfigEntry(ctx context.Context, s logical.Storage) (tokenendpoint.Config, error) {
-	entry := configEntry{Settings: configSettings(defaultConfig())}
+	entry := configEntry{Settings: defaultConfig()}
 	_, err := storage.Get(ctx, s, configStoragePath, configFormat, &entry)
 	if err != nil {
 		return tokenendpoint.Config{}, fmt.Errorf("the configuration: %w", err)
 	}
-	return tokenendpoint.Config(entry.Settings), nil
+	return entry.Settings, nil
 }
 
 func (b *backend) loadClient(

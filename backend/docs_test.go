@@ -362,7 +362,7 @@ func TestDocs_ShowWordsThatTheCodeHas(t *testing.T) {
 	}
 }
 
-// literals returns the string literals of a package's production code, joined.
+// literals returns the string literals and tables of a package's production code, joined.
 func literals(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
@@ -376,6 +376,13 @@ func literals(t *testing.T, dir string) string {
 			return true
 		})
 	})
+	tables, err := filepath.Glob(filepath.Join(dir, "*.txt"))
+	require.NoError(t, err)
+	for _, table := range tables {
+		text, err := os.ReadFile(table)
+		require.NoError(t, err)
+		b.Write(text)
+	}
 	return b.String()
 }
 

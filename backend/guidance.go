@@ -34,8 +34,8 @@ func nextStep(mount string, key *keyring.Key, roles []string, now time.Time) str
 	case len(roles) == 0:
 		return fmt.Sprintf("Create a role: vault write -f %sroles/%s", mount, key.Name())
 	case state == keyWaiting:
-		return fmt.Sprintf("Give %s %s, unless that was done. Then read a token: vault read %screds/%s",
-			provider, public, mount, roles[0])
+		return fmt.Sprintf("Give %s %s, unless that was done. Then read a token: vault read "+
+			"%screds/%s", provider, public, mount, roles[0])
 	}
 	return ""
 }

@@ -10,7 +10,7 @@ import (
 )
 
 func (b *backend) pathAssertion() *framework.Path {
-	responses := okResponse("The assertion and what to send with it.", responseFields("assertion"))
+	responses := okResponse("The assertion and what to send with it.", declaredFields("assertion"))
 	return roleReadPath("assertion", help("assertion"), operation(b.readAssertion,
 		"Obtain a signed client assertion to exchange elsewhere.", responses,
 		"generate", "assertion"))

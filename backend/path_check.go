@@ -13,7 +13,7 @@ import (
 func (b *backend) pathCheck() *framework.Path {
 	return roleReadPath("check", help("check"), operation(b.readCheck,
 		"Test each step of obtaining a token and report the results.",
-		okResponse("The report.", responseFields("check")), "check", "role"))
+		okResponse("The report.", declaredFields("check")), "check", "role"))
 }
 
 func (b *backend) readCheck(

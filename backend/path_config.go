@@ -74,11 +74,11 @@ func (b *backend) writeConfig(
 			return nil, err
 		}
 		if len(unreachable) > 0 {
-			resp.AddWarning("The configuration does not allow the URLs of these keys, so that their " +
-				"roles return no tokens: " + abbreviate(unreachable) + ".")
+			resp.AddWarning("The configuration does not allow the URLs of these keys, so " +
+				"that their roles return no tokens: " + abbreviate(unreachable) + ".")
 		}
 		defer b.configChanged()
-		entry := configEntry{Format: configFormat, Settings: configSettings(settings)}
+		entry := configEntry{Format: configFormat, Settings: settings}
 		if err := storage.Put(ctx, req.Storage, configStoragePath, entry); err != nil {
 			return nil, err
 		}

@@ -9,7 +9,7 @@ import (
 
 func (b *backend) pathCreds() *framework.Path {
 	responses := okResponse("The token; with delivery=leased under a lease that cannot be renewed.",
-		responseFields("token"))
+		declaredFields("token"))
 	return roleReadPath("creds", help("creds"), operation(b.readCreds,
 		"Obtain an access token for a role.", responses, "generate", "credentials"))
 }

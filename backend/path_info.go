@@ -19,7 +19,7 @@ func (b *backend) pathInfo() *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: operation(b.readInfo,
 				"Read the plugin's version and this node's counters.",
-				okResponse("Version and counters.", responseFields("info")), "read", "info"),
+				okResponse("Version and counters.", declaredFields("info")), "read", "info"),
 		},
 		HelpSynopsis: "Plugin version and this node's counters.",
 		HelpDescription: "Versions, key types, algorithms, the mount's keys and roles, and " +

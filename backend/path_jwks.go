@@ -26,12 +26,7 @@ func (b *backend) pathJWKS() *framework.Path {
 	head.Unpublished = true
 	return &framework.Path{
 		Pattern: "jwks/(?P<id>[^/]+)",
-		Fields: map[string]*framework.FieldSchema{
-			"id": {
-				Type: framework.TypeString, Required: true,
-				Description: "ID of the key, as in its jwks_path.",
-			},
-		},
+		Fields:  declaredFields("jwks parameters"),
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: operation(b.readJWKS,
 				"Fetch a key's public keys. Requires no Vault token.", responses, "read", "jwks"),

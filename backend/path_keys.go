@@ -20,17 +20,13 @@ func (b *backend) pathKeysList() *framework.Path {
 }
 
 func (b *backend) pathKeys() *framework.Path {
+	fields := fieldSchemas(keyFields(), declaredFields("key parameters"))
+	fields["name"] = nameField("key")
+	fields["type"].AllowedValues = allowed(keyring.Types())
 	return &framework.Path{
 		Pattern:        "keys/(?P<name>[^/]+)",
 		ExistenceCheck: existence(&b.keys),
-		Fields: fieldSchemas(keyFields(), map[string]*framework.FieldSchema{
-			"name": nameField("key"),
-			"type": {
-				Type: framework.TypeString, AllowedValues: allowed(keyring.Types()),
-				Description: "Type of the key pair, fixed at creation: " + join(keyring.Types()) +
-					". Default: " + string(keyring.Types()[0]) + ".",
-			},
-		}),
+		Fields:         fields,
 		Operations: entryOperations("key", "Update a key's settings.", keyResponseSchema(),
 			b.readKey, b.writeKey, b.deleteKey),
 		HelpSynopsis:    "Manage a key pair and its OAuth client.",

@@ -15,12 +15,7 @@ import (
 
 func (b *backend) pathKeysActivate() *framework.Path {
 	return keyActionPath("activate", "key", "Activate the staged version.", help("keys-activate"),
-		b.activateKey, map[string]*framework.FieldSchema{
-			"force": {
-				Type:        framework.TypeBool,
-				Description: "Whether to activate without testing the version. Default: false.",
-			},
-		})
+		b.activateKey, declaredFields("activate parameters"))
 }
 
 func (b *backend) activateKey(

@@ -12,12 +12,7 @@ import (
 func (b *backend) pathKeysDestroy() *framework.Path {
 	return keyActionPath("destroy", "key-version",
 		"Permanently delete a staged or retired version.", help("keys-destroy"),
-		b.destroyVersion, map[string]*framework.FieldSchema{
-			"version": {
-				Type: framework.TypeInt, Required: true,
-				Description: "Version to delete, which must be staged or retired.",
-			},
-		})
+		b.destroyVersion, declaredFields("destroy parameters"))
 }
 
 func (b *backend) destroyVersion(

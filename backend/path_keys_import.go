@@ -11,26 +11,11 @@ import (
 )
 
 func (b *backend) pathKeysImport() *framework.Path {
-	sensitive := &framework.DisplayAttributes{Sensitive: true}
+	fields := declaredFields("import parameters")
+	fields["type"].AllowedValues = allowed(keyring.Types())
+	fields["hash_function"].AllowedValues = allowed(keyring.HashFunctions())
 	return keyActionPath("import", "key", "Import a private key as a new key.", help("keys-import"),
-		b.importKey, map[string]*framework.FieldSchema{
-			"private_key": {
-				Type: framework.TypeString, DisplayAttrs: sensitive,
-				Description: "Private key as PEM: PKCS#8, PKCS#1 or SEC 1, not encrypted.",
-			},
-			"ciphertext": {
-				Type: framework.TypeString, DisplayAttrs: sensitive,
-				Description: "Private key wrapped with wrapping_key, as by `vault transit import`.",
-			},
-			"hash_function": {
-				Type: framework.TypeString, AllowedValues: allowed(keyring.HashFunctions()),
-				Description: "RSA-OAEP hash of ciphertext. Default: SHA256.",
-			},
-			"type": {
-				Type: framework.TypeString, AllowedValues: allowed(keyring.Types()),
-				Description: "Type that the key pair must have. Default: any.",
-			},
-		})
+		b.importKey, fields)
 }
 
 func (b *backend) importKey(

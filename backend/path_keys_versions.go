@@ -19,12 +19,9 @@ func (b *backend) pathKeysVersionsList() *framework.Path {
 
 func (b *backend) pathKeysVersions() *framework.Path {
 	return keyPath("versions/(?P<version>[^/]+)", help("keys-versions"),
-		map[string]*framework.FieldSchema{"version": {
-			Type: framework.TypeString, Required: true, Description: "Number of the version.",
-		}},
-		logical.ReadOperation,
+		declaredFields("version parameters"), logical.ReadOperation,
 		operation(b.keyCallback(b.readVersion), "Read one version of a key.",
-			okResponse("The version.", responseFields("public cert", "version")),
+			okResponse("The version.", declaredFields("public cert", "version")),
 			"read", "key-version"))
 }
 
@@ -99,4 +96,49 @@ func versionParam(data map[string]any) (int, error) {
 		return 0, userErrorf("version: must be at least 1, not %d", number)
 	}
 	return number, nil
+}
+
+func (b *backend) pathKeysCertificate() *framework.Path {
+	fields := declaredFields("certificate parameters")
+	fields["version"].Query = true
+	return keyPath("certificate", help("keys-certificate"), fields, logical.ReadOperation,
+		operation(b.keyCallback(b.readCertificate), "Read a version's certificate and public key.",
+			okResponse("The public cert.", declaredFields("public cert")),
+			"read", "key-certificate"))
+}
+
+func (b *backend) pathKeysJWKS() *framework.Path {
+	return keyPath("jwks", help("keys-jwks"), nil, logical.ReadOperation,
+		operation(b.keyCallback(b.readKeySet), "Read a key's JSON Web Key Set.",
+			okResponse("The key set.", declaredFields("key set")), "read", "key-set"))
+}
+
+func publicKeyResponse(version *keyring.Version) *logical.Response {
+	return &logical.Response{Data: map[string]any{
+		"version":            version.Number(),
+		"public_key":         version.PublicKeyPEM(),
+		"certificate":        version.CertificatePEM(),
+		"certificate_sha256": version.CertificateSHA256(),
+		"key_id":             version.KeyID(),
+	}}
+}
+
+func (b *backend) readCertificate(
+	data *framework.FieldData, key *keyring.Key,
+) (*logical.Response, error) {
+	version, err := b.versionIn(data, key)
+	if err != nil {
+		return nil, err
+	}
+	return publicKeyResponse(version), nil
+}
+
+func (b *backend) readKeySet(
+	_ *framework.FieldData, key *keyring.Key,
+) (*logical.Response, error) {
+	jwks, err := key.JWKS(b.now())
+	if err != nil {
+		return nil, err
+	}
+	return &logical.Response{Data: map[string]any{"jwks": jwks}}, nil
 }

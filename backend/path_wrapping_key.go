@@ -10,7 +10,7 @@ import (
 )
 
 func (b *backend) pathWrappingKey() *framework.Path {
-	response := okResponse("The wrapping key.", responseFields("wrapping key"))
+	response := okResponse("The wrapping key.", declaredFields("wrapping key"))
 	return singlePath("wrapping_key", help("wrapping-key"), nil, logical.ReadOperation,
 		forwarded(operation(b.readWrappingKey, "Read the public key for wrapping imported keys.",
 			response, "read", "wrapping-key")))

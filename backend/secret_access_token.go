@@ -27,7 +27,7 @@ const (
 func (b *backend) accessTokenSecret() *framework.Secret {
 	return &framework.Secret{
 		Type:   accessTokenType,
-		Fields: responseFields("token"),
+		Fields: declaredFields("token"),
 		Revoke: b.revokeAccessToken,
 	}
 }

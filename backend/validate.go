@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/hashicorp/vault/sdk/framework"
 )
 
 func anyValue[V any](value V) (V, error) { return value, nil }
@@ -198,4 +200,24 @@ func reservedParameters() []string {
 		token token_type_hint dpop_jkt code_challenge code_challenge_method
 		ticket rpt permission claim_token claim_token_format submit_request
 		client_session_state client_session_host`)
+}
+
+// validName matches names of keys and roles. Path patterns accept more, for a clear error.
+var validName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
+
+// nameIn returns the name in a request's path.
+func nameIn(data *framework.FieldData, field string) (string, error) {
+	name, _ := data.Raw[field].(string)
+	if err := checkName(name); err != nil {
+		return "", userErrorf("%s: %w", field, err)
+	}
+	return name, nil
+}
+
+func checkName(name string) error {
+	if !validName.MatchString(name) || strings.Contains(name, "..") {
+		return fmt.Errorf("%q must be 1 to 128 letters, digits, '_', '-' or '.', start with a "+
+			"letter, digit or '_', and not contain '..'", shorten(name))
+	}
+	return nil
 }

@@ -163,7 +163,7 @@ func TestImport_RejectsAllButOneValidPrivateKey(t *testing.T) {
 		"a certificate":           {pemOf("CERTIFICATE", spki), "is a certificate"},
 		"an encrypted PKCS#8":     {pemOf("ENCRYPTED PRIVATE KEY", []byte{1}), "is encrypted"},
 		"an encrypted PKCS#1":     {encryptedPKCS1, "is encrypted"},
-		"an OpenSSH key":          {openSSH, `of type "OPENSSH PRIVATE KEY"`},
+		"an OpenSSH key":          {openSSH, "in OpenSSH's own format: convert it first"},
 		"RSA-1024":                {pemOf("RSA PRIVATE KEY", smallRSA), "of 1024 bits"},
 		"P-224":                   {pemOf("EC PRIVATE KEY", sec1), "curve P-224"},
 		"two keys":                {goodPEM + goodPEM, "data after the first PEM block"},

@@ -56,8 +56,8 @@ func (k *Key) Live(now time.Time) []*Version {
 }
 
 // ExpireTime returns when a retired version expires: OverlapPeriod after the provider first
-// accepted a version that became active after it. It is zero for other versions and while none of those is
-// accepted, so that the key the provider knows is never lost.
+// accepted a version that became active after it. It is zero for other versions and while none of
+// those is accepted, so that the key the provider knows is never lost.
 func (k *Key) ExpireTime(v *Version, now time.Time) time.Time {
 	var accepted time.Time
 	active := k.Active(now)

@@ -8,9 +8,12 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 // Origin is where a version's private key was created.
@@ -160,4 +163,35 @@ func (v *Version) CertificatePEM() string {
 func (v *Version) CertificateSHA256() string {
 	digest := sha256.Sum256(v.record.Certificate)
 	return hex.EncodeToString(digest[:])
+}
+
+// JWK returns the public key of a version as a JSON Web Key (RFC 7517 §4).
+func (k *Key) JWK(v *Version) (string, error) {
+	return k.marshal(k.publicJWK(v))
+}
+
+// JWKS returns the JSON Web Key Set (RFC 7517 §5) of the live versions, newest first.
+func (k *Key) JWKS(now time.Time) (string, error) {
+	var set jose.JSONWebKeySet
+	for _, v := range k.Live(now) {
+		set.Keys = append(set.Keys, k.publicJWK(v))
+	}
+	return k.marshal(set)
+}
+
+func (k *Key) marshal(public any) (string, error) {
+	document, err := json.Marshal(public)
+	if err != nil {
+		return "", fmt.Errorf("encode the public keys of %q: %w", k.name, err)
+	}
+	return string(document), nil
+}
+
+func (k *Key) publicJWK(v *Version) jose.JSONWebKey {
+	jwk := jose.JSONWebKey{Key: v.private.Public(), KeyID: v.keyID, Use: "sig"}
+	// An RSA key serves six algorithms, and Keycloak rejects all but the JWK's alg if it has one.
+	if algorithms := k.keyType.Algorithms(); len(algorithms) == 1 {
+		jwk.Algorithm = string(algorithms[0])
+	}
+	return jwk
 }

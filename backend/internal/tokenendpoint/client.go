@@ -6,11 +6,13 @@ package tokenendpoint
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"sync"
 	"time"
 
@@ -20,21 +22,21 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/netguard"
 )
 
-// Config holds the operator's settings.
+// Config holds the operator's settings. The tags are the names in storage.
 type Config struct {
 	// AllowedHosts are the hosts that may be reached: see netguard.Config.
-	AllowedHosts []string
+	AllowedHosts []string `json:"allowed_hosts"`
 	// CACert holds PEM certificates that replace the system's roots. Empty: the system's roots.
-	CACert string
+	CACert string `json:"ca_cert"`
 	// RequestTimeout is what Client.WithTimeout sets. It must be positive.
-	RequestTimeout time.Duration
+	RequestTimeout time.Duration `json:"request_timeout"`
 	// MaxRetries limits the retries of a request after transient failures.
-	MaxRetries int
+	MaxRetries int `json:"max_retries"`
 	// AllowInsecure allows http:// and, while AllowedHosts is empty, loopback addresses.
-	AllowInsecure bool
+	AllowInsecure bool `json:"allow_insecure_endpoints"`
 	// ProxyURL is a forward proxy (http or https), or "environment" for HTTPS_PROXY, HTTP_PROXY and
 	// NO_PROXY. Empty: none.
-	ProxyURL string
+	ProxyURL string `json:"proxy_url"`
 }
 
 // Options holds what the program decides.
@@ -159,4 +161,62 @@ func (c *Client) Close() {
 	c.mu.Unlock()
 	c.background.Wait()
 	c.transport.CloseIdleConnections()
+}
+
+// Connection describes a connection that Connect established.
+type Connection struct {
+	Address    string    // IP address and port of the other end: the proxy's if one is used
+	Proxy      string    // host and port of the proxy, empty without one
+	TLSVersion string    // for example "TLS 1.3", empty over http
+	Protocol   string    // for example "HTTP/2.0"
+	ServerTime time.Time // the response's Date header, zero without one
+	LocalTime  time.Time // when that response arrived
+}
+
+// ClockDifference returns the same as Error.ClockDifference.
+func (c Connection) ClockDifference() (time.Duration, bool) {
+	return clockDifference(c.ServerTime, c.LocalTime)
+}
+
+// Connect opens a new connection to the endpoint, by the route of a token request, and closes it.
+// It sends a HEAD request without credentials, for the Date header; any status shows a connection.
+// The error is an *Error.
+func (c *Client) Connect(ctx context.Context, endpoint string) (Connection, error) {
+	call, err := c.newCall(OpConnect, endpoint, nil)
+	if err != nil {
+		return Connection{}, err
+	}
+	var connection Connection
+	req, err := call.request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			connection.Address = info.Conn.RemoteAddr().String()
+		},
+	}))
+	if err != nil {
+		return Connection{}, err
+	}
+	req.Method = http.MethodHead
+
+	// Its own transport: name, address and certificate are checked now, and nothing stays open.
+	transport := c.newTransport()
+	transport.DisableKeepAlives = true
+	defer transport.CloseIdleConnections()
+	resp, err := newHTTPClient(transport).Do(req)
+	if err != nil {
+		return Connection{}, call.failed(ctx, err)
+	}
+	defer resp.Body.Close()
+
+	connection.LocalTime = c.now()
+	connection.ServerTime, _ = http.ParseTime(resp.Header.Get("Date"))
+	connection.Protocol = resp.Proto
+	if resp.TLS != nil {
+		connection.TLSVersion = tls.VersionName(resp.TLS.Version)
+	}
+	if c.proxy.choose != nil {
+		if proxy, err := c.proxy.choose(req); err == nil && proxy != nil {
+			connection.Proxy = netguard.HostPort(proxy)
+		}
+	}
+	return connection, nil
 }

@@ -1,6 +1,7 @@
 package tokenendpoint
 
 import (
+	_ "embed" // for the table
 	"net/http"
 	"strings"
 )
@@ -177,49 +178,19 @@ const (
 	jwksUnavailable = "from location '"
 )
 
-// descriptions returns providers' words; the first match counts. Sources: fosite's
-// client_authentication.go and errors.go, of Ory Hydra 2.3, then of Keycloak 26.5
-// AbstractBaseJWTValidator, AbstractJWTClientValidator, JWTClientAuthenticator,
-// ClientPublicKeyLoader, ClientCredentialsGrantType and TokenRevocationEndpoint.
+//go:embed descriptions.txt
+var descriptionsText string
+
+// descriptions returns the table of descriptions.txt, which explains itself.
 func descriptions() []description {
-	return []description{
-		{"invalid_request", "signing key with kid", UnknownKey},
-		{"invalid_request", "JSON Web Key Set", UnknownKey},
-		{"invalid_client", "no JSON Web Keys set registered", UnknownKey},
-		{"", "Unable to verify the integrity of the 'client_assertion'", InvalidSignature},
-		{"", "signing algorithm '", WrongAlgorithm},
-		{"", "only supports client authentication method", SecretClient},
-		{"", "Claim 'audience' from 'client_assertion'", WrongAudience},
-		{"", "claims could not be validated", NotActive},
-		{"jti_known", "", Replayed},
-		{"", "Unable to load public key", UnknownKey},
-		// The JWKS URL does not respond; the provider may still know another key.
-		{"", "Error when loading public keys", UnusableKeys},
-		{"", "Signature on JWT token failed validation", InvalidSignature},
-		{"", "Invalid signature algorithm", WrongAlgorithm},
-		{"unauthorized_client", "Invalid client or Invalid client credentials", SecretClient},
-		{"", "Invalid client or Invalid client credentials", UnknownClient},
-		{"", "client_id parameter does not match", ClientIDMismatch},
-		{"", "Client not enabled to retrieve service account", NoServiceAccount},
-		{"", "Public client", PublicClient},
-		{"", "Bearer-only", BearerOnlyClient},
-		{"", "associated service account for the client does not exist", ServiceAccountMissing},
-		{"invalid_request", "' disabled", ServiceAccountDisabled},
-		{"", "Client credentials setup required", ClientSetupIncomplete},
-		{"unauthorized_client", "Unexpected error", ClientCheckFailed},
-		{"", "Invalid token audience", WrongAudience},
-		{"", "Multiple audiences not allowed", MultipleAudiences},
-		{"", "Token was issued in the future", IssuedInFuture},
-		{"", "Token was issued too far in the past", IssuedTooLongAgo},
-		{"", "Token is not active", NotActive},
-		{"", "Token reuse detected", Replayed},
-		{"", "Token expiration is too far in the future", IssuedAtMissing},
-		{"", "claim is required", ClaimMissing},
-		{"", "client_assertion parameter missing", AssertionMissing},
-		{"", "Parameter client_assertion_type", AssertionMissing},
-		{"", "duplicated parameter", DuplicateParameter},
-		{"", "Unmatching clients", ForeignToken},
+	var rows []description
+	for line := range strings.SplitSeq(descriptionsText, "\n") {
+		if words := strings.SplitN(line, " ", 3); len(words) == 3 && words[0] != "#" {
+			code := strings.Trim(words[1], "-")
+			rows = append(rows, description{code, words[2], Reason(words[0])})
+		}
 	}
+	return rows
 }
 
 func reasonOfCode(code string) Reason {

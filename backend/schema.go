@@ -1,20 +1,51 @@
 package backend
 
 import (
+	"embed"
 	"net/http"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
 )
 
-// responseFields returns the fields that help/fields.txt declares in these sections.
-func responseFields(sections ...string) map[string]*framework.FieldSchema {
+// helpTexts are what `vault path-help` prints below a path's synopsis, one file per path.
+//
+//go:embed help
+var helpTexts embed.FS
+
+// help returns the help text of this name. It panics for an unknown one, when the mount is made.
+func help(name string) string {
+	text, err := helpTexts.ReadFile("help/" + name + ".txt")
+	if err != nil {
+		panic(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+// fieldText is a line of help/fields.txt.
+type fieldText struct{ name, kind, text string }
+
+// fieldTexts returns the lines of a section of help/fields.txt.
+func fieldTexts(section string) []fieldText {
+	_, rest, _ := strings.Cut(help("fields"), "\n["+section+"]\n")
+	block, _, _ := strings.Cut(rest, "\n\n")
+	var fields []fieldText
+	for line := range strings.SplitSeq(block, "\n") {
+		declared, text, _ := strings.Cut(line, ": ")
+		name, kind, _ := strings.Cut(declared, " ")
+		fields = append(fields, fieldText{name, kind, text})
+	}
+	return fields
+}
+
+// declaredFields returns the fields that help/fields.txt declares in these sections.
+func declaredFields(sections ...string) map[string]*framework.FieldSchema {
 	schemas := map[string]*framework.FieldSchema{}
 	for _, section := range sections {
 		for _, f := range fieldTexts(section) {
 			kind, optional := strings.CutSuffix(f.kind, "?")
 			schema := &framework.FieldSchema{
-				Type: responseType(kind), Description: f.text, Required: !optional,
+				Type: declaredType(kind), Description: f.text, Required: !optional,
 			}
 			if kind == "secret" {
 				schema.DisplayAttrs = &framework.DisplayAttributes{Sensitive: true}
@@ -25,7 +56,7 @@ func responseFields(sections ...string) map[string]*framework.FieldSchema {
 	return schemas
 }
 
-func responseType(kind string) framework.FieldType {
+func declaredType(kind string) framework.FieldType {
 	switch kind {
 	case "int":
 		return framework.TypeInt
@@ -42,7 +73,7 @@ func responseType(kind string) framework.FieldType {
 
 // withSettings declares a response: the settings of an entry, as they are sent, and other sections.
 func withSettings[T any](fields []field[T], sections ...string) map[string]*framework.FieldSchema {
-	schemas := responseFields(sections...)
+	schemas := declaredFields(sections...)
 	for name, schema := range fieldSchemas(fields, nil) {
 		sent := *schema
 		sent.Required = true
