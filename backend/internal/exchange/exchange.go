@@ -34,15 +34,12 @@ func New(now func() time.Time, logger hclog.Logger) *Exchanger {
 
 // Request describes a token request.
 type Request struct {
-	Key *keyring.Key
-	// Scopes are sent as the scope parameter (RFC 6749 §3.3), which is omitted if there are none.
-	Scopes []string
-	// Parameters are additional form parameters.
-	Parameters url.Values
+	Key        *keyring.Key
+	Scopes     []string   // the scope parameter (RFC 6749 §3.3), omitted if there are none
+	Parameters url.Values // additional form parameters
 	// Current returns the key as it is now, or an error if nothing may be signed with it; nil: Key.
 	Current func(context.Context) (*keyring.Key, error)
-	// Change stores an update of the key; nil: updates stay in memory.
-	Change ChangeFunc
+	Change  ChangeFunc // stores an update of the key; nil: updates stay in memory
 	// Role and RequestID are logged when an exchange changes the active version.
 	Role, RequestID string
 }
@@ -54,11 +51,8 @@ type ChangeFunc func(ctx context.Context, edit func(current *keyring.Key) *keyri
 // Token is an access token and the terms it was issued on.
 type Token struct {
 	*tokenendpoint.Token
-	// Scope is the scope granted: the response's, or the requested one if the response has none
-	// (RFC 6749 §5.1).
-	Scope string
-	// MissingScopes were requested but not granted.
-	MissingScopes []string
+	Scope         string   // granted; the requested one if the response has none (RFC 6749 §5.1)
+	MissingScopes []string // requested but not granted
 	// KeyID is the kid of the version that signed. Not the version itself: a shared token would
 	// keep its private key in memory after the key was changed or deleted.
 	KeyID string

@@ -137,39 +137,29 @@ func (k *Key) Versions() []*Version {
 func (k *Key) newest() *Version { return k.versions[len(k.versions)-1] }
 
 // Settings holds what an operator can change on a key. The tags are the names in storage. Callers
-// enforce DeletionAllowed and Disabled.
+// enforce AllowedRoles, DeletionAllowed and Disabled.
 type Settings struct {
-	// CommonName is the subject of the next version's certificate.
-	CommonName string `json:"common_name"`
-	// DeletionAllowed permits deletion of the key.
-	DeletionAllowed bool `json:"deletion_allowed"`
-	// Disabled stops all signing immediately.
-	Disabled bool `json:"disabled"`
-	// ClientID identifies the OAuth client: the assertion's iss and sub (RFC 7523 §3).
-	ClientID string `json:"client_id"`
-	// Issuer is the authorization server's issuer identifier, kept verbatim (RFC 8414 §2).
-	Issuer string `json:"issuer"`
-	// TokenEndpoint is the URL assertions are sent to; empty: from the issuer's discovery document,
-	// if Audience is the issuer.
-	TokenEndpoint string `json:"token_endpoint"`
-	// AllowedRoles are globs of the names of roles that may use the key.
-	AllowedRoles []string `json:"allowed_roles"`
-	// RevocationEndpoint is the RFC 7009 URL; empty: tokens are not revoked.
-	RevocationEndpoint string `json:"revocation_endpoint"`
-	// Audience is the assertion's aud; empty: the issuer.
-	Audience string `json:"audience"`
-	// Algorithm is the JWS algorithm of assertions.
-	Algorithm jose.SignatureAlgorithm `json:"algorithm"`
-	// AssertionTTL is the lifetime of an assertion, from iat to exp.
-	AssertionTTL time.Duration `json:"assertion_ttl"`
-	// SendKeyID adds the kid header to assertions.
-	SendKeyID bool `json:"send_key_id"`
-	// Registration is how the provider learns of a new version.
-	Registration Registration `json:"registration"`
-	// AutoRotatePeriod is the age of the newest version at which the next one is created; 0: never.
-	// Only with ByJWKS.
-	AutoRotatePeriod time.Duration `json:"auto_rotate_period"`
-	// PrepublishPeriod is how long a version is published before it signs. Only with ByJWKS.
+	CommonName      string `json:"common_name"` // subject of the next version's certificate
+	DeletionAllowed bool   `json:"deletion_allowed"`
+	Disabled        bool   `json:"disabled"` // stops all signing immediately
+
+	// ClientID is the assertion's iss and sub, Audience its aud, by default the issuer (RFC 7523
+	// §3). Issuer is kept verbatim (RFC 8414 §2). Without a TokenEndpoint, the issuer's discovery
+	// document names it; without a RevocationEndpoint (RFC 7009), no token is revoked.
+	ClientID           string   `json:"client_id"`
+	Issuer             string   `json:"issuer"`
+	TokenEndpoint      string   `json:"token_endpoint"`
+	AllowedRoles       []string `json:"allowed_roles"` // globs of names
+	RevocationEndpoint string   `json:"revocation_endpoint"`
+	Audience           string   `json:"audience"`
+
+	Algorithm    jose.SignatureAlgorithm `json:"algorithm"`
+	AssertionTTL time.Duration           `json:"assertion_ttl"` // from iat to exp
+	SendKeyID    bool                    `json:"send_key_id"`   // as the kid header
+
+	Registration     Registration  `json:"registration"`
+	AutoRotatePeriod time.Duration `json:"auto_rotate_period"` // age of the newest version; 0: never
+	// PrepublishPeriod is how long a version is published before it signs, with ByJWKS.
 	PrepublishPeriod time.Duration `json:"activation_delay"` // its name in format 1
 	// OverlapPeriod is how long a version stays usable and published after the provider first
 	// accepted a successor.

@@ -24,14 +24,10 @@ import (
 
 // Config holds the operator's settings. The tags are the names in storage.
 type Config struct {
-	// AllowedHosts are the hosts that may be reached: see netguard.Config.
-	AllowedHosts []string `json:"allowed_hosts"`
-	// CACert holds PEM certificates that replace the system's roots. Empty: the system's roots.
-	CACert string `json:"ca_cert"`
-	// RequestTimeout is what Client.WithTimeout sets. It must be positive.
-	RequestTimeout time.Duration `json:"request_timeout"`
-	// MaxRetries limits the retries of a request after transient failures.
-	MaxRetries int `json:"max_retries"`
+	AllowedHosts   []string      `json:"allowed_hosts"`   // see netguard.Config
+	CACert         string        `json:"ca_cert"`         // PEM; empty: the system's roots
+	RequestTimeout time.Duration `json:"request_timeout"` // for Client.WithTimeout; positive
+	MaxRetries     int           `json:"max_retries"`     // of a request, after transient failures
 	// AllowInsecure allows http:// and, while AllowedHosts is empty, loopback addresses.
 	AllowInsecure bool `json:"allow_insecure_endpoints"`
 	// ProxyURL is a forward proxy (http or https), or "environment" for HTTPS_PROXY, HTTP_PROXY and
