@@ -158,7 +158,7 @@ type Settings struct {
 	SendKeyID    bool                    `json:"send_key_id"`   // as the kid header
 
 	Registration     Registration  `json:"registration"`
-	AutoRotatePeriod time.Duration `json:"auto_rotate_period"` // age of the newest version; 0: never
+	AutoRotatePeriod time.Duration `json:"auto_rotate_period"` // of the newest version; 0: never
 	// PrepublishPeriod is how long a version is published before it signs, with ByJWKS.
 	PrepublishPeriod time.Duration `json:"activation_delay"` // its name in format 1
 	// OverlapPeriod is how long a version stays usable and published after the provider first
