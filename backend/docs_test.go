@@ -407,7 +407,7 @@ func TestDocs_ListEveryLogMessage(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "docs", "operating.md"))
 	require.NoError(t, err)
 	var listed []string
-	for _, row := range regexp.MustCompile("(?m)^\\| (?:INFO|WARN|ERROR) \\| `([^`]+)`").FindAllSubmatch(page, -1) {
+	for _, row := range regexp.MustCompile("(?m)^- (?:INFO|WARN|ERROR) `([^`]+)`").FindAllSubmatch(page, -1) {
 		listed = append(listed, string(row[1]))
 	}
 	var logged []string
