@@ -439,20 +439,22 @@ func logMessage(node ast.Node) (string, bool) {
 	return text, err == nil
 }
 
-// TestDocs_ThreatModelNamesTestsThatExist holds each row of the threat model to at least one test.
+// TestDocs_ThreatModelNamesTestsThatExist holds each item of the threat model to at least one test.
 func TestDocs_ThreatModelNamesTestsThatExist(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile(filepath.Join("..", "docs", "security.md"))
 	require.NoError(t, err)
-	_, rows, found := strings.Cut(string(page), "| Tests |\n|---|---|---|---|\n")
-	require.True(t, found, "the table of threats")
-	rows, _, _ = strings.Cut(rows, "\n\n")
-	existing := testFunctions(t)
-	for row := range strings.Lines(rows) {
-		cells := strings.Split(strings.Trim(row, "| \n"), " | ")
-		for name := range strings.SplitSeq(cells[len(cells)-1], ", ") {
-			function, _, _ := strings.Cut(strings.Trim(name, "`"), "/")
-			require.True(t, existing[function], "there is no test %q, which this row names: %s", name, row)
+	_, threats, found := strings.Cut(string(page), "\n## Threats\n")
+	require.True(t, found, "the section Threats")
+	threats, _, _ = strings.Cut(threats, "\n## ")
+	items := strings.Split(threats, "\n- ")[1:]
+	require.NotEmpty(t, items)
+	existing, named := testFunctions(t), regexp.MustCompile("`(Test\\w+)(?:/\\w+)?`")
+	for _, item := range items {
+		tests := named.FindAllStringSubmatch(item, -1)
+		require.NotEmpty(t, tests, "this item names no test: %s", item)
+		for _, name := range tests {
+			require.True(t, existing[name[1]], "there is no test %q, which this item names: %s", name[1], item)
 		}
 	}
 }
