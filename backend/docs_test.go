@@ -227,22 +227,17 @@ func zeroValue(kind framework.FieldType) string {
 	}
 }
 
-// troubleshootingSections names the sections of docs/troubleshooting.md by their first reason.
-var troubleshootingSections = []struct {
-	name  string
-	first tokenendpoint.Reason
-}{
-	{"the key is rejected", tokenendpoint.UnknownKey},
-	{"the client is rejected", tokenendpoint.UnknownClient},
-	{"the assertion is rejected", tokenendpoint.WrongAudience},
-	{"the request is rejected", tokenendpoint.InvalidScope},
-	{"before anything is sent", tokenendpoint.HostNotListed},
-	{"no connection", tokenendpoint.NoSuchHost},
-	{"the response cannot be used", tokenendpoint.OtherIssuer},
-	{"", tokenendpoint.Unauthorized}, // an HTTP status needs no index
+// troubleshootingSections names the sections of docs/troubleshooting.md by their first reason. What
+// follows them in diagnosis.txt is in the plugin's own words, which need no index.
+var troubleshootingSections = map[tokenendpoint.Reason]string{
+	tokenendpoint.UnknownKey:    "the key is rejected",
+	tokenendpoint.UnknownClient: "the client is rejected",
+	tokenendpoint.WrongAudience: "the assertion is rejected",
+	tokenendpoint.InvalidScope:  "the request is rejected",
+	tokenendpoint.HostNotListed: "",
 }
 
-// shownWords is what an error shows of a reason.
+// shownWords is what an error of these sections quotes of the provider.
 var shownWords = map[tokenendpoint.Reason]string{
 	tokenendpoint.UnknownKey:             "Unable to load public key",
 	tokenendpoint.UnusableKeys:           "Error when loading public keys",
@@ -251,8 +246,6 @@ var shownWords = map[tokenendpoint.Reason]string{
 	tokenendpoint.UnknownClient:          "Invalid client or Invalid client credentials",
 	tokenendpoint.SecretClient:           "unauthorized_client",
 	tokenendpoint.InvalidClient:          "invalid_client",
-	tokenendpoint.MethodNotOffered:       "invalid_client",
-	tokenendpoint.AlgorithmNotOffered:    "invalid_client",
 	tokenendpoint.ClientIDMismatch:       "client_id parameter does not match",
 	tokenendpoint.NoServiceAccount:       "Client not enabled to retrieve service account",
 	tokenendpoint.PublicClient:           "Public client",
@@ -278,87 +271,81 @@ var shownWords = map[tokenendpoint.Reason]string{
 	tokenendpoint.InvalidRequest:         "invalid_request",
 	tokenendpoint.DuplicateParameter:     "duplicated parameter",
 	tokenendpoint.ForeignToken:           "Unmatching clients",
-	tokenendpoint.HostNotListed:          "listed in allowed_hosts",
-	tokenendpoint.URLNotAllowed:          "which is never allowed",
-	tokenendpoint.NoSuchHost:             "the host name does not exist",
-	tokenendpoint.ResolutionFailed:       "the host name could not be resolved",
-	tokenendpoint.ConnectionRefused:      "connection refused",
-	tokenendpoint.Unreachable:            "no route to the host",
-	tokenendpoint.ConnectionClosed:       "the connection was closed before a response",
-	tokenendpoint.ResponseTruncated:      "the response was cut off",
-	tokenendpoint.Timeout:                "no complete response",
-	tokenendpoint.NoConnection:           "no connection was made",
-	tokenendpoint.UnknownAuthority:       "the certificate is signed by an unknown authority",
-	tokenendpoint.WrongHostName:          "the certificate is for a different host name",
-	tokenendpoint.CertificateExpired:     "the certificate has expired or is not valid yet",
-	tokenendpoint.InvalidCertificate:     "the certificate is not valid",
-	tokenendpoint.PlainHTTP:              "the server speaks plain HTTP on this port, not TLS",
-	tokenendpoint.HandshakeFailed:        "the TLS handshake failed",
-	tokenendpoint.NetworkFailure:         "the connection failed, or the server does not speak HTTP",
-	tokenendpoint.ProxyAuthentication:    "the proxy requires authentication (HTTP 407)",
-	tokenendpoint.ProxyRejected:          "the proxy rejected the connection",
-	tokenendpoint.OtherIssuer:            "the discovery document is for a different issuer",
-	tokenendpoint.Redirected:             "redirects are not followed",
-	tokenendpoint.NotJSON:                "the response is not JSON",
-	tokenendpoint.ResponseTooLarge:       "the response is larger than",
-	tokenendpoint.TokenExpired:           "the token has already expired",
-	tokenendpoint.InvalidResponse:        "is missing",
-	tokenendpoint.Unauthorized:           "401", tokenendpoint.Forbidden: "403", tokenendpoint.NoSuchIssuer: "404",
-	tokenendpoint.NoSuchEndpoint: "404", tokenendpoint.MethodNotAllowed: "405", tokenendpoint.ProxyUnauthorized: "407",
-	tokenendpoint.RequestTimeout: "408", tokenendpoint.RequestTooLarge: "413", tokenendpoint.RateLimited: "429",
-	tokenendpoint.InternalServerError: "500", tokenendpoint.UnrecognizableError: "The error is unrecognizable", tokenendpoint.BadGateway: "502", tokenendpoint.ServiceUnavailable: "503",
-	tokenendpoint.GatewayTimeout: "504",
 }
 
 func reasonOf(row diagnosis) tokenendpoint.Reason {
 	return tokenendpoint.Reason(strings.TrimPrefix(row.name, "portal:"))
 }
 
-// diagnosisBlocks returns the tables of docs/troubleshooting.md by section; what to do is in the
-// errors themselves. Rows that follow each other with one meaning are one.
-func diagnosisBlocks() map[string]string {
-	names := strings.NewReplacer(" ({clock})", "", "{owner}", "the provider's operators", "|", `\|`)
-	blocks := map[string]string{}
-	section, meaning := "", ""
-	var seen []string
-	flush := func() {
-		if len(seen) > 0 {
-			blocks[section] += fmt.Sprintf("| %s | %s |\n", strings.Join(slices.Compact(seen), ", "), names.Replace(meaning))
-		}
-		seen = nil
+// indexed is a row of diagnosis.txt that docs/troubleshooting.md lists in a section.
+type indexed struct {
+	diagnosis
+	section string
+}
+
+func indexedDiagnoses() (rows []indexed) {
+	// In an error, they are told from InvalidClient by the discovery document only.
+	refined := []tokenendpoint.Reason{
+		tokenendpoint.MethodNotOffered, tokenendpoint.AlgorithmNotOffered,
 	}
+	section := ""
 	for _, row := range diagnoses() {
-		if row.meaning != meaning {
-			flush()
+		if name, first := troubleshootingSections[reasonOf(row)]; first {
+			section = name
 		}
-		for _, s := range troubleshootingSections {
-			if s.first == reasonOf(row) && s.name != section {
-				flush()
-				section = s.name
-				blocks[section] = "| The error contains | Meaning |\n|---|---|\n"
-			}
+		if section != "" && !slices.Contains(refined, reasonOf(row)) {
+			rows = append(rows, indexed{row, section})
 		}
-		shown := "`" + shownWords[reasonOf(row)] + "`"
-		if strings.HasPrefix(row.name, "portal:") {
-			shown += " (issuers of the portal)"
-		}
-		seen, meaning = append(seen, shown), row.meaning
 	}
-	flush()
-	delete(blocks, "")
+	return rows
+}
+
+// diagnosisBlocks returns the lists of docs/troubleshooting.md by section. An item is a remedy, with
+// the words of all errors that have it; what they mean is in the errors themselves.
+func diagnosisBlocks() map[string]string {
+	remedies, words, blocks := map[string][]string{}, map[string][]string{}, map[string]string{}
+	for _, row := range indexedDiagnoses() {
+		shown := "`" + shownWords[reasonOf(row.diagnosis)] + "`"
+		if strings.HasPrefix(row.name, "portal:") {
+			shown += " (API Services Portal)"
+		}
+		item := row.section + row.remedy
+		if words[item] == nil {
+			remedies[row.section] = append(remedies[row.section], row.remedy)
+		}
+		words[item] = append(words[item], shown)
+	}
+	for section := range remedies {
+		for _, remedy := range remedies[section] {
+			shown := strings.Join(words[section+remedy], ", ")
+			blocks[section] += fmt.Sprintf("- %s: %s\n", shown, documentedRemedy(remedy))
+		}
+	}
 	return blocks
+}
+
+// documentedRemedy fills in what depends on the situation in an error.
+func documentedRemedy(remedy string) string {
+	filled := strings.NewReplacer("{mount}", "bcgov-jwt/", "{key}", "x", "{role}", "x", "{check}", "",
+		"{owner}", "the API's owner",
+		"{register}", "Register the key's `public_key` or JWKS URL",
+		"{algorithm}", "Set `algorithm` to the one that the client is registered for",
+		"{audience}", "Copy the issuer exactly; or set `audience` to the token endpoint, if the "+
+			"provider expects that",
+		"{candidates}", "clocks, public key, client_id, audience, algorithm",
+	).Replace(remedy)
+	filled = quoteNames(filled)
+	return strings.ToLower(filled[:1]) + filled[1:]
 }
 
 // A message in the docs that the code does not have would never be found by who searches for it.
 func TestDocs_ShowWordsThatTheCodeHas(t *testing.T) {
 	t.Parallel()
-	source := literals(t, "internal/tokenendpoint") + literals(t, "internal/netguard")
-	for _, row := range diagnoses() {
-		words := shownWords[reasonOf(row)]
+	source := literals(t, "internal/tokenendpoint")
+	for _, row := range indexedDiagnoses() {
+		words := shownWords[reasonOf(row.diagnosis)]
 		require.NotEmpty(t, words, row.name)
-		if _, err := strconv.Atoi(words); err != nil {
-			require.NotEmpty(t, strings.Count(source, words), "no message contains %q", words)
-		}
+		require.Contains(t, source, words)
 	}
 }
 
