@@ -7,7 +7,8 @@
 # stops the waiting, not the rotation.
 #
 # Set VAULT_ADDR to the Vault server's address and VAULT_TOKEN to your token, which
-# needs read on keys/KEY, creds/ROLE and check/ROLE, and update on keys/KEY/rotate.
+# needs read on keys/KEY, creds/ROLE and check/ROLE, list on keys/KEY/versions, and update
+# on keys/KEY/rotate.
 # POLL_SECONDS (10) is the polling interval.
 set -eu
 
@@ -34,6 +35,6 @@ until [ "$(vault read -field=key_id "$mount/creds/$role")" = "$new" ]; do
 done
 
 echo "The new key is in use. The old one stays published for overlap_period:"
-vault read -format=json -field=versions "$mount/keys/$key"
+vault list -detailed "$mount/keys/$key/versions"
 echo
 vault read -field=report "$mount/check/$role"

@@ -9,7 +9,8 @@
 # Ctrl-C: nothing is lost, and a second run continues with the same key pair.
 #
 # Set VAULT_ADDR to the Vault server's address and VAULT_TOKEN to your token, which
-# needs read on keys/KEY and creds/ROLE, and update on keys/KEY/rotate.
+# needs read on keys/KEY and creds/ROLE, list on keys/KEY/versions, and update on
+# keys/KEY/rotate.
 # POLL_SECONDS (10) is the polling interval.
 set -eu
 
@@ -48,5 +49,4 @@ until [ "$(vault read -field=key_id "$mount/creds/$role")" = "$new" ]; do
 done
 
 echo "The new key is in use. The versions now:"
-vault read -format=json -field=versions "$mount/keys/$key"
-echo
+vault list -detailed "$mount/keys/$key/versions"
