@@ -74,5 +74,6 @@ fi
 vault write -f -field=key "$mount/roles/$key" >/dev/null
 check=$(vault read -format=json "$mount/check/$key")
 printf '%s' "$check" | jq -r .data.report
-printf '%s' "$check" | jq -e .data.ok >/dev/null || exit 1
+printf '%s' "$check" | jq -e .data.ok >/dev/null ||
+  fail "$(printf '%s' "$check" | jq -r '.data | .error + "\n" + .hint')"
 echo "Read a token with: vault read $mount/creds/$key"
