@@ -11,13 +11,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokencache"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
 )
 
 // operationPrefix starts every OpenAPI operation ID.
@@ -50,6 +49,8 @@ type backend struct {
 	tokens      *tokencache.Cache[tokenInputs] // of roles with delivery=shared
 	revocations *revocations
 	schedule    schedule // which keys have background work due, and when
+	metrics     *metrics
+	unmeasured  schedule // which keys the metrics do not show as they are
 
 	// Writers take, in this order: a mount lock (of the configuration or the wrapping key), or the
 	// lock of a role's name, then those of key names. A key's lock covers its entry and its roles.
@@ -76,13 +77,14 @@ func newBackend(
 		build:       build,
 		now:         now,
 		generate:    keyring.Generate,
-		exchanger:   exchange.New(now, conf.Logger),
 		tokens:      tokencache.New[tokenInputs](now, conf.Logger),
 		revocations: newRevocations(now),
 		mountLocks:  newLocks(),
 		roleLocks:   newLocks(),
 		keyLocks:    newLocks(),
 	}
+	b.metrics = newMetrics(b)
+	b.exchanger = exchange.New(now, conf.Logger, b.metrics)
 	b.mayHaveNamespaces = sync.OnceValue(b.namespacesPossible)
 	b.clients = newEntryCache(b, b.loadClient)
 	b.clients.discard = (*tokenendpoint.Client).Close
@@ -91,7 +93,7 @@ func newBackend(
 	b.roles = newEntryCache(b, loadRole)
 	b.wrappingKey = newEntryCache(b, keyring.LoadWrappingKey)
 	b.Backend = &framework.Backend{
-		Help:           help("engine"),
+		Help:           textOf("engine"),
 		BackendType:    logical.TypeLogical,
 		RunningVersion: build.Version,
 		PathsSpecial: &logical.Paths{
@@ -133,6 +135,7 @@ func (b *backend) paths() []*framework.Path {
 		b.pathAssertion(),
 		b.pathCheck(),
 		b.pathInfo(),
+		b.pathMetrics(),
 	}
 	for _, path := range paths {
 		path.DisplayAttrs = &framework.DisplayAttributes{OperationPrefix: operationPrefix}

@@ -5,11 +5,10 @@ import (
 	"encoding/pem"
 	"testing"
 
-	"github.com/hashicorp/vault/sdk/logical"
-	"github.com/stretchr/testify/require"
-
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/bench"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
 )
 
 // BenchmarkCreds_AgainstAProgram compares a warm read of creds with a program that signs and posts on its own, at the

@@ -7,12 +7,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/helper/useragent"
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
 const (

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"cmp"
-	_ "embed" // for the table
 	"fmt"
 	"slices"
 	"strings"
@@ -11,11 +10,6 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
-
-// diagnosisText explains its own form.
-//
-//go:embed diagnosis.txt
-var diagnosisText string
 
 // diagnosis is what a failure most likely means and what to do about it.
 type diagnosis struct {
@@ -26,7 +20,7 @@ type diagnosis struct {
 // diagnoses returns the table, which docs/troubleshooting.md is generated from.
 func diagnoses() []diagnosis {
 	var rows []diagnosis
-	for block := range strings.SplitSeq(strings.TrimSpace(diagnosisText), "\n\n") {
+	for block := range strings.SplitSeq(textOf("diagnosis"), "\n\n") {
 		lines := strings.Split(block, "\n")
 		if strings.HasPrefix(block, "#") || len(lines) != 3 {
 			continue

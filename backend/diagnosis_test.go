@@ -3,21 +3,18 @@ package backend
 import (
 	"errors"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
-	"github.com/stretchr/testify/require"
-
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
 )
 
 const portalIssuer = "https://dev.loginproxy.gov.bc.ca/auth/realms/apigw"
@@ -47,71 +44,71 @@ func adviceOn(t *testing.T, reason tokenendpoint.Reason) string {
 func TestDiagnosis_SaysMeaningAndRemedy(t *testing.T) {
 	t.Parallel()
 	for reason, c := range map[tokenendpoint.Reason]struct{ meaning, remedy string }{
-		tokenendpoint.UnknownKey:             {"has no public key", "Portal"},
-		tokenendpoint.InvalidSignature:       {"a different public key", "Portal"},
-		tokenendpoint.UnusableKeys:           {"a certificate, a private key or a damaged PEM", "JWKS URL"},
-		tokenendpoint.AssertionMissing:       {"a proxy changed the form", "maintainers"},
-		tokenendpoint.ClientIDMismatch:       {"not the assertion's subject", "maintainers"},
-		tokenendpoint.UnknownClient:          {"The provider does not know client_id", "approve the access request"},
-		tokenendpoint.SecretClient:           {"with a secret", "signed JWT"},
-		tokenendpoint.WrongAlgorithm:         {"a different signature algorithm", "Register the client for EdDSA"},
-		tokenendpoint.WrongAudience:          {"audience", "trailing slash"},
-		tokenendpoint.MultipleAudiences:      {"more than one audience", "audience"},
-		tokenendpoint.NotActive:              {"clocks", "NTP"},
-		tokenendpoint.IssuedInFuture:         {"clocks", "NTP"},
-		tokenendpoint.IssuedTooLongAgo:       {"clocks", "NTP"},
-		tokenendpoint.IssuedAtMissing:        {"no `iat`", "maintainers"},
-		tokenendpoint.ClaimMissing:           {"always sent", "maintainers"},
-		tokenendpoint.Replayed:               {"repeats requests", "Turn off retries"},
-		tokenendpoint.ClientSetupIncomplete:  {"not completely set up", "operators"},
-		tokenendpoint.ClientCheckFailed:      {"failed while it authenticated", "operators"},
-		tokenendpoint.NoServiceAccount:       {"service account is disabled", "API's owner"},
-		tokenendpoint.PublicClient:           {"public client", "API's owner"},
-		tokenendpoint.BearerOnlyClient:       {"bearer-only", "API's owner"},
-		tokenendpoint.ServiceAccountMissing:  {"deleted", "API's owner"},
-		tokenendpoint.ServiceAccountDisabled: {"disabled", "API's owner"},
-		tokenendpoint.InvalidScope:           {"scope", "m/roles/r"},
-		tokenendpoint.DuplicateParameter:     {"parameter twice", "m/roles/r"},
-		tokenendpoint.InvalidRequest:         {"does not understand", "m/roles/r"},
-		tokenendpoint.InvalidTarget:          {"RFC 8707", "m/roles/r"},
-		tokenendpoint.UnsupportedGrantType:   {"client credentials grant", "API's owner"},
-		tokenendpoint.UnauthorizedClient:     {"client credentials grant", "API's owner"},
-		tokenendpoint.DPoPRequired:           {"RFC 9449", "Bearer"},
-		tokenendpoint.InvalidClient:          {"did not accept the client's authentication", "public_key"},
-		tokenendpoint.MethodNotOffered:       {"does not list private_key_jwt", "the API's owner"},
-		tokenendpoint.AlgorithmNotOffered:    {"does not list the key's algorithm", "a different type"},
-		tokenendpoint.NoSuchEndpoint:         {"No such realm", "issuer"},
-		tokenendpoint.Unauthorized:           {"requires authentication", "Portal"},
-		tokenendpoint.Forbidden:              {"firewall", "operators"},
-		tokenendpoint.NoSuchIssuer:           {"the issuer is wrong", "issuer"},
-		tokenendpoint.MethodNotAllowed:       {"does not accept POST", "token_endpoint"},
-		tokenendpoint.ProxyUnauthorized:      {"forward proxy", "HTTPS_PROXY"},
-		tokenendpoint.ProxyAuthentication:    {"forward proxy", "HTTPS_PROXY"},
-		tokenendpoint.ProxyRejected:          {"forward proxy", "operators"},
-		tokenendpoint.RequestTimeout:         {"in time", "Read again"},
-		tokenendpoint.RequestTooLarge:        {"too large", "m/roles/r"},
-		tokenendpoint.RateLimited:            {"limits the request rate", "Read less often"},
-		tokenendpoint.InternalServerError:    {"failed while processing the request", "Read again"},
-		tokenendpoint.UnrecognizableError:    {"Ory Hydra", "NTP"},
-		tokenendpoint.BadGateway:             {"cannot reach", "Read again"},
-		tokenendpoint.ServiceUnavailable:     {"unavailable", "Read again"},
-		tokenendpoint.GatewayTimeout:         {"timed out", "Read again"},
-		tokenendpoint.UnknownAuthority:       {"private authority", "ca_cert=@ca.pem"},
-		tokenendpoint.WrongHostName:          {"A different server", "issuer"},
-		tokenendpoint.CertificateExpired:     {"renewed", "clock"},
-		tokenendpoint.PlainHTTP:              {"plain HTTP", "port"},
-		tokenendpoint.HandshakeFailed:        {"TLS 1.2", "firewall"},
-		tokenendpoint.NetworkFailure:         {"web server", "firewall"},
-		tokenendpoint.ConnectionRefused:      {"Nothing listens", "firewall"},
-		tokenendpoint.NoSuchHost:             {"misspelled", "issuer"},
-		tokenendpoint.Timeout:                {"slow", "request_timeout"},
-		tokenendpoint.NoConnection:           {"firewall", "firewall"},
-		tokenendpoint.Redirected:             {"not the endpoint itself", "URL"},
-		tokenendpoint.NotJSON:                {"URL is probably wrong", "m/check/r"},
-		tokenendpoint.HostNotListed:          {"Nothing was sent", "m/config allowed_hosts="},
-		tokenendpoint.URLNotAllowed:          {"Nothing was sent", "m/keys/k"},
-		tokenendpoint.OtherIssuer:            {"not written exactly", "issuer=<issuer>"},
-		tokenendpoint.TokenExpired:           {"clocks", "NTP"},
+		tokenendpoint.UnknownKey:                         {"has no public key", "Portal"},
+		tokenendpoint.InvalidSignature:                   {"a different public key", "Portal"},
+		tokenendpoint.UnusableKeys:                       {"a certificate, a private key or a damaged PEM", "JWKS URL"},
+		tokenendpoint.Reason("assertion_missing"):        {"a proxy changed the form", "maintainers"},
+		tokenendpoint.Reason("client_id_mismatch"):       {"not the assertion's subject", "maintainers"},
+		tokenendpoint.UnknownClient:                      {"The provider does not know client_id", "approve the access request"},
+		tokenendpoint.SecretClient:                       {"with a secret", "signed JWT"},
+		tokenendpoint.WrongAlgorithm:                     {"a different signature algorithm", "Register the client for EdDSA"},
+		tokenendpoint.Reason("wrong_audience"):           {"audience", "trailing slash"},
+		tokenendpoint.Reason("multiple_audiences"):       {"more than one audience", "audience"},
+		tokenendpoint.Reason("not_active"):               {"clocks", "NTP"},
+		tokenendpoint.Reason("issued_in_future"):         {"clocks", "NTP"},
+		tokenendpoint.Reason("issued_too_long_ago"):      {"clocks", "NTP"},
+		tokenendpoint.Reason("issued_at_missing"):        {"no `iat`", "maintainers"},
+		tokenendpoint.Reason("claim_missing"):            {"always sent", "maintainers"},
+		tokenendpoint.Reason("replayed"):                 {"repeats requests", "Turn off retries"},
+		tokenendpoint.Reason("client_setup_incomplete"):  {"not completely set up", "operators"},
+		tokenendpoint.Reason("client_check_failed"):      {"failed while it authenticated", "operators"},
+		tokenendpoint.Reason("no_service_account"):       {"service account is disabled", "API's owner"},
+		tokenendpoint.Reason("public_client"):            {"public client", "API's owner"},
+		tokenendpoint.Reason("bearer_only_client"):       {"bearer-only", "API's owner"},
+		tokenendpoint.Reason("service_account_missing"):  {"deleted", "API's owner"},
+		tokenendpoint.Reason("service_account_disabled"): {"disabled", "API's owner"},
+		tokenendpoint.Reason("invalid_scope"):            {"scope", "m/roles/r"},
+		tokenendpoint.Reason("duplicate_parameter"):      {"parameter twice", "m/roles/r"},
+		tokenendpoint.Reason("invalid_request"):          {"does not understand", "m/roles/r"},
+		tokenendpoint.Reason("invalid_target"):           {"RFC 8707", "m/roles/r"},
+		tokenendpoint.Reason("unsupported_grant_type"):   {"client credentials grant", "API's owner"},
+		tokenendpoint.Reason("unauthorized_client"):      {"client credentials grant", "API's owner"},
+		tokenendpoint.DPoPRequired:                       {"RFC 9449", "Bearer"},
+		tokenendpoint.InvalidClient:                      {"did not accept the client's authentication", "public_key"},
+		tokenendpoint.MethodNotOffered:                   {"does not list private_key_jwt", "the API's owner"},
+		tokenendpoint.AlgorithmNotOffered:                {"does not list the key's algorithm", "a different type"},
+		tokenendpoint.Reason("no_such_endpoint"):         {"No such realm", "issuer"},
+		tokenendpoint.Reason("unauthorized"):             {"requires authentication", "Portal"},
+		tokenendpoint.Reason("forbidden"):                {"firewall", "operators"},
+		tokenendpoint.NoSuchIssuer:                       {"the issuer is wrong", "issuer"},
+		tokenendpoint.Reason("method_not_allowed"):       {"does not accept POST", "token_endpoint"},
+		tokenendpoint.Reason("proxy_unauthorized"):       {"forward proxy", "HTTPS_PROXY"},
+		tokenendpoint.ProxyAuthentication:                {"forward proxy", "HTTPS_PROXY"},
+		tokenendpoint.ProxyRejected:                      {"forward proxy", "operators"},
+		tokenendpoint.RequestTimeout:                     {"in time", "Read again"},
+		tokenendpoint.Reason("request_too_large"):        {"too large", "m/roles/r"},
+		tokenendpoint.Reason("rate_limited"):             {"limits the request rate", "Read less often"},
+		tokenendpoint.InternalServerError:                {"failed while processing the request", "Read again"},
+		tokenendpoint.UnrecognizableError:                {"Ory Hydra", "NTP"},
+		tokenendpoint.Reason("bad_gateway"):              {"cannot reach", "Read again"},
+		tokenendpoint.Reason("service_unavailable"):      {"unavailable", "Read again"},
+		tokenendpoint.Reason("gateway_timeout"):          {"timed out", "Read again"},
+		tokenendpoint.UnknownAuthority:                   {"private authority", "ca_cert=@ca.pem"},
+		tokenendpoint.WrongHostName:                      {"A different server", "issuer"},
+		tokenendpoint.CertificateExpired:                 {"renewed", "clock"},
+		tokenendpoint.PlainHTTP:                          {"plain HTTP", "port"},
+		tokenendpoint.HandshakeFailed:                    {"TLS 1.2", "firewall"},
+		tokenendpoint.NetworkFailure:                     {"web server", "firewall"},
+		tokenendpoint.ConnectionRefused:                  {"Nothing listens", "firewall"},
+		tokenendpoint.NoSuchHost:                         {"misspelled", "issuer"},
+		tokenendpoint.Timeout:                            {"slow", "request_timeout"},
+		tokenendpoint.NoConnection:                       {"firewall", "firewall"},
+		tokenendpoint.Redirected:                         {"not the endpoint itself", "URL"},
+		tokenendpoint.NotJSON:                            {"URL is probably wrong", "m/check/r"},
+		tokenendpoint.HostNotListed:                      {"Nothing was sent", "m/config allowed_hosts="},
+		tokenendpoint.URLNotAllowed:                      {"Nothing was sent", "m/keys/k"},
+		tokenendpoint.OtherIssuer:                        {"not written exactly", "issuer=<issuer>"},
+		tokenendpoint.TokenExpired:                       {"clocks", "NTP"},
 	} {
 		require.Contains(t, diagnose(reason, false).meaning, c.meaning, reason)
 		found := diagnose(reason, true)
@@ -141,7 +138,7 @@ func TestDiagnosis_MeasuresTheClocks(t *testing.T) {
 		{time.Second, true, "the clocks agree to within 2s"},
 		{0, false, "no Date header"},
 	} {
-		failure := &tokenendpoint.Error{Reason: tokenendpoint.NotActive, LocalTime: now}
+		failure := &tokenendpoint.Error{Reason: tokenendpoint.Reason("not_active"), LocalTime: now}
 		if c.date {
 			failure.ServerTime = now.Truncate(time.Second).Add(c.ahead)
 		}
@@ -149,24 +146,17 @@ func TestDiagnosis_MeasuresTheClocks(t *testing.T) {
 	}
 }
 
-// reasons returns the constants of tokenendpoint/reason.go.
+// reasons returns those of package tokenendpoint's table.
 func reasons(t *testing.T) []tokenendpoint.Reason {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "internal/tokenendpoint/reason.go", nil, 0)
+	table, err := os.ReadFile(filepath.Join("internal", "tokenendpoint", "reasons.txt"))
 	require.NoError(t, err)
 	var found []tokenendpoint.Reason
-	ast.Inspect(file, func(node ast.Node) bool {
-		spec, isValue := node.(*ast.ValueSpec)
-		if !isValue {
-			return true
+	for line := range strings.Lines(string(table)) {
+		if words := strings.Fields(line); len(words) > 0 && words[0] != "#" {
+			found = append(found, tokenendpoint.Reason(words[0]))
 		}
-		if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "Reason" {
-			text, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
-			require.NoError(t, err)
-			found = append(found, tokenendpoint.Reason(text))
-		}
-		return true
-	})
+	}
 	require.Greater(t, len(found), 60)
 	return found
 }
@@ -258,7 +248,7 @@ func TestDiagnosis_CandidatesAreNarrowedByDiscoveryAndClock(t *testing.T) {
 	var err error
 	internal.key, err = internal.key.WithSettings(settings)
 	require.NoError(t, err)
-	wrong := &tokenendpoint.Error{Reason: tokenendpoint.WrongAudience}
+	wrong := &tokenendpoint.Error{Reason: tokenendpoint.Reason("wrong_audience")}
 	require.Contains(t, internal.advice(wrong), "`vault write m/keys/k audience=https://idp.example/token`", "as discovered, not as written")
 	internal.metadata.TokenEndpoint = settings.TokenEndpoint
 	require.NotContains(t, internal.advice(wrong), "audience=https", "it is that already")
@@ -286,7 +276,7 @@ func TestDiagnosis_CheckIsSuggestedElsewhereOnly(t *testing.T) {
 func TestProviderError_StatusSaysWhoCanFixIt(t *testing.T) {
 	t.Parallel()
 	for reason, status := range map[tokenendpoint.Reason]int{
-		tokenendpoint.NoSuchEndpoint: 400, tokenendpoint.URLNotAllowed: 400, tokenendpoint.ConnectionClosed: 502,
+		tokenendpoint.Reason("no_such_endpoint"): 400, tokenendpoint.URLNotAllowed: 400, tokenendpoint.ConnectionClosed: 502,
 		tokenendpoint.InvalidResponse: 502, tokenendpoint.Timeout: 504, tokenendpoint.Canceled: 504,
 	} {
 		failure := &tokenendpoint.Error{
@@ -316,8 +306,8 @@ func TestProviderError_WithoutAdviceIsOneSentence(t *testing.T) {
 // A block that is not three lines would be skipped.
 func TestDiagnosis_EveryBlockOfTheFileIsRead(t *testing.T) {
 	t.Parallel()
-	for block := range strings.SplitSeq(strings.TrimSpace(diagnosisText), "\n\n") {
+	for block := range strings.SplitSeq(strings.TrimSpace(textOf("diagnosis")), "\n\n") {
 		require.True(t, strings.HasPrefix(block, "#") || strings.Count(block, "\n") == 2, block)
 	}
-	require.NotContains(t, diagnosisText, "\n\n\n")
+	require.NotContains(t, textOf("diagnosis"), "\n\n\n")
 }

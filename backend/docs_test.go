@@ -19,11 +19,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 )
 
 // make docs sets it.
@@ -230,47 +229,47 @@ func zeroValue(kind framework.FieldType) string {
 // troubleshootingSections names the sections of docs/troubleshooting.md by their first reason. What
 // follows them in diagnosis.txt is in the plugin's own words, which need no index.
 var troubleshootingSections = map[tokenendpoint.Reason]string{
-	tokenendpoint.UnknownKey:    "the key is rejected",
-	tokenendpoint.UnknownClient: "the client is rejected",
-	tokenendpoint.WrongAudience: "the assertion is rejected",
-	tokenendpoint.InvalidScope:  "the request is rejected",
-	tokenendpoint.HostNotListed: "",
+	tokenendpoint.UnknownKey:               "the key is rejected",
+	tokenendpoint.UnknownClient:            "the client is rejected",
+	tokenendpoint.Reason("wrong_audience"): "the assertion is rejected",
+	tokenendpoint.Reason("invalid_scope"):  "the request is rejected",
+	tokenendpoint.HostNotListed:            "",
 }
 
 // shownWords is what an error of these sections quotes of the provider.
 var shownWords = map[tokenendpoint.Reason]string{
-	tokenendpoint.UnknownKey:             "Unable to load public key",
-	tokenendpoint.UnusableKeys:           "Error when loading public keys",
-	tokenendpoint.InvalidSignature:       "Signature on JWT token failed validation",
-	tokenendpoint.WrongAlgorithm:         "Invalid signature algorithm",
-	tokenendpoint.UnknownClient:          "Invalid client or Invalid client credentials",
-	tokenendpoint.SecretClient:           "unauthorized_client",
-	tokenendpoint.InvalidClient:          "invalid_client",
-	tokenendpoint.ClientIDMismatch:       "client_id parameter does not match",
-	tokenendpoint.NoServiceAccount:       "Client not enabled to retrieve service account",
-	tokenendpoint.PublicClient:           "Public client",
-	tokenendpoint.BearerOnlyClient:       "Bearer-only",
-	tokenendpoint.ServiceAccountMissing:  "associated service account for the client does not exist",
-	tokenendpoint.ServiceAccountDisabled: "' disabled",
-	tokenendpoint.UnauthorizedClient:     "unauthorized_client",
-	tokenendpoint.UnsupportedGrantType:   "unsupported_grant_type",
-	tokenendpoint.ClientSetupIncomplete:  "Client credentials setup required",
-	tokenendpoint.ClientCheckFailed:      "Unexpected error",
-	tokenendpoint.DPoPRequired:           "invalid_dpop_proof",
-	tokenendpoint.WrongAudience:          "Invalid token audience",
-	tokenendpoint.MultipleAudiences:      "Multiple audiences not allowed",
-	tokenendpoint.IssuedInFuture:         "Token was issued in the future",
-	tokenendpoint.IssuedTooLongAgo:       "Token was issued too far in the past",
-	tokenendpoint.NotActive:              "Token is not active",
-	tokenendpoint.Replayed:               "Token reuse detected",
-	tokenendpoint.IssuedAtMissing:        "Token expiration is too far in the future",
-	tokenendpoint.ClaimMissing:           "claim is required",
-	tokenendpoint.AssertionMissing:       "client_assertion",
-	tokenendpoint.InvalidScope:           "invalid_scope",
-	tokenendpoint.InvalidTarget:          "invalid_target",
-	tokenendpoint.InvalidRequest:         "invalid_request",
-	tokenendpoint.DuplicateParameter:     "duplicated parameter",
-	tokenendpoint.ForeignToken:           "Unmatching clients",
+	tokenendpoint.UnknownKey:                         "Unable to load public key",
+	tokenendpoint.UnusableKeys:                       "Error when loading public keys",
+	tokenendpoint.InvalidSignature:                   "Signature on JWT token failed validation",
+	tokenendpoint.WrongAlgorithm:                     "Invalid signature algorithm",
+	tokenendpoint.UnknownClient:                      "Invalid client or Invalid client credentials",
+	tokenendpoint.SecretClient:                       "unauthorized_client",
+	tokenendpoint.InvalidClient:                      "invalid_client",
+	tokenendpoint.Reason("client_id_mismatch"):       "client_id parameter does not match",
+	tokenendpoint.Reason("no_service_account"):       "Client not enabled to retrieve service account",
+	tokenendpoint.Reason("public_client"):            "Public client",
+	tokenendpoint.Reason("bearer_only_client"):       "Bearer-only",
+	tokenendpoint.Reason("service_account_missing"):  "associated service account for the client does not exist",
+	tokenendpoint.Reason("service_account_disabled"): "' disabled",
+	tokenendpoint.Reason("unauthorized_client"):      "unauthorized_client",
+	tokenendpoint.Reason("unsupported_grant_type"):   "unsupported_grant_type",
+	tokenendpoint.Reason("client_setup_incomplete"):  "Client credentials setup required",
+	tokenendpoint.Reason("client_check_failed"):      "Unexpected error",
+	tokenendpoint.DPoPRequired:                       "invalid_dpop_proof",
+	tokenendpoint.Reason("wrong_audience"):           "Invalid token audience",
+	tokenendpoint.Reason("multiple_audiences"):       "Multiple audiences not allowed",
+	tokenendpoint.Reason("issued_in_future"):         "Token was issued in the future",
+	tokenendpoint.Reason("issued_too_long_ago"):      "Token was issued too far in the past",
+	tokenendpoint.Reason("not_active"):               "Token is not active",
+	tokenendpoint.Reason("replayed"):                 "Token reuse detected",
+	tokenendpoint.Reason("issued_at_missing"):        "Token expiration is too far in the future",
+	tokenendpoint.Reason("claim_missing"):            "claim is required",
+	tokenendpoint.Reason("assertion_missing"):        "client_assertion",
+	tokenendpoint.Reason("invalid_scope"):            "invalid_scope",
+	tokenendpoint.Reason("invalid_target"):           "invalid_target",
+	tokenendpoint.Reason("invalid_request"):          "invalid_request",
+	tokenendpoint.Reason("duplicate_parameter"):      "duplicated parameter",
+	tokenendpoint.Reason("foreign_token"):            "Unmatching clients",
 }
 
 func reasonOf(row diagnosis) tokenendpoint.Reason {

@@ -15,14 +15,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-	"github.com/hashicorp/vault/sdk/logical"
-	"github.com/stretchr/testify/require"
-
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
 )
 
 // format1Time is when the entries in testdata/format1 were last written.

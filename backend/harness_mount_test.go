@@ -11,15 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/testlog"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/helper/testhelpers/schema"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
-	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
-	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/testlog"
 )
 
 const mountPoint = "bcgov-jwt/"

@@ -5,11 +5,10 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/hashicorp/vault/sdk/helper/locksutil"
 	"github.com/hashicorp/vault/sdk/logical"
 	"golang.org/x/sync/semaphore"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
 // locks are mutexes by name. Unlike locksutil's, they are waited for no longer than a request's

@@ -5,10 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
 )
 
 // TestMistakes_HaveTheirOwnText: each is one that people make, and none changes anything.

@@ -3,15 +3,14 @@ package backend
 import (
 	"context"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/clientauth"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/clientauth"
 )
 
 func (b *backend) pathAssertion() *framework.Path {
 	responses := okResponse("The assertion and what to send with it.", declaredFields("assertion"))
-	return roleReadPath("assertion", help("assertion"), operation(b.readAssertion,
+	return roleReadPath("assertion", textOf("assertion"), operation(b.readAssertion,
 		"Obtain a signed client assertion to exchange elsewhere.", responses,
 		"generate", "assertion"))
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func (b *backend) pathCheck() *framework.Path {
-	return roleReadPath("check", help("check"), operation(b.readCheck,
+	return roleReadPath("check", textOf("check"), operation(b.readCheck,
 		"Test each step of obtaining a token and report the results.",
 		okResponse("The report.", declaredFields("check")), "check", "role"))
 }

@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"reflect"
 
-	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
 )
 
 func (b *backend) pathConfig() *framework.Path {
@@ -32,7 +31,7 @@ func (b *backend) pathConfig() *framework.Path {
 				"Restore the defaults.", noContentResponse(), "delete", "configuration")),
 		},
 		HelpSynopsis:    "Network settings of the mount. Optional.",
-		HelpDescription: help("config"),
+		HelpDescription: textOf("config"),
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 func (b *backend) pathCreds() *framework.Path {
 	responses := okResponse("The token; with delivery=leased under a lease that cannot be renewed.",
 		declaredFields("token"))
-	return roleReadPath("creds", help("creds"), operation(b.readCreds,
+	return roleReadPath("creds", textOf("creds"), operation(b.readCreds,
 		"Obtain an access token for a role.", responses, "generate", "credentials"))
 }
 

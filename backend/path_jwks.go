@@ -7,10 +7,9 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
 const (
@@ -33,7 +32,7 @@ func (b *backend) pathJWKS() *framework.Path {
 			logical.HeaderOperation: head,
 		},
 		HelpSynopsis:    "A key's public keys, for the provider to fetch.",
-		HelpDescription: help("jwks"),
+		HelpDescription: textOf("jwks"),
 	}
 }
 

@@ -10,12 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 	"github.com/go-jose/go-jose/v4"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
-	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
 
 // jwks requests a key set as Vault does for a caller without a token; nil is a 404.

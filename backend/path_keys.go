@@ -7,11 +7,10 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
 )
 
 func (b *backend) pathKeysList() *framework.Path {
@@ -30,7 +29,7 @@ func (b *backend) pathKeys() *framework.Path {
 		Operations: entryOperations("key", "Update a key's settings.", keyResponseSchema(),
 			b.readKey, b.writeKey, b.deleteKey),
 		HelpSynopsis:    "Manage a key pair and its OAuth client.",
-		HelpDescription: help("keys"),
+		HelpDescription: textOf("keys"),
 	}
 }
 

@@ -5,16 +5,15 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
 )
 
 func (b *backend) pathKeysActivate() *framework.Path {
-	return keyActionPath("activate", "key", "Activate the staged version.", help("keys-activate"),
+	return keyActionPath("activate", "key", "Activate the staged version.", textOf("keys-activate"),
 		b.activateKey, declaredFields("activate parameters"))
 }
 

@@ -1,24 +1,25 @@
 package backend
 
 import (
+	"context"
+	"fmt"
 	"maps"
 	"strconv"
 	"time"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
 func (b *backend) pathKeysVersionsList() *framework.Path {
-	return keyPath("versions/?$", help("keys-versions"), nil, logical.ListOperation,
+	return keyPath("versions/?$", textOf("keys-versions"), nil, logical.ListOperation,
 		operation(b.keyCallback(b.listVersions), "List a key's versions.",
 			listResponse("state, key_id, origin and instants"), "", "key-versions"))
 }
 
 func (b *backend) pathKeysVersions() *framework.Path {
-	return keyPath("versions/(?P<version>[^/]+)", help("keys-versions"),
+	return keyPath("versions/(?P<version>[^/]+)", textOf("keys-versions"),
 		declaredFields("version parameters"), logical.ReadOperation,
 		operation(b.keyCallback(b.readVersion), "Read one version of a key.",
 			okResponse("The version.", declaredFields("public cert", "version")),
@@ -101,14 +102,14 @@ func versionParam(data map[string]any) (int, error) {
 func (b *backend) pathKeysCertificate() *framework.Path {
 	fields := declaredFields("certificate parameters")
 	fields["version"].Query = true
-	return keyPath("certificate", help("keys-certificate"), fields, logical.ReadOperation,
+	return keyPath("certificate", textOf("keys-certificate"), fields, logical.ReadOperation,
 		operation(b.keyCallback(b.readCertificate), "Read a version's certificate and public key.",
 			okResponse("The public cert.", declaredFields("public cert")),
 			"read", "key-certificate"))
 }
 
 func (b *backend) pathKeysJWKS() *framework.Path {
-	return keyPath("jwks", help("keys-jwks"), nil, logical.ReadOperation,
+	return keyPath("jwks", textOf("keys-jwks"), nil, logical.ReadOperation,
 		operation(b.keyCallback(b.readKeySet), "Read a key's JSON Web Key Set.",
 			okResponse("The key set.", declaredFields("key set")), "read", "key-set"))
 }
@@ -141,4 +142,104 @@ func (b *backend) readKeySet(
 		return nil, err
 	}
 	return &logical.Response{Data: map[string]any{"jwks": jwks}}, nil
+}
+
+func (b *backend) pathKeysRotate() *framework.Path {
+	return keyActionPath("rotate", "key", "Create the key's next version.", textOf("keys-rotate"),
+		b.rotateKey, nil)
+}
+
+func (b *backend) rotateKey(
+	ctx context.Context, req *logical.Request, name string,
+) (*logical.Response, error) {
+	key, err := loadForUpdate(ctx, req, name)
+	if err != nil {
+		return nil, err
+	}
+	if resp, err := b.unrotatable(ctx, req, key); resp != nil || err != nil {
+		return resp, err
+	}
+	material, unlock, err := b.generateThenLock(ctx, key.Type(), b.keyLocks, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	key, err = loadForUpdate(ctx, req, name)
+	if err != nil {
+		return nil, err
+	}
+	if resp, err := b.unrotatable(ctx, req, key); resp != nil || err != nil {
+		return resp, err
+	}
+	now := b.now()
+	rotated, err := key.Expire(now).Rotate(material, now)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.storeKey(ctx, req.Storage, key, rotated); err != nil {
+		return nil, err
+	}
+	return b.keyResponse(ctx, req, rotated)
+}
+
+// unrotatable returns what to answer for a key that needs no new version or has no room for one;
+// nil otherwise.
+func (b *backend) unrotatable(
+	ctx context.Context, req *logical.Request, key *keyring.Key,
+) (*logical.Response, error) {
+	now := b.now()
+	if staged := key.Staged(now); staged != nil {
+		return b.keyResponse(ctx, req, key, fmt.Sprintf("Version %d was staged before and may be "+
+			"registered by now: no other was created.", staged.Number()))
+	}
+	if len(key.Live(now)) >= keyring.MaxVersions {
+		return nil, userErrorf("key %q has %d versions, the maximum; first destroy a retired one: "+
+			"vault write %skeys/%[1]s/destroy version=…",
+			key.Name(), keyring.MaxVersions, req.MountPoint)
+	}
+	return nil, nil
+}
+
+func (b *backend) pathKeysDestroy() *framework.Path {
+	return keyActionPath("destroy", "key-version",
+		"Permanently delete a staged or retired version.", textOf("keys-destroy"),
+		b.destroyVersion, declaredFields("destroy parameters"))
+}
+
+func (b *backend) destroyVersion(
+	ctx context.Context, req *logical.Request, name string,
+) (*logical.Response, error) {
+	number, err := versionParam(req.Data)
+	if err != nil {
+		return nil, err
+	}
+	if number == 0 {
+		return nil, userErrorf("version: is required; list the versions with: vault list "+
+			"-detailed %skeys/%s/versions", req.MountPoint, name)
+	}
+	unlock, err := b.keyLocks.lock(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	key, err := loadForUpdate(ctx, req, name)
+	if err != nil {
+		return nil, err
+	}
+	version := key.Version(number)
+	if version == nil {
+		return nil, unknownVersion(key, number)
+	}
+	if key.State(version, b.now()) == keyring.Active {
+		return nil, userErrorf("version: %d is active; rotate and activate another first, or "+
+			"disable the key with: vault write %skeys/%s disabled=true",
+			number, req.MountPoint, name)
+	}
+	after := key.Destroy(number)
+	defer b.dropTokens(key.Name())
+	if err := b.storeKey(ctx, req.Storage, key, after); err != nil {
+		return nil, err
+	}
+	b.Logger().Info("key version destroyed", "key", name, "version", number, "request_id", req.ID)
+	return b.keyResponse(ctx, req, after, afterDestruction(after, number))
 }

@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
 func (b *backend) pathRolesList() *framework.Path {
@@ -39,7 +38,7 @@ func (b *backend) pathRoles() *framework.Path {
 		Operations: entryOperations("role", "Update a role.", responses,
 			b.readRole, b.writeRole, b.deleteRole),
 		HelpSynopsis:    "Manage roles: what to request, with which key.",
-		HelpDescription: help("roles"),
+		HelpDescription: textOf("roles"),
 	}
 }
 

@@ -7,9 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/hashicorp/vault/sdk/logical"
 )
 
 // periodic runs about once a minute: it deletes expired versions and creates those that

@@ -6,9 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	realprovider "github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/provider"
+	"github.com/stretchr/testify/require"
 )
 
 // TestRealProvider_ClockDifference moves the engine's clock away from that of a real provider, which only this package can. An assertion

@@ -16,7 +16,7 @@ import (
 func TestRequest_FieldsOfOtherOperationsAreRejected(t *testing.T) {
 	t.Parallel()
 	served := newMount(t).operations()
-	require.Len(t, served, 19, "paths")
+	require.Len(t, served, 20, "paths")
 	for path, operations := range served {
 		for _, operation := range operations {
 			t.Run(string(operation)+" "+path, func(t *testing.T) {

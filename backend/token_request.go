@@ -5,11 +5,10 @@ import (
 	"errors"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+	"github.com/hashicorp/vault/sdk/logical"
 )
 
 // tokenRequest is a request for a role's token, with everything that it needs.

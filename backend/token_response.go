@@ -6,10 +6,9 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokencache"
+	"github.com/hashicorp/vault/sdk/logical"
 )
 
 // leasedResponse returns a token under a lease, which holds what its end needs.
@@ -40,6 +39,10 @@ func (r *tokenRequest) sharedResponse(ctx context.Context) (*logical.Response, e
 			"the request was canceled before a token was obtained")
 	case err != nil:
 		return nil, r.failed(err)
+	}
+	left := token.RequestedAt.Add(token.Lifetime).Sub(r.now())
+	if left < r.role.margin(token.Lifetime) {
+		r.metrics.servedLate.Inc()
 	}
 	resp := r.withWarnings(&logical.Response{Data: sharedData(r.role, token)}, token.Token)
 	if token.Failure != nil {

@@ -6,11 +6,10 @@ import (
 	"os"
 	"time"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend"
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/api"
 	"github.com/hashicorp/vault/sdk/plugin"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend"
 )
 
 // Set at build time. Vault registers the plugin under this version only.

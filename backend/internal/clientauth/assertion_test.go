@@ -7,10 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/go-jose/go-jose/v4"
 	"github.com/stretchr/testify/require"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 )
 
 func issuedAt() time.Time { return time.Date(2026, 5, 1, 12, 0, 0, 999_000_000, time.UTC) }

@@ -8,11 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-	"github.com/stretchr/testify/require"
-
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/clientauth"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/stretchr/testify/require"
 )
 
 func TestForm_HoldsOnlyWhatWasRequested(t *testing.T) {
@@ -67,7 +66,7 @@ func TestForm_EachAttemptHasItsOwnAssertion(t *testing.T) {
 	sent := f.provider.received(tokenPath)
 	require.Len(t, sent, 2)
 	require.NotEqual(t, sent[0].Get("client_assertion"), sent[1].Get("client_assertion"))
-	require.Equal(t, int64(1), f.Statistics().Exchanges, "one exchange, however many attempts")
+	require.Len(t, f.observed.of("exchanged"), 1, "one exchange, however many attempts")
 }
 
 func TestForm_AssertionFollowsKeySettings(t *testing.T) {
@@ -120,7 +119,7 @@ func TestRevoke_ReportsRejection(t *testing.T) {
 	err := f.Revoke(t.Context(), f.client, f.request(), f.key.Active(time.Now()), "hunter2")
 	require.ErrorContains(t, err, "HTTP 401")
 	require.NotContains(t, err.Error(), "hunter2")
-	require.Zero(t, f.Statistics(), "a revocation is not an exchange")
+	require.Empty(t, f.observed.of(""), "a revocation is not an exchange")
 }
 
 // TestSign_KeyIsLookedAtBeforeEachSignature covers what lasts between the read of a key and a

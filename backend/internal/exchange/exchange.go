@@ -9,27 +9,38 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/hashicorp/go-hclog"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+	"github.com/hashicorp/go-hclog"
 )
 
 // Exchanger obtains tokens and tracks, on this node, which version of a key the provider accepts.
 // It is safe for concurrent use.
 type Exchanger struct {
-	now        func() time.Time
-	logger     hclog.Logger
-	histories  histories
-	statistics counter
+	now       func() time.Time
+	logger    hclog.Logger
+	observer  Observer
+	histories histories
+}
+
+// Observer counts what happens. Its methods are called concurrently.
+type Observer interface {
+	// Exchanged is called at the end of a token request, retries and fallback included.
+	Exchanged(key *keyring.Key, at time.Time, took time.Duration, err error)
+	// FellBack is called when the provider rejected the version that was to sign.
+	FellBack(key *keyring.Key)
+	// Switched is called when a version became active because the provider accepted it.
+	Switched(key *keyring.Key)
 }
 
 // New creates an Exchanger that signs by this clock.
-func New(now func() time.Time, logger hclog.Logger) *Exchanger {
-	return &Exchanger{now: now, logger: logger, histories: histories{byID: map[string]*history{}}}
+func New(now func() time.Time, logger hclog.Logger, observer Observer) *Exchanger {
+	return &Exchanger{
+		now: now, logger: logger, observer: observer,
+		histories: histories{byID: map[string]*history{}},
+	}
 }
 
 // Request describes a token request.
@@ -64,12 +75,12 @@ type Token struct {
 func (e *Exchanger) Token(
 	ctx context.Context, client *tokenendpoint.Client, request Request,
 ) (*Token, error) {
-	b := &budget{}
+	b, began := &budget{}, e.now()
 	token, err := withCurrentKey(ctx, request, func(request Request) (*Token, error) {
 		b.triesOf = nil
 		return e.token(ctx, client, request, b)
 	})
-	e.statistics.count(err, e.now())
+	e.observer.Exchanged(request.Key, e.now(), e.now().Sub(began), err)
 	return token, err
 }
 
@@ -121,6 +132,7 @@ func (e *Exchanger) token(
 		done, leads := h.joinFallback(e.now())
 		switch {
 		case leads:
+			e.observer.FellBack(request.Key)
 			return (&fallback{e, client, request, h, b, version, err}).run(ctx)
 		case done == nil: // all versions were rejected just now
 			return nil, err
@@ -207,42 +219,4 @@ func TokenEndpoint(
 	}
 	metadata, err := client.Discover(ctx, key.Settings().Issuer)
 	return metadata.TokenEndpoint, err
-}
-
-// Statistics counts the outcomes of this node's exchanges.
-type Statistics struct {
-	Exchanges       int64
-	Failures        int64
-	LastFailureTime time.Time // zero: none yet
-	LastFailureKind string    // a tokenendpoint.Kind's name, or "internal"
-}
-
-// Statistics returns the counts so far.
-func (e *Exchanger) Statistics() Statistics {
-	e.statistics.mu.Lock()
-	defer e.statistics.mu.Unlock()
-	return e.statistics.Statistics
-}
-
-type counter struct {
-	mu sync.Mutex
-	Statistics
-}
-
-func (c *counter) count(err error, now time.Time) {
-	failure, ok := errors.AsType[*tokenendpoint.Error](err)
-	if ok && failure.Reason == tokenendpoint.Canceled {
-		return // the client disconnected, which says nothing about the provider
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.Exchanges++
-	if err == nil {
-		return
-	}
-	c.Failures++
-	c.LastFailureTime, c.LastFailureKind = now, "internal"
-	if ok {
-		c.LastFailureKind = string(failure.Reason.Kind())
-	}
 }

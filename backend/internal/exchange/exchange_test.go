@@ -2,17 +2,13 @@ package exchange
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"testing"
-	"time"
-
-	"github.com/hashicorp/go-hclog"
-	"github.com/stretchr/testify/require"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
+	"github.com/stretchr/testify/require"
 )
 
 func TestTokenEndpoint_DiscoveredUnlessKeyNamesIt(t *testing.T) {
@@ -97,41 +93,14 @@ func TestToken_ConcurrentRequestsShareDiscovery(t *testing.T) {
 			if _, err := f.Token(context.Background(), f.client, f.request("read")); err != nil {
 				t.Error(err)
 			}
-			f.Statistics()
 		})
 	}
 	wg.Wait()
-	require.Equal(t, int64(50), f.Statistics().Exchanges)
+	require.Len(t, f.observed.of("exchanged"), 50)
 	require.Len(t, f.provider.received(discoveryPath), 1, "one discovery for all")
 }
 
-func TestStatistics_CountOutcomes(t *testing.T) {
-	t.Parallel()
-	at := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	e := New(func() time.Time { return at }, hclog.NewNullLogger())
-	require.Equal(t, Statistics{}, e.Statistics())
-
-	e.statistics.count(nil, at)
-	require.Equal(t, Statistics{Exchanges: 1}, e.Statistics())
-	for reason, name := range map[tokenendpoint.Reason]string{
-		tokenendpoint.UnknownKey: "refused", tokenendpoint.HostNotListed: "blocked",
-		tokenendpoint.BadGateway: "unavailable", tokenendpoint.NotJSON: "malformed",
-		tokenendpoint.Timeout: "timed out",
-	} {
-		before := e.Statistics()
-		at = at.Add(time.Second)
-		e.statistics.count(&tokenendpoint.Error{Reason: reason}, at)
-		want := Statistics{before.Exchanges + 1, before.Failures + 1, at, name}
-		require.Equal(t, want, e.Statistics())
-	}
-	before := e.Statistics()
-	e.statistics.count(&tokenendpoint.Error{Reason: tokenendpoint.Canceled}, at)
-	require.Equal(t, before, e.Statistics(), "a disconnect says nothing about the provider")
-	e.statistics.count(errors.New("an internal error"), at)
-	require.Equal(t, "internal", e.Statistics().LastFailureKind)
-}
-
-func TestStatistics_CountFailedExchanges(t *testing.T) {
+func TestToken_FailuresAreObserved(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	_, err := f.Token(t.Context(), f.client, f.request("nope"))
@@ -139,12 +108,11 @@ func TestStatistics_CountFailedExchanges(t *testing.T) {
 	require.ErrorAs(t, err, &failure)
 	require.Equal(t, tokenendpoint.KindRejected, failure.Reason.Kind())
 	require.Equal(t, "invalid_scope", failure.Code)
-	require.Equal(t, "refused", f.Statistics().LastFailureKind)
-	require.Equal(t, int64(1), f.Statistics().Failures)
+	require.Equal(t, []string{"exchanged: " + err.Error()}, f.observed.of("exchanged"))
 
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = f.Token(gone, f.client, f.request())
 	require.ErrorIs(t, err, context.Canceled)
-	require.Equal(t, int64(1), f.Statistics().Exchanges)
+	require.Len(t, f.observed.of("exchanged"), 2)
 }

@@ -5,27 +5,29 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-	"github.com/hashicorp/go-hclog"
-	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
-
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/tokenendpoint"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/idp"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/testlog"
+	"github.com/go-jose/go-jose/v4"
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
@@ -116,7 +118,35 @@ type fixture struct {
 	provider *provider
 	client   *tokenendpoint.Client
 	key      *keyring.Key
+	observed *observed
 }
+
+// observed records what an Exchanger reports.
+type observed struct {
+	mu     sync.Mutex
+	events []string
+}
+
+func (o *observed) add(event string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.events = append(o.events, event)
+}
+
+// of returns the events that begin so.
+func (o *observed) of(kind string) []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(o.events), func(event string) bool { return !strings.HasPrefix(event, kind) })
+}
+
+func (o *observed) Exchanged(_ *keyring.Key, _ time.Time, _ time.Duration, err error) {
+	o.add(fmt.Sprintf("exchanged: %v", err))
+}
+
+func (o *observed) FellBack(*keyring.Key) { o.add("fell back") }
+
+func (o *observed) Switched(*keyring.Key) { o.add("switched") }
 
 func generate(t testing.TB) *keyring.Material {
 	t.Helper()
@@ -140,7 +170,8 @@ func newFixture(t *testing.T, changes ...func(*keyring.Settings)) *fixture {
 	client := keycloak.PortalClient("my-client", key.Active(time.Now()).PublicKeyPEM())
 	client.OptionalClientScopes = []string{"read", "write"}
 	require.NoError(t, p.idp.PutClient("apigw", client))
-	return &fixture{New(time.Now, hclog.NewNullLogger()), p, newClient(t, 1), key}
+	seen := &observed{}
+	return &fixture{New(time.Now, hclog.NewNullLogger(), seen), p, newClient(t, 1), key, seen}
 }
 
 func newClient(t *testing.T, retries int) *tokenendpoint.Client {
@@ -283,7 +314,7 @@ func newWorldAt(
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	w.client = client
-	w.exchange = New(w.now, hclog.New(&hclog.LoggerOptions{Output: &w.log}))
+	w.exchange = New(w.now, hclog.New(&hclog.LoggerOptions{Output: &w.log}), &observed{})
 	w.key, err = keyring.New(generate(t), "myapi", keyring.Settings{
 		CommonName: "myapi", Algorithm: jose.EdDSA, SendKeyID: true, AssertionTTL: 45 * time.Second,
 		ClientID: "c", Issuer: issuer, TokenEndpoint: issuer + "/token",

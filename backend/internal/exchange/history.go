@@ -219,6 +219,7 @@ func (e *Exchanger) recordAcceptance(
 			"key", request.Key.Name(), "version", accepted.Number(),
 			"request_id", request.RequestID, "error", err)
 	case stored && another && !byJWKS:
+		e.observer.Switched(request.Key)
 		e.logger.Info("active version changed by provider acceptance",
 			"key", request.Key.Name(), "from", active.Number(), "to", accepted.Number(),
 			"role", request.Role, "request_id", request.RequestID)

@@ -7,9 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
+	"github.com/stretchr/testify/require"
 )
 
 func TestKeyUpdate_FirstAcceptanceIsStoredOnce(t *testing.T) {

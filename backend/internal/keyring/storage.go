@@ -10,9 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
+	"github.com/hashicorp/vault/sdk/logical"
 )
 
 // A key is one entry, so that a change is atomic. The indexes only find it: where one disagrees,

@@ -7,11 +7,10 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 	"github.com/go-jose/go-jose/v4"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/storage"
 )
 
 // faultyStorage fails the write with number failAt, counted from 1.

@@ -122,7 +122,7 @@ func TestCall_NoRetryKeepsLastOutcome(t *testing.T) {
 	closed.Close()
 	handler, requests := failing(nil, 503, 503)
 	busy := serve(t, handler)
-	for server, reason := range map[*httptest.Server]Reason{closed: ConnectionRefused, busy: ServiceUnavailable} {
+	for server, reason := range map[*httptest.Server]Reason{closed: ConnectionRefused, busy: Reason("service_unavailable")} {
 		forms := 0
 		_, err := clientFor(t, server, retries(5)).RequestToken(t.Context(), server.URL, func() (url.Values, error) {
 			if forms++; forms > 1 {

@@ -16,10 +16,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/netguard"
 	lru "github.com/hashicorp/golang-lru"
 	"golang.org/x/sync/singleflight"
-
-	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/netguard"
 )
 
 // Config holds the operator's settings. The tags are the names in storage.

@@ -11,9 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/net/http/httpproxy"
-
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/netguard"
+	"golang.org/x/net/http/httpproxy"
 )
 
 const (
