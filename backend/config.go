@@ -72,28 +72,22 @@ func (b *backend) loadClient(
 	return client, nil
 }
 
-// newValidClient returns a client with these settings, or a userError about one of them.
-func (b *backend) newValidClient(
-	ctx context.Context, settings tokenendpoint.Config,
-) (*tokenendpoint.Client, error) {
-	client, err := b.newClient(ctx, settings)
-	if _, ok := errors.AsType[*tokenendpoint.FieldError](err); ok {
-		err = userError{err}
-	}
-	return client, err
-}
-
 // configChanged drops what this node caches of the configuration, also after a failed write.
 func (b *backend) configChanged() {
 	b.clients.drop(configStoragePath)
 	b.tokens.DropIf(func(tokenInputs) bool { return true })
 }
 
+// newClient returns a client with these settings, or a userError about one of them.
 func (b *backend) newClient(
 	ctx context.Context, settings tokenendpoint.Config,
 ) (*tokenendpoint.Client, error) {
 	options := tokenendpoint.Options{UserAgent: b.userAgent(ctx), Now: b.now}
-	return tokenendpoint.New(settings, options)
+	client, err := tokenendpoint.New(settings, options)
+	if _, ok := errors.AsType[*tokenendpoint.FieldError](err); ok {
+		err = userError{err}
+	}
+	return client, err
 }
 
 // userAgent names the plugin and, if known, the Vault that runs it.

@@ -35,17 +35,15 @@ func sentence(text string) string {
 }
 
 func shorten(name string) string {
-	const limit = 32
-	if runes := []rune(name); len(runes) > limit {
-		return string(runes[:limit]) + "…"
+	if runes := []rune(name); len(runes) > 32 {
+		return string(runes[:32]) + "…"
 	}
 	return name
 }
 
 // quoted quotes an invalid value in an error, unless it is so long that it may be a secret.
 func quoted(value string) string {
-	const limit = 20
-	if runes := []rune(value); len(runes) > limit {
+	if runes := []rune(value); len(runes) > 20 {
 		return fmt.Sprintf("a text of %d characters", len(runes))
 	}
 	return strconv.Quote(value)
@@ -62,9 +60,8 @@ func texts[S ~string](items []S) []string {
 func join[S ~string](items []S) string { return strings.Join(texts(items), ", ") }
 
 func abbreviate(names []string) string {
-	const limit = 10
-	if len(names) <= limit {
+	if len(names) <= 10 {
 		return strings.Join(names, ", ")
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(names[:limit], ", "), len(names)-limit)
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:10], ", "), len(names)-10)
 }

@@ -24,17 +24,17 @@ func nextStep(mount string, key *keyring.Key, roles []string, now time.Time) str
 	}
 	switch {
 	case state == keyDisabled:
-		return fmt.Sprintf("To let the key sign again: vault write %skeys/%s disabled=false",
+		return fmt.Sprintf("Let the key sign again with: vault write %skeys/%s disabled=false",
 			mount, key.Name())
 	case state == keyUnregistered:
 		return registrationAdvice(mount, key)
 	case state == keyStaged && key.Settings().Registration == keyring.Manual:
-		return fmt.Sprintf("Replace the public key that %s has with public_key. The next read of "+
-			"creds then switches to version %d.", provider, key.Staged(now).Number())
+		return fmt.Sprintf("At %s, replace the public key with public_key. The next read of creds "+
+			"then switches to version %d.", provider, key.Staged(now).Number())
 	case len(roles) == 0:
-		return fmt.Sprintf("Create a role: vault write -f %sroles/%s", mount, key.Name())
+		return fmt.Sprintf("Create a role with: vault write -f %sroles/%s", mount, key.Name())
 	case state == keyWaiting:
-		return fmt.Sprintf("Give %s %s, unless that was done. Then read a token: vault read "+
+		return fmt.Sprintf("If not done yet, give %s %s. Then read a token with: vault read "+
 			"%screds/%s", provider, public, mount, roles[0])
 	}
 	return ""
@@ -49,8 +49,8 @@ func importWarning(mount, name string) string {
 func afterDestruction(key *keyring.Key, number int) string {
 	effect := "If its public key is registered, the provider accepts it until it is replaced there."
 	if key.Settings().Registration == keyring.ByJWKS {
-		effect = "The provider accepts its public key until it fetches the key set again, as " +
-			"Keycloak does for an unknown kid."
+		effect = "The provider accepts its public key until it next fetches the key set; " +
+			"Keycloak does so on an unknown kid."
 	}
 	return fmt.Sprintf("Version %d is permanently deleted. %s", number, effect)
 }
@@ -97,15 +97,15 @@ func registrationAdvice(mount string, key *keyring.Key) string {
 		command += " issuer=…"
 	}
 	if settings.ClientID != settings.Issuer { // one of them is written
-		return "Write what the provider shows: " + command
+		return "Set what the provider shows with: " + command
 	}
 	public := fmt.Sprintf("the output of `vault read -field=public_key %skeys/%s`",
 		mount, key.Name())
 	if settings.Registration == keyring.ByJWKS {
 		public = "the JWKS URL (Vault's address, followed by jwks_path)"
 	}
-	return fmt.Sprintf("Give the provider %s (the API Services Portal, when you request access to "+
-		"the API). Then write what it shows: %s", public, command)
+	return fmt.Sprintf("Register %s with the provider (in the API Services Portal, when you "+
+		"request access). Then set what it shows with: %s", public, command)
 }
 
 func unregistered(key *keyring.Key) string {
@@ -154,8 +154,7 @@ func keyWarnings(key *keyring.Key, now time.Time) []string {
 	settings := key.Settings()
 	if settings.Registration == keyring.ByJWKS && settings.PrepublishPeriod < jwksMaxAge {
 		warnings = append(warnings, fmt.Sprintf("prepublish_period is %s, but the provider may "+
-			"cache the key set for %s: it may reject a new version at first, and its predecessor "+
-			"signs until then.",
+			"cache the key set for %s and reject a new version at first. Set at least %[2]s.",
 			compact(settings.PrepublishPeriod), compact(jwksMaxAge)))
 	}
 	if key.RotationWaitsForRoom(now) {
@@ -180,7 +179,7 @@ func missingScopes(mount, roleName string, token *exchange.Token) string {
 
 func marginTooLong(mount, roleName string, r *role, token *exchange.Token) string {
 	return fmt.Sprintf("refresh_margin is %s, but the token's lifetime is only %s: %s is used "+
-		"instead. Set a shorter one, or none: vault write %sroles/%s refresh_margin=0",
+		"instead. Set a shorter one, or 0 for the default: vault write %sroles/%s refresh_margin=0",
 		compact(r.RefreshMargin), compact(token.Lifetime), compact(r.margin(token.Lifetime)),
 		mount, roleName)
 }

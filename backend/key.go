@@ -113,8 +113,8 @@ func (b *backend) newKeySettings(
 ) (keyring.Settings, error) {
 	after, defaults := before, defaultKeySettings(name, keyType)
 	if swapped(req.Data) {
-		return after, userErrorf("issuer: begins with token_endpoint, so the two are swapped: " +
-			"the longer URL is the token endpoint")
+		return after, userErrorf("issuer: is a URL below token_endpoint; swap the two, as the " +
+			"issuer is the shorter one")
 	}
 	if err := apply(keyFields(), &after, &defaults, req.Data); err != nil {
 		return after, err
@@ -170,8 +170,8 @@ func checkKeySettings(
 		return userErrorf("token_endpoint: is required, because audience is not the issuer: no " +
 			"endpoint is discovered for such a key")
 	case after.AutoRotatePeriod > 0 && after.Registration != keyring.ByJWKS:
-		return userErrorf("auto_rotate_period: requires registration=jwks, because with manual a " +
-			"person registers each public key; to use manual, also write auto_rotate_period=0")
+		return userErrorf("auto_rotate_period: requires registration=jwks; with manual, set it to "+
+			"0 and rotate with: vault write -f %skeys/%s/rotate", mount, name)
 	case after.OverlapPeriod < overlapPeriod:
 		return userErrorf("overlap_period: %s is too short for assertion_ttl %s; set at least %s",
 			compact(after.OverlapPeriod), compact(after.AssertionTTL), compact(overlapPeriod))
@@ -236,7 +236,7 @@ func stateOf(key *keyring.Summary) keyState {
 func loadForUpdate(ctx context.Context, req *logical.Request, name string) (*keyring.Key, error) {
 	key, err := keyring.Load(ctx, req.Storage, name)
 	if err == nil && key == nil {
-		err = userErrorf("name: key %q does not exist; create it with: vault write -f %skeys/%[1]s",
+		err = userErrorf("name: key %q does not exist; list the keys with: vault list %skeys",
 			name, req.MountPoint)
 	}
 	return key, err

@@ -23,41 +23,41 @@ func TestMistakes_HaveTheirOwnText(t *testing.T) {
 		data map[string]any
 		text string
 	}{
-		"private key on the key":        {"keys/x", map[string]any{"private_key": "-----BEGIN"}, `private_key: a private key is imported as a new key: vault write bcgov-jwt/keys/x/import private_key=@<file>`},
-		"file name without @":           {"keys/x/import", map[string]any{"private_key": "client.key"}, `private_key: is not PEM; if it is the name of a file, put @ before it to pass the file's contents: private_key=@<file>`},
-		"OpenSSH key":                   {"keys/x/import", map[string]any{"private_key": openSSH}, `private_key: is in OpenSSH's own format: convert it first, with ssh-keygen -p -N "" -m PKCS8 -f client.key`},
-		"public key in place of it":     {"keys/x/import", map[string]any{"private_key": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"}, `private_key: is a public key: the private key is required`},
-		"encrypted key":                 {"keys/x/import", map[string]any{"private_key": "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"}, `private_key: is encrypted: decrypt it first, with openssl pkey -in key.pem -out plain.pem`},
-		"scope among the parameters":    {"roles/myapi", map[string]any{"parameters": "scope=read"}, `parameters: scopes have their own field: scopes=<scope>,<scope>`},
+		"private key on the key":        {"keys/x", map[string]any{"private_key": "-----BEGIN"}, `private_key: is not a setting; import it as a new key with: vault write bcgov-jwt/keys/x/import private_key=@client.key`},
+		"file name without @":           {"keys/x/import", map[string]any{"private_key": "client.key"}, `private_key: is not PEM; to pass a file, put @ before its name, such as private_key=@client.key`},
+		"OpenSSH key":                   {"keys/x/import", map[string]any{"private_key": openSSH}, `private_key: is in OpenSSH's format; convert a copy of an RSA or EC key with: ssh-keygen -p -N "" -m PKCS8 -f copy.key`},
+		"public key in place of it":     {"keys/x/import", map[string]any{"private_key": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"}, `private_key: is a public key; pass its private key`},
+		"encrypted key":                 {"keys/x/import", map[string]any{"private_key": "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"}, `private_key: is encrypted; decrypt it with: openssl pkey -in client.key -out plain.key`},
+		"scope among the parameters":    {"roles/myapi", map[string]any{"parameters": "scope=read"}, `parameters: cannot set scope; use the field scopes=read,write`},
 		"scope for scopes":              {"roles/myapi", map[string]any{"scope": "read"}, `unknown field "scope": did you mean "scopes"?`},
-		"scopes with spaces":            {"roles/myapi", map[string]any{"scopes": "read write"}, `scopes: item 1 contains white space; separate scopes with commas`},
+		"scopes with spaces":            {"roles/myapi", map[string]any{"scopes": "read write"}, `scopes: item 1 contains whitespace; separate scopes with commas`},
 		"scopes on the key":             {"keys/myapi", map[string]any{"scopes": "read"}, `scopes: belongs to a role; set it with: vault write bcgov-jwt/roles/myapi scopes=…`},
 		"client_id on the role":         {"roles/myapi", map[string]any{"client_id": "c"}, `client_id: belongs to the key; set it with: vault write bcgov-jwt/keys/myapi client_id=…`},
-		"role without its key":          {"roles/other", nil, `key "other" does not exist; create it with: vault write -f bcgov-jwt/keys/other`},
-		"unknown delivery":              {"roles/myapi", map[string]any{"delivery": "lease"}, `delivery: must be one of leased, unleased, shared, not "lease"`},
-		"proxy without scheme":          {"config", map[string]any{"proxy_url": "proxy.example:3128", "allowed_hosts": "idp.example"}, `proxy_url: has no scheme; begin it with http:// or https://, such as http://proxy.example.com:3128, or set environment`},
-		"proxy without allowed_hosts":   {"config", map[string]any{"proxy_url": "http://proxy.example:3128"}, `proxy_url: requires allowed_hosts: the proxy resolves names, so addresses cannot be checked`},
+		"role without its key":          {"roles/other", nil, `key: "other" does not exist; set key=… or create it with: vault write -f bcgov-jwt/keys/other`},
+		"unknown delivery":              {"roles/myapi", map[string]any{"delivery": "lease"}, `delivery: "lease" is not one of leased, unleased, shared`},
+		"proxy without scheme":          {"config", map[string]any{"proxy_url": "proxy.example:3128", "allowed_hosts": "idp.example"}, `proxy_url: has no scheme; set a URL such as http://proxy.example.com:3128, or proxy_url=environment`},
+		"proxy without allowed_hosts":   {"config", map[string]any{"proxy_url": "http://proxy.example:3128"}, `proxy_url: requires allowed_hosts, as the proxy resolves names; also set allowed_hosts=…`},
 		"URL among the hosts":           {"config", map[string]any{"allowed_hosts": "https://idp.example"}, `allowed_hosts: item 1 is a URL; set only the host, such as idp.example.com`},
-		"issuer and endpoint swapped":   {"keys/myapi", map[string]any{"issuer": token, "token_endpoint": realm}, `issuer: begins with token_endpoint, so the two are swapped: the longer URL is the token endpoint`},
-		"issuer with a final slash":     {"keys/myapi", map[string]any{"issuer": realm + "/"}, `issuer: has "/" at its end, which is not part of the issuer; write issuer=https://dev.loginproxy.gov.bc.ca/auth/realms/apigw`},
-		"discovery document as issuer":  {"keys/myapi", map[string]any{"issuer": realm + "/.well-known/openid-configuration"}, `issuer: has "/.well-known/openid-configuration" at its end, which is not part of the issuer; write issuer=https://dev.loginproxy.gov.bc.ca/auth/realms/apigw`},
-		"token endpoint as issuer":      {"keys/myapi", map[string]any{"issuer": token}, `issuer: has "/protocol/openid-connect/token" at its end, which is not part of the issuer; write issuer=https://dev.loginproxy.gov.bc.ca/auth/realms/apigw`},
-		"issuer without scheme":         {"keys/myapi", map[string]any{"issuer": strings.TrimPrefix(realm, "https://")}, `issuer: is not an absolute https URL; set one such as https://host/path`},
-		"issuer over http":              {"keys/myapi", map[string]any{"issuer": "http://idp.example"}, `issuer: uses http; use https (allow_insecure_endpoints allows http, for development)`},
+		"issuer and endpoint swapped":   {"keys/myapi", map[string]any{"issuer": token, "token_endpoint": realm}, `issuer: is a URL below token_endpoint; swap the two, as the issuer is the shorter one`},
+		"issuer with a final slash":     {"keys/myapi", map[string]any{"issuer": realm + "/"}, `issuer: must not end with "/"; set issuer=https://dev.loginproxy.gov.bc.ca/auth/realms/apigw`},
+		"discovery document as issuer":  {"keys/myapi", map[string]any{"issuer": realm + "/.well-known/openid-configuration"}, `issuer: must not end with "/.well-known/openid-configuration"; set issuer=https://dev.loginproxy.gov.bc.ca/auth/realms/apigw`},
+		"token endpoint as issuer":      {"keys/myapi", map[string]any{"issuer": token}, `issuer: must not end with "/protocol/openid-connect/token"; set issuer=https://dev.loginproxy.gov.bc.ca/auth/realms/apigw`},
+		"issuer without scheme":         {"keys/myapi", map[string]any{"issuer": strings.TrimPrefix(realm, "https://")}, `issuer: must begin with https://, such as https://host/path`},
+		"issuer over http":              {"keys/myapi", map[string]any{"issuer": "http://idp.example"}, `issuer: must use https; for development, set allow_insecure_endpoints=true in config`},
 		"client_id in quotes":           {"keys/myapi", map[string]any{"client_id": `"abc"`}, `client_id: has quotes or angle brackets around it; write it without them`},
 		"client_id in angle brackets":   {"keys/myapi", map[string]any{"client_id": "<abc>"}, `client_id: has quotes or angle brackets around it; write it without them`},
-		"renamed field":                 {"keys/myapi", map[string]any{"retire_after": "1h"}, `retire_after: has been renamed to overlap_period`},
-		"renamed field on the role":     {"roles/myapi", map[string]any{"activation_delay": "1h"}, `prepublish_period: belongs to the key; set it with: vault write bcgov-jwt/keys/myapi prepublish_period=…`},
+		"renamed field":                 {"keys/myapi", map[string]any{"retire_after": "1h"}, `retire_after: was renamed; set overlap_period=…`},
+		"renamed field on the role":     {"roles/myapi", map[string]any{"activation_delay": "1h"}, `activation_delay: belongs to the key; set it with: vault write bcgov-jwt/keys/myapi prepublish_period=…`},
 		"mistyped field":                {"keys/myapi", map[string]any{"clientid": "c"}, `unknown field "clientid": did you mean "client_id"?`},
 		"field in upper case":           {"keys/myapi", map[string]any{"Issuer": realm}, `unknown field "Issuer": did you mean "issuer"?`},
 		"unknown field":                 {"keys/myapi", map[string]any{"color": "red"}, `unknown field "color": this operation accepts algorithm, allowed_roles, assertion_ttl, audience, auto_rotate_period, client_id, common_name, deletion_allowed, disabled, issuer, overlap_period, prepublish_period, registration, revocation_endpoint, send_key_id, token_endpoint, type`},
-		"type of a key changed":         {"keys/myapi", map[string]any{"type": "rsa-4096"}, `type: key "myapi" is ed25519, which is fixed; create another key for rsa-4096`},
+		"type of a key changed":         {"keys/myapi", map[string]any{"type": "rsa-4096"}, `type: cannot be changed from ed25519; create another key with type=rsa-4096`},
 		"algorithm of another type":     {"keys/myapi", map[string]any{"algorithm": "RS256"}, `algorithm: "RS256" does not match key type ed25519, which supports EdDSA`},
-		"schedule without jwks":         {"keys/myapi", map[string]any{"auto_rotate_period": "24h"}, `auto_rotate_period: requires registration=jwks, because with manual a person registers each public key; to use manual, also write auto_rotate_period=0`},
-		"duration without unit of time": {"keys/myapi", map[string]any{"overlap_period": "1 day"}, `overlap_period: must be a duration in whole seconds, such as 90, 90s or 5m`},
-		"name with a space":             {"keys/my api", nil, `name: "my api" must be 1 to 128 letters, digits, '_', '-' or '.', start with a letter, digit or '_', and not contain '..'`},
+		"schedule without jwks":         {"keys/myapi", map[string]any{"auto_rotate_period": "24h"}, `auto_rotate_period: requires registration=jwks; with manual, set it to 0 and rotate with: vault write -f bcgov-jwt/keys/myapi/rotate`},
+		"duration without unit of time": {"keys/myapi", map[string]any{"overlap_period": "1 day"}, `overlap_period: must be whole seconds, or a duration such as 90s, 5m or 1d`},
+		"name with a space":             {"keys/my api", nil, `name: "my api" is invalid; use up to 128 letters, digits, '_', '-' and '.', not starting with '-' or '.', and without '..'`},
 		"version of destroy":            {"keys/myapi/destroy", nil, `version: is required; list the versions with: vault list -detailed bcgov-jwt/keys/myapi/versions`},
-		"rotate of no key":              {"keys/none/rotate", nil, `name: key "none" does not exist; create it with: vault write -f bcgov-jwt/keys/none`},
+		"rotate of no key":              {"keys/none/rotate", nil, `name: key "none" does not exist; list the keys with: vault list bcgov-jwt/keys`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -84,26 +84,26 @@ func TestKey_NextStepFollowsItsState(t *testing.T) {
 		require.Equal(t, resp.Data["next_step"], m.read("keys/myapi").Data["next_step"])
 		return resp.Data["next_step"].(string)
 	}
-	require.Equal(t, "Give the provider the output of `vault read -field=public_key bcgov-jwt/keys/myapi` (the API Services Portal, when you request "+
-		"access to the API). Then write what it shows: vault write bcgov-jwt/keys/myapi client_id=… issuer=…", next(map[string]any{"type": "ed25519"}))
-	require.Equal(t, "Write what the provider shows: vault write bcgov-jwt/keys/myapi issuer=…", next(map[string]any{"client_id": "my-client"}))
-	require.Equal(t, "Create a role: vault write -f bcgov-jwt/roles/myapi", next(map[string]any{"issuer": p.issuer()}))
+	require.Equal(t, "Register the output of `vault read -field=public_key bcgov-jwt/keys/myapi` with the provider (in the API Services Portal, when you "+
+		"request access). Then set what it shows with: vault write bcgov-jwt/keys/myapi client_id=… issuer=…", next(map[string]any{"type": "ed25519"}))
+	require.Equal(t, "Set what the provider shows with: vault write bcgov-jwt/keys/myapi issuer=…", next(map[string]any{"client_id": "my-client"}))
+	require.Equal(t, "Create a role with: vault write -f bcgov-jwt/roles/myapi", next(map[string]any{"issuer": p.issuer()}))
 	m.write("roles/reader", map[string]any{"key": "myapi"})
-	require.Equal(t, "Give the provider public_key, unless that was done. Then read a token: vault read bcgov-jwt/creds/reader", next(nil))
-	require.Equal(t, "To let the key sign again: vault write bcgov-jwt/keys/myapi disabled=false", next(map[string]any{"disabled": true}))
+	require.Equal(t, "If not done yet, give the provider public_key. Then read a token with: vault read bcgov-jwt/creds/reader", next(nil))
+	require.Equal(t, "Let the key sign again with: vault write bcgov-jwt/keys/myapi disabled=false", next(map[string]any{"disabled": true}))
 	require.NotEmpty(t, next(map[string]any{"disabled": false}))
 	p.register(m, "myapi", "my-client")
 	m.read("creds/reader")
 	require.Empty(t, next(nil), "nothing is left to do")
 	m.write("keys/myapi/rotate", nil)
-	require.Equal(t, "Replace the public key that the provider has with public_key. The next read of creds then switches to version 2.", next(nil))
+	require.Equal(t, "At the provider, replace the public key with public_key. The next read of creds then switches to version 2.", next(nil))
 }
 
 func TestKey_NextStepNamesThePortalForItsIssuers(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("keys/myapi", map[string]any{"type": "ed25519", "client_id": "c", "issuer": "https://dev.loginproxy.gov.bc.ca/auth/realms/apigw"})
-	require.Contains(t, m.write("keys/myapi/rotate", nil).Data["next_step"], "Replace the public key that the API Services Portal has with public_key.")
+	require.Contains(t, m.write("keys/myapi/rotate", nil).Data["next_step"], "At the API Services Portal, replace the public key with public_key.")
 }
 
 func TestConfig_WarnsOfKeysThatItCutsOff(t *testing.T) {
@@ -117,7 +117,7 @@ func TestConfig_WarnsOfKeysThatItCutsOff(t *testing.T) {
 		data["type"] = "ed25519"
 		m.write("keys/"+name, data)
 	}
-	require.Equal(t, []string{"The configuration does not allow the URLs of these keys, so that their roles return no tokens: cut."},
+	require.Equal(t, []string{"These keys' URLs are not allowed, so their roles return no tokens: cut. Check allowed_hosts."},
 		m.write("config", map[string]any{"allowed_hosts": "kept.example"}).Warnings)
 	require.Empty(t, m.write("config", map[string]any{"allowed_hosts": "kept.example,idp.example"}).Warnings)
 }
@@ -154,7 +154,7 @@ func TestRequest_CommandsNameTheMountAsTypedInItsNamespace(t *testing.T) {
 				require.NoError(t, err)
 				return resp
 			}
-			require.Equal(t, `key "myapi" does not exist; create it with: vault write -f `+test.mount+"keys/myapi",
+			require.Equal(t, `key: "myapi" does not exist; set key=… or create it with: vault write -f `+test.mount+"keys/myapi",
 				at(logical.UpdateOperation, "roles/myapi", nil).Error().Error())
 			key := at(logical.CreateOperation, "keys/myapi", map[string]any{"type": "ed25519", "registration": "jwks"})
 			require.Contains(t, key.Data["jwks_path"], "/v1/team/bcgov-jwt/jwks/", "a URL has the namespace")

@@ -61,7 +61,7 @@ func (b *backend) writeConfig(
 	if err := apply(configFields(), &settings, &defaults, req.Data); err != nil {
 		return nil, err
 	}
-	client, err := b.newValidClient(ctx, settings)
+	client, err := b.newClient(ctx, settings)
 	if err != nil {
 		return nil, err
 	}
@@ -73,8 +73,8 @@ func (b *backend) writeConfig(
 			return nil, err
 		}
 		if len(unreachable) > 0 {
-			resp.AddWarning("The configuration does not allow the URLs of these keys, so " +
-				"that their roles return no tokens: " + abbreviate(unreachable) + ".")
+			resp.AddWarning("These keys' URLs are not allowed, so their roles return no " +
+				"tokens: " + abbreviate(unreachable) + ". Check allowed_hosts.")
 		}
 		defer b.configChanged()
 		entry := configEntry{Format: configFormat, Settings: settings}

@@ -199,8 +199,8 @@ func TestConfig_ChangeAppliesToNextRead(t *testing.T) {
 	old := m.clients.values[configStoragePath].value
 	m.write("config", map[string]any{"allow_insecure_endpoints": false})
 	text := m.refused(logical.ReadOperation, "creds/myapi", nil)
-	require.Contains(t, text, "uses http")
-	require.Contains(t, text, "allow_insecure_endpoints allows http")
+	require.Contains(t, text, "must use https")
+	require.Contains(t, text, "set allow_insecure_endpoints=true in config")
 	require.NotSame(t, old, m.clients.values[configStoragePath].value)
 	m.write("config", map[string]any{"allow_insecure_endpoints": true})
 	m.read("creds/myapi")

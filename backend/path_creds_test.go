@@ -113,7 +113,7 @@ func TestCreds_UnusableKeyErrorShowsFix(t *testing.T) {
 	require.Contains(t, text, "vault read -field=public_key bcgov-jwt/keys/myapi")
 	require.Contains(t, text, "vault write bcgov-jwt/keys/myapi client_id=… issuer=…")
 	m.write("keys/myapi", map[string]any{"client_id": "c"})
-	require.Equal(t, `key "myapi" has no issuer yet. Write what the provider shows: vault write bcgov-jwt/keys/myapi issuer=…`,
+	require.Equal(t, `key "myapi" has no issuer yet. Set what the provider shows with: vault write bcgov-jwt/keys/myapi issuer=…`,
 		m.refused(logical.ReadOperation, "creds/reader", nil))
 	m.write("keys/myapi", map[string]any{"issuer": "https://idp.example", "disabled": true})
 	text = m.refused(logical.ReadOperation, "creds/reader", nil)

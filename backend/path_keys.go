@@ -125,8 +125,8 @@ func (b *backend) updateKey(
 	if keyType, err := typeParam(req.Data, key.Type()); err != nil {
 		return nil, err
 	} else if keyType != key.Type() {
-		return nil, userErrorf("type: key %q is %s, which is fixed; create another key for %s",
-			key.Name(), key.Type(), keyType)
+		return nil, userErrorf("type: cannot be changed from %s; create another key with type=%s",
+			key.Type(), keyType)
 	}
 	before := key.Settings()
 	after, err := b.newKeySettings(ctx, req, key.Name(), key.Type(), before)

@@ -30,11 +30,8 @@ func (b *backend) activateKey(
 			"active. Create another with: vault write -f %skeys/%[1]s/rotate",
 			name, versionNumber(key.Active(b.now())), req.MountPoint)
 	}
-	force, err := convert(framework.TypeBool, req.Data["force"])
-	if err != nil {
-		return nil, err
-	}
-	role := "" // that the version was tested with
+	force, _ := convert(framework.TypeBool, req.Data["force"]) // checkInput rejects other values
+	role := ""                                                 // that the version was tested with
 	if force != true {
 		if role, err = b.probe(ctx, req, key, staged); err != nil {
 			return nil, err

@@ -142,7 +142,7 @@ func TestImport_IsRejected(t *testing.T) {
 		"a hash for a PEM":    {map[string]any{"private_key": private, "hash_function": "SHA256"}, "hash_function: applies to ciphertext only"},
 		"a public key":        {map[string]any{"private_key": public}, "private_key: is a public key"},
 		"a certificate":       {map[string]any{"private_key": certificate}, "private_key: is a certificate"},
-		"an encrypted key":    {map[string]any{"private_key": pemOf("ENCRYPTED PRIVATE KEY", block.Bytes)}, "private_key: is encrypted: decrypt it first"},
+		"an encrypted key":    {map[string]any{"private_key": pemOf("ENCRYPTED PRIVATE KEY", block.Bytes)}, "private_key: is encrypted; decrypt it with: openssl pkey"},
 		"RSA-1024":            {map[string]any{"private_key": pemOf("PRIVATE KEY", pkcs8Of(t, small))}, "private_key: is an RSA key of 1024 bits"},
 		"public exponent 3":   {map[string]any{"private_key": keyringFixture(t, "exponent-3.pem")}, "private_key: is an RSA key with the public exponent 3"},
 		"three primes":        {map[string]any{"private_key": keyringFixture(t, "three-primes.pem")}, "private_key: is an RSA key of 3 primes"},
@@ -156,7 +156,7 @@ func TestImport_IsRejected(t *testing.T) {
 		"over 16 KiB":         {map[string]any{"private_key": private + strings.Repeat("\n", 16<<10)}, "private_key: is "},
 		"a key that is here":  {map[string]any{"private_key": here}, `private_key: this key already exists as "imported"`},
 		"a list":              {map[string]any{"private_key": []string{private}}, "private_key: must be a string"},
-		"a setting beside it": {map[string]any{"private_key": private, "client_id": "c"}, `unknown field "client_id"`},
+		"a setting beside it": {map[string]any{"private_key": private, "client_id": "c"}, "client_id: is set after the import, with: vault write bcgov-jwt/keys/"},
 		"an unknown hash":     {map[string]any{"ciphertext": "AAAA", "hash_function": "MD5"}, `hash_function: "MD5" is not supported; use one of SHA256, `},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -173,7 +173,7 @@ func TestImport_IsRejected(t *testing.T) {
 	}
 	require.Contains(t, m.refused(logical.UpdateOperation, "keys/there/import", map[string]any{"private_key": private}), `name: key "there" already exists`)
 	require.Contains(t, m.refused(logical.UpdateOperation, "keys/imported/import", map[string]any{"private_key": here}), `name: key "imported" already exists`)
-	require.Contains(t, m.refused(logical.UpdateOperation, "keys/a..b/import", map[string]any{"private_key": private}), "must be 1 to 128 letters")
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/a..b/import", map[string]any{"private_key": private}), "use up to 128 letters")
 }
 
 // wrap wraps a private key as `vault transit import` does.

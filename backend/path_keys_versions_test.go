@@ -156,7 +156,7 @@ func TestRotate_StagesAVersionAndReturnsTheNextStep(t *testing.T) {
 	require.NotEqual(t, before["public_key"], answer.Data["public_key"])
 	require.Equal(t, m.read("keys/myapi").Data, answer.Data, "it returns the key's read")
 	require.Empty(t, answer.Warnings)
-	require.Equal(t, "Replace the public key that the provider has with public_key. The next read of creds then switches to version 2.", answer.Data["next_step"])
+	require.Equal(t, "At the provider, replace the public key with public_key. The next read of creds then switches to version 2.", answer.Data["next_step"])
 
 	staged := m.version(2)
 	require.Equal(t, "staged", staged["state"])
@@ -217,9 +217,8 @@ func TestKey_ActionsOnAnAbsentOrInvalidNameAreRejected(t *testing.T) {
 	m := newMount(t)
 	for action, data := range map[string]map[string]any{"rotate": nil, "activate": nil, "destroy": {"version": 1}} {
 		text := m.refused(logical.UpdateOperation, "keys/none/"+action, data)
-		require.Contains(t, text, `key "none" does not exist; create it with: `)
-		require.Contains(t, text, "vault write -f bcgov-jwt/keys/none")
-		require.Contains(t, m.refused(logical.UpdateOperation, "keys/a..b/"+action, data), "must be 1 to 128 letters, digits")
+		require.Contains(t, text, `name: key "none" does not exist; list the keys with: vault list bcgov-jwt/keys`)
+		require.Contains(t, m.refused(logical.UpdateOperation, "keys/a..b/"+action, data), "is invalid; use up to 128 letters, digits")
 	}
 }
 
@@ -266,7 +265,7 @@ func TestKeyWrite_AutoRotatePeriodRequiresJWKSAndAnHour(t *testing.T) {
 	m.write("keys/myapi", map[string]any{"type": "ed25519"})
 	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"auto_rotate_period": "24h"}), "auto_rotate_period: requires registration=jwks")
 	m.write("keys/myapi", map[string]any{"auto_rotate_period": "1h", "registration": "jwks"})
-	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"auto_rotate_period": "59m59s"}), "auto_rotate_period: must be at least 1h")
+	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"auto_rotate_period": "59m59s"}), "set at least 1h")
 	require.Contains(t, m.refused(logical.UpdateOperation, "keys/myapi", map[string]any{"registration": "manual"}), "auto_rotate_period: requires registration=jwks")
 	m.write("keys/myapi", map[string]any{"auto_rotate_period": 0, "registration": "manual"})
 }

@@ -145,10 +145,10 @@ func TestRole_RequiresExistingKey(t *testing.T) {
 	t.Parallel()
 	m := newRoleMount(t)
 	text := m.refused(logical.UpdateOperation, "roles/none", nil)
-	require.Equal(t, `key "none" does not exist; create it with: vault write -f bcgov-jwt/keys/none`, text)
+	require.Equal(t, `key: "none" does not exist; set key=… or create it with: vault write -f bcgov-jwt/keys/none`, text)
 	m.write("roles/r", map[string]any{"key": "a"})
 	for _, operation := range []logical.Operation{logical.UpdateOperation, logical.PatchOperation} {
-		require.Contains(t, m.refused(operation, "roles/r", map[string]any{"key": "none"}), `key "none" does not exist`)
+		require.Contains(t, m.refused(operation, "roles/r", map[string]any{"key": "none"}), `key: "none" does not exist`)
 	}
 	require.Equal(t, "a", m.read("roles/r").Data["key"])
 }
@@ -380,7 +380,7 @@ func TestRole_BindingWaitsForKeyDeletion(t *testing.T) {
 		return nil
 	})
 	m.delete("keys/a")
-	require.ErrorContains(t, (<-bound).Error(), `key "a" does not exist`)
+	require.ErrorContains(t, (<-bound).Error(), `key: "a" does not exist`)
 	require.Nil(t, m.read("roles/r"))
 }
 
@@ -433,7 +433,7 @@ func TestRole_Delivery(t *testing.T) {
 	for given, stored := range map[any]int64{"1s": 1, 86399: 86399, "23h": 82800, "": 0, 0: 0} {
 		require.Equal(t, stored, m.write("roles/myapi", map[string]any{"refresh_margin": given}).Data["refresh_margin"])
 	}
-	require.Equal(t, `delivery: must be one of leased, unleased, shared, not "x"`, m.refused(logical.UpdateOperation, "roles/myapi", map[string]any{"delivery": "x"}))
+	require.Equal(t, `delivery: "x" is not one of leased, unleased, shared`, m.refused(logical.UpdateOperation, "roles/myapi", map[string]any{"delivery": "x"}))
 	require.NotContains(t, m.refused(logical.UpdateOperation, "roles/myapi", map[string]any{"delivery": "hunter2hunter2hunter2"}), "hunter2", "it may be a secret")
 }
 

@@ -27,12 +27,12 @@ func (b *backend) HandleRequest(
 	ctx context.Context, req *logical.Request,
 ) (resp *logical.Response, err error) {
 	defer b.recoverPanic(req, &resp, &err)
-	if err := b.checkInput(ctx, req); err != nil {
-		return vaultError(nil, err)
-	}
 	ctx = context.WithValue(ctx, urlMount{}, req.MountPoint)
 	typed := *req
 	typed.MountPoint = b.typedMount(req.MountPoint)
+	if err := b.checkInput(ctx, &typed); err != nil {
+		return vaultError(nil, err)
+	}
 	resp, err = b.Backend.HandleRequest(ctx, &typed)
 	return vaultError(resp, withRemedy(typed.MountPoint, err))
 }
@@ -202,23 +202,37 @@ func nearest(mistyped string, names []string) string {
 // misplaced explains a field that belongs to another path; empty if it does not.
 func (b *backend) misplaced(ctx context.Context, req *logical.Request, field string) string {
 	kind, name, _ := strings.Cut(req.Path, "/")
-	renamed := map[string]string{
+	key, isImport := strings.CutSuffix(name, "/import")
+	write := "vault write " + req.MountPoint
+	was, field := field, cmp.Or(map[string]string{
 		"activation_delay": "prepublish_period", "retire_after": "overlap_period",
-	}[field]
+		"scope": "scopes",
+	}[field], field)
+	if kind == "roles" {
+		key = b.intendedKey(ctx, req, name)
+	}
 	switch {
-	case kind == "roles" && (field == "type" || has(keyFields(), cmp.Or(renamed, field))):
-		return fmt.Sprintf("%s: belongs to the key; set it with: vault write %skeys/%s %[1]s=…",
-			cmp.Or(renamed, field), req.MountPoint, b.intendedKey(ctx, req, name))
-	case kind != "keys" || strings.Contains(name, "/"):
+	case kind != "roles" && (kind != "keys" || strings.Contains(key, "/")):
 		return ""
-	case renamed != "":
-		return fmt.Sprintf("%s: has been renamed to %s", field, renamed)
+	case isImport && has(keyFields(), field):
+		return fmt.Sprintf("%s: is set after the import, with: %skeys/%s %s=…",
+			was, write, key, field)
 	case field == "private_key" || field == "ciphertext":
-		return fmt.Sprintf("%s: a private key is imported as a new key: vault write "+
-			"%skeys/%s/import %[1]s=@<file>", field, req.MountPoint, name)
-	case has(roleFields(), field):
-		return fmt.Sprintf("%s: belongs to a role; set it with: vault write %sroles/%s %[1]s=…",
-			field, req.MountPoint, name)
+		if existing, _ := b.keys.get(ctx, req.Storage, key); existing != nil {
+			key = "…" // which imports no other version
+		}
+		return fmt.Sprintf("%s: is not a setting; import it as a new key with: %skeys/%s/import "+
+			"private_key=@client.key", was, write, key)
+	case kind == "roles" && field == "type":
+		return "type: belongs to the key, and is fixed when that is created"
+	case kind == "roles" && has(keyFields(), field):
+		return fmt.Sprintf("%s: belongs to the key; set it with: %skeys/%s %s=…",
+			was, write, key, field)
+	case kind == "keys" && has(roleFields(), field):
+		return fmt.Sprintf("%s: belongs to a role; set it with: %sroles/%s %s=…",
+			was, write, key, field)
+	case kind == "keys" && was != field:
+		return fmt.Sprintf("%s: was renamed; set %s=…", was, field)
 	}
 	return ""
 }

@@ -186,8 +186,8 @@ func (b *backend) bindRole(
 		}
 		return checkAllowed(req.MountPoint, key, name)
 	case binds:
-		return userErrorf("key %q does not exist; create it with: vault write -f %skeys/%[1]s",
-			after.Key, req.MountPoint)
+		return userErrorf("key: %q does not exist; set key=… or create it with: vault write -f "+
+			"%skeys/%[1]s", after.Key, req.MountPoint)
 	}
 	return nil
 }

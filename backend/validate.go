@@ -82,7 +82,7 @@ func convertInt(raw any) (any, error) {
 }
 
 func convertDuration(raw any) (any, error) {
-	const want = "must be a duration in whole seconds, such as 90, 90s or 5m"
+	const want = "must be whole seconds, or a duration such as 90s, 5m or 1d"
 	seconds, ok := wholeNumber(raw)
 	duration := time.Duration(max(-1, min(seconds, math.MaxInt32))) * time.Second
 	if text, isText := raw.(string); isText {
@@ -204,7 +204,7 @@ func issuer(value string) (string, error) {
 	value = strings.TrimSpace(value)
 	if parts := notIssuer.FindStringSubmatch(value); parts != nil {
 		itself := parts[1] + parts[4]
-		return "", fmt.Errorf("has %q at its end, which is not part of the issuer; write issuer=%s",
+		return "", fmt.Errorf("must not end with %q; set issuer=%s",
 			strings.TrimPrefix(value, itself), itself)
 	}
 	return value, nil
@@ -240,7 +240,7 @@ func oneOf[S ~string](values []S) func(string) (string, error) {
 	return func(value string) (string, error) {
 		value = strings.TrimSpace(value)
 		if !slices.Contains(values, S(value)) {
-			return "", fmt.Errorf("must be one of %s, not %s", join(values), quoted(value))
+			return "", fmt.Errorf("%s is not one of %s", quoted(value), join(values))
 		}
 		return value, nil
 	}
@@ -248,7 +248,7 @@ func oneOf[S ~string](values []S) func(string) (string, error) {
 
 func autoRotatePeriod(value time.Duration) (time.Duration, error) {
 	if value != 0 && value < time.Hour {
-		return 0, fmt.Errorf("must be at least 1h, or 0 to disable it, not %s", compact(value))
+		return 0, fmt.Errorf("%s is too short; set at least 1h, or 0 to disable it", compact(value))
 	}
 	return value, nil
 }
@@ -278,7 +278,7 @@ func keyName(name string) (string, error) {
 func scopeTokens(scopes []string) ([]string, error) {
 	for i, scope := range scopes {
 		if strings.ContainsFunc(scope, unicode.IsSpace) {
-			return nil, fmt.Errorf("item %d contains white space; separate scopes with commas", i+1)
+			return nil, fmt.Errorf("item %d contains whitespace; separate scopes with commas", i+1)
 		}
 		for _, c := range scope {
 			if c < 0x21 || c > 0x7e || c == '"' || c == '\\' {
@@ -316,7 +316,7 @@ func formParameters(parameters []string) ([]string, error) {
 		same := func(reserved string) bool { return folded(reserved) == folded(name) }
 		switch {
 		case name == "scope" || name == "scopes":
-			return nil, errors.New("scopes have their own field: scopes=<scope>,<scope>")
+			return nil, errors.New("cannot set scope; use the field scopes=read,write")
 		case !found:
 			return nil, errors.New("each item must be name=value")
 		case size > maxParameters:
@@ -358,8 +358,8 @@ func nameIn(data *framework.FieldData, field string) (string, error) {
 
 func checkName(name string) error {
 	if !validName.MatchString(name) || strings.Contains(name, "..") {
-		return fmt.Errorf("%q must be 1 to 128 letters, digits, '_', '-' or '.', start with a "+
-			"letter, digit or '_', and not contain '..'", shorten(name))
+		return fmt.Errorf("%q is invalid; use up to 128 letters, digits, '_', '-' and '.', not "+
+			"starting with '-' or '.', and without '..'", shorten(name))
 	}
 	return nil
 }

@@ -120,7 +120,7 @@ func TestConvert_ErrorNamesTheTypeAndNotTheValue(t *testing.T) {
 		{framework.TypeBool, "secret", "must be true or false"},
 		{framework.TypeInt, "secret", "must be a whole number"},
 		{framework.TypeInt, 5.7, "must be a whole number, not the number 5.7"},
-		{framework.TypeDurationSecond, "secret", "must be a duration in whole seconds, such as 90, 90s or 5m"},
+		{framework.TypeDurationSecond, "secret", "must be whole seconds, or a duration such as 90s, 5m or 1d"},
 		{framework.TypeCommaStringSlice, []any{nil}, "must be a list of strings, but contains null"},
 	} {
 		_, err := convert(test.kind, test.raw)
@@ -146,7 +146,7 @@ func TestName_IsValidated(t *testing.T) {
 			for _, name := range bad {
 				for _, operation := range operations {
 					text := m.refused(operation, path+name, nil)
-					require.Contains(t, text, "must be 1 to 128 letters, digits", "%s %q", operation, name)
+					require.Contains(t, text, "is invalid; use up to 128 letters, digits", "%s %q", operation, name)
 					require.Less(t, len(text), 400)
 				}
 			}

@@ -82,7 +82,7 @@ func badNames() []badInput {
 		} {
 			row := badInput{
 				name: fmt.Sprintf("a name with %s: %s %s", what, operation.method, operation.path), method: operation.method, path: operation.path + name,
-				want: []string{operation.field + ": ", "must be 1 to 128"},
+				want: []string{operation.field + ": ", "up to 128"},
 			}
 			if operation.method == http.MethodPost || operation.method == http.MethodPatch {
 				row.body = fields()
@@ -167,8 +167,8 @@ func badRoles() []badInput {
 		role("a parameter without a value sign", fields("parameters", []string{"resource"}), "parameters: ", "name=value"),
 		role("a parameter without a name", fields("parameters", []string{"=x"}), "parameters: "),
 		role("a blank parameter", fields("parameters", []string{" "}), "parameters: ", "item 1"),
-		role("an unknown delivery", fields("delivery", "rented"), "delivery: ", `"rented"`, "must be one of leased, unleased, shared"),
-		role("a delivery in upper case", fields("delivery", "SHARED"), "delivery: ", `"SHARED"`, "must be one of leased, unleased, shared"),
+		role("an unknown delivery", fields("delivery", "rented"), "delivery: ", `"rented"`, "is not one of leased, unleased, shared"),
+		role("a delivery in upper case", fields("delivery", "SHARED"), "delivery: ", `"SHARED"`, "is not one of leased, unleased, shared"),
 		role("a negative margin", fields("refresh_margin", -1), "refresh_margin: ", "negative"),
 		role("a margin of a day", fields("refresh_margin", "24h"), "refresh_margin: ", "less than 24h"),
 		role("a margin of fractions", fields("refresh_margin", "1500ms"), "refresh_margin: ", "whole seconds"),

@@ -63,8 +63,8 @@ func ParsePEM(text string) (*Material, error) {
 	}
 	switch {
 	case block == nil && len(text) < 256 && !strings.ContainsFunc(text, unicode.IsSpace):
-		return nil, errors.New("is not PEM; if it is the name of a file, put @ before it to pass " +
-			"the file's contents: private_key=@<file>")
+		return nil, errors.New("is not PEM; to pass a file, put @ before its name, such as " +
+			"private_key=@client.key")
 	case block == nil:
 		return nil, errors.New("is not PEM: it must be one block, such as " +
 			"-----BEGIN PRIVATE KEY-----, with its line breaks")
@@ -80,8 +80,8 @@ func ParsePEM(text string) (*Material, error) {
 
 func parseBlock(block *pem.Block) (any, error) {
 	if block.Headers["DEK-Info"] != "" || block.Type == "ENCRYPTED PRIVATE KEY" {
-		return nil, errors.New("is encrypted: decrypt it first, " +
-			"with openssl pkey -in key.pem -out plain.pem")
+		return nil, errors.New("is encrypted; decrypt it with: " +
+			"openssl pkey -in client.key -out plain.key")
 	}
 	var parse func([]byte) (any, error)
 	switch block.Type {
@@ -92,12 +92,12 @@ func parseBlock(block *pem.Block) (any, error) {
 	case "EC PRIVATE KEY":
 		parse = func(der []byte) (any, error) { return x509.ParseECPrivateKey(der) }
 	case "OPENSSH PRIVATE KEY":
-		return nil, errors.New("is in OpenSSH's own format: convert it first, " +
-			`with ssh-keygen -p -N "" -m PKCS8 -f client.key`)
+		return nil, errors.New("is in OpenSSH's format; convert a copy of an RSA or EC key " +
+			`with: ssh-keygen -p -N "" -m PKCS8 -f copy.key`)
 	case "PUBLIC KEY", "RSA PUBLIC KEY":
-		return nil, errors.New("is a public key: the private key is required")
+		return nil, errors.New("is a public key; pass its private key")
 	case "CERTIFICATE":
-		return nil, errors.New("is a certificate: the private key is required")
+		return nil, errors.New("is a certificate; pass its private key")
 	default:
 		return nil, fmt.Errorf("is a PEM block of type %.40q; accepted types are PRIVATE KEY, "+
 			"RSA PRIVATE KEY and EC PRIVATE KEY", block.Type)
@@ -175,8 +175,8 @@ func rsaType(key *rsa.PrivateKey) (Type, error) {
 	// FIPS 186-5 §5.1 and appendix A.1. Validate checks neither.
 	for _, prime := range key.Primes {
 		if 2*prime.BitLen() != key.N.BitLen() || !prime.ProbablyPrime(20) {
-			return "", errors.New("is an RSA key whose factors are not two primes of half its " +
-				"length each")
+			return "", errors.New("is not a sound RSA key: its factors are not two primes of " +
+				"half its length")
 		}
 	}
 	return keyType, nil

@@ -151,7 +151,7 @@ func TestImport_RejectsAllButOneValidPrivateKey(t *testing.T) {
 	unfit := *good
 	unfit.D = new(big.Int).Add(good.D, big.NewInt(2))
 
-	const notTwoPrimes = "is an RSA key whose factors are not two primes of half its length each"
+	const notTwoPrimes = "is not a sound RSA key: its factors are not two primes of half its length"
 	openSSH := pemOf("OPENSSH PRIVATE KEY", []byte{1})
 	mislabelled := pemOf("RSA PRIVATE KEY", pkcs8Of(t, good))
 	padded := append(pkcs8Of(t, good), 0)
@@ -167,7 +167,7 @@ func TestImport_RejectsAllButOneValidPrivateKey(t *testing.T) {
 		"a certificate":           {pemOf("CERTIFICATE", spki), "is a certificate"},
 		"an encrypted PKCS#8":     {pemOf("ENCRYPTED PRIVATE KEY", []byte{1}), "is encrypted"},
 		"an encrypted PKCS#1":     {encryptedPKCS1, "is encrypted"},
-		"an OpenSSH key":          {openSSH, "in OpenSSH's own format: convert it first"},
+		"an OpenSSH key":          {openSSH, "in OpenSSH's format; convert a copy"},
 		"RSA-1024":                {pemOf("RSA PRIVATE KEY", smallRSA), "of 1024 bits"},
 		"P-224":                   {pemOf("EC PRIVATE KEY", sec1), "curve P-224"},
 		"two keys":                {goodPEM + goodPEM, "data after the first PEM block"},

@@ -94,9 +94,5 @@ func (t Type) generate() (crypto.Signer, error) {
 }
 
 func typeNames() string {
-	var names []string
-	for _, t := range Types() {
-		names = append(names, string(t))
-	}
-	return strings.Join(names, ", ")
+	return strings.Join(strings.Fields(strings.Trim(fmt.Sprint(Types()), "[]")), ", ")
 }

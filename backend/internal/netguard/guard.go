@@ -84,12 +84,12 @@ func (g *Guard) CheckURL(raw string) (*url.URL, error) {
 	case err != nil:
 		return nil, reject("is not a URL; set one such as https://host/path")
 	case u.Scheme == "" || u.Opaque != "" || u.Scheme != "http" && u.Scheme != "https":
-		return nil, reject("is not an absolute https URL; set one such as https://host/path")
+		return nil, reject("must begin with https://, such as https://host/path")
 	case u.Scheme == "http" && !g.allowInsecure:
-		return nil, reject("uses http; use https (allow_insecure_endpoints allows http, " +
-			"for development)")
+		return nil, reject("must use https; for development, set allow_insecure_endpoints=true " +
+			"in config")
 	case u.User != nil:
-		return nil, reject("contains a user name or password; remove everything up to the @")
+		return nil, reject("contains a user name or password; remove what is between // and @")
 	case u.RawQuery != "" || u.ForceQuery:
 		return nil, reject("has a query; remove everything from the ? on")
 	case strings.Contains(raw, "#"):
@@ -244,7 +244,7 @@ func checkName(name string) error {
 	for label := range strings.SplitSeq(name, ".") {
 		if label == "" || len(label) > 63 ||
 			strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
-			return reject("has a host that is not a host name")
+			return reject("has an invalid host name; use letters, digits, '-', '_' and '.'")
 		}
 	}
 	return nil
@@ -266,7 +266,7 @@ func (g *Guard) checkTarget(t target) error {
 	case t.host == "localhost" || strings.HasSuffix(t.host, ".localhost"):
 		if g.checkAddress(netip.IPv6Loopback(), listed, "") != nil {
 			return rejectUnlisted("is at %s, a loopback name, "+
-				"which is allowed only if listed in allowed_hosts", t.host)
+				"which is allowed only if listed in allowed_hosts", t)
 		}
 	}
 	return nil
@@ -326,6 +326,8 @@ func (g *Guard) parseHostPattern(item string) (p hostPattern, err error) {
 	case strings.ContainsAny(item, "/?#@\\"):
 		return p, reject("is more than a host; set a host such as idp.example.com or " +
 			"idp.example.com:8443 (no path, user or address range)")
+	case strings.LastIndexByte(item, ':') == 0, item == "*.":
+		return p, reject("has no host; set one such as idp.example.com or idp.example.com:8443")
 	case item == "*":
 		return p, reject("is * alone; leave allowed_hosts empty to allow every public host")
 	}

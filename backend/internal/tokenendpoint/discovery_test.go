@@ -272,10 +272,10 @@ func TestDiscover_RejectsInvalidDocuments(t *testing.T) {
 		"endpoint no string":   {200, document(map[string]any{"token_endpoint": 5}), KindMalformed, "`token_endpoint` in the discovery document is not a string"},
 		"revocation no string": {200, document(map[string]any{"revocation_endpoint": 5}), KindMalformed, "`revocation_endpoint` in the discovery document is not a string"},
 		"a member twice":       {200, strings.Replace(document(nil), "{", `{"issuer":"https://evil.example.com",`, 1), KindMalformed, "duplicate member"},
-		"http":                 {200, document(map[string]any{"token_endpoint": "http://idp.example.com/token"}), KindBlocked, "`token_endpoint` in the discovery document uses http"},
+		"http":                 {200, document(map[string]any{"token_endpoint": "http://idp.example.com/token"}), KindBlocked, "`token_endpoint` in the discovery document must use https"},
 		"metadata address":     {200, document(map[string]any{"token_endpoint": "https://169.254.169.254/token"}), KindBlocked, "not listed"},
 		"an unlisted host":     {200, document(map[string]any{"token_endpoint": "https://evil.example.com/token"}), KindBlocked, "evil.example.com, which is not listed"},
-		"relative":             {200, document(map[string]any{"token_endpoint": "/token"}), KindBlocked, "not an absolute https URL"},
+		"relative":             {200, document(map[string]any{"token_endpoint": "/token"}), KindBlocked, "must begin with https://"},
 		"an array":             {200, `[]`, KindMalformed, "not a JSON object"},
 		"404":                  {404, `{"error":"Realm does not exist"}`, KindRejected, "HTTP 404 Realm does not exist"},
 	} {
@@ -342,11 +342,11 @@ func TestDiscover_IgnoresDisallowedRevocationEndpoint(t *testing.T) {
 	for endpoint, says := range map[string]string{
 		p.URL + "/revoke":                 "",
 		"":                                "",
-		"http://idp.example.com/revoke":   "uses http",
+		"http://idp.example.com/revoke":   "must use https",
 		"https://169.254.169.254/revoke":  "not listed",
 		"https://evil.example.com/revoke": "is at evil.example.com, which is not listed",
 		"https://u:secret@idp.example.com/revoke": "user name or password",
-		"/revoke": "not an absolute https URL",
+		"/revoke": "must begin with https://",
 	} {
 		p.respond(jsonHandler(http.StatusOK, fmt.Sprintf(`{"issuer":%q,"token_endpoint":%q,"revocation_endpoint":%q}`,
 			p.issuer(), p.URL+"/token", endpoint)))

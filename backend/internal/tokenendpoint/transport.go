@@ -96,15 +96,15 @@ func newProxy(cfg Config) (*proxy, error) {
 		return &proxy{}, nil
 	}
 	if len(cfg.AllowedHosts) == 0 {
-		return nil, &FieldError{"proxy_url", "requires allowed_hosts: the proxy resolves names, " +
-			"so addresses cannot be checked"}
+		return nil, &FieldError{"proxy_url", "requires allowed_hosts, as the proxy resolves " +
+			"names; also set allowed_hosts=…"}
 	}
 	if cfg.ProxyURL == "environment" {
 		return proxyFromEnvironment(httpproxy.FromEnvironment())
 	}
 	if !strings.Contains(cfg.ProxyURL, "://") {
-		return nil, &FieldError{"proxy_url", "has no scheme; begin it with http:// or https://, " +
-			"such as http://proxy.example.com:3128, or set environment"}
+		return nil, &FieldError{"proxy_url", "has no scheme; set a URL such as " +
+			"http://proxy.example.com:3128, or proxy_url=environment"}
 	}
 	u, err := parseProxyURL(cfg.ProxyURL)
 	if err != nil {
