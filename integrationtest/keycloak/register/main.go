@@ -1,6 +1,6 @@
 // Command register registers a client's public key at a Keycloak, or at the embedded provider, as
 // the API Services Portal does when a user saves a key there. It reads the key, PEM, from the
-// standard input.
+// standard input, and prints what the portal then shows.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/keycloak"
 )
@@ -18,35 +19,41 @@ import (
 func main() {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer cancel()
-	if err := run(ctx, os.Args[1:], os.Stdin); err != nil {
+	if err := run(ctx, os.Args[1:], os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, args []string, stdin io.Reader) error {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error {
 	flags := flag.NewFlagSet("register", flag.ExitOnError)
 	var (
-		baseURL  = flags.String("url", "", "the provider's base `URL`, without /realms")
-		realm    = flags.String("realm", "apigw", "the realm, created unless it exists")
-		clientID = flags.String("client-id", "", "the client's `id`, as in /portal/myapi")
+		issuer   = flags.String("issuer", os.Getenv("ISS"), "the realm's `URL`; default: $ISS")
+		clientID = flags.String("client-id", os.Getenv("CID"), "the client's `id`; default: $CID")
 		username = flags.String("username", "admin", "the administrator's name")
 		password = flags.String("password", "admin", "the administrator's password")
 	)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *baseURL == "" || *clientID == "" {
-		return errors.New("-url and -client-id are required")
+	baseURL, realm, found := strings.Cut(*issuer, "/realms/")
+	if !found || *clientID == "" {
+		return errors.New("-issuer, a realm's URL, and -client-id are required")
 	}
 	publicKey, err := io.ReadAll(stdin)
 	if err != nil {
 		return err
 	}
-	admin := keycloak.NewAdmin(*baseURL, *username, *password)
+	admin := keycloak.NewAdmin(baseURL, *username, *password)
 	defer admin.Close()
-	if err := admin.CreateRealm(ctx, *realm); err != nil {
+	if err := admin.CreateRealm(ctx, realm); err != nil {
 		return err
 	}
-	return admin.PutClient(ctx, *realm, keycloak.PortalClient(*clientID, string(publicKey)))
+	client := keycloak.PortalClient(*clientID, string(publicKey))
+	if err := admin.PutClient(ctx, realm, client); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "Client ID       %s\nIssuer          %s\n"+
+		"Token Endpoint  %[2]s/protocol/openid-connect/token\n", *clientID, *issuer)
+	return err
 }

@@ -16,11 +16,20 @@ func TestRun_RegistersAndReplacesKey(t *testing.T) {
 	t.Cleanup(server.Close)
 	listener := httptest.NewServer(server)
 	t.Cleanup(listener.Close)
-	args := []string{"-url", listener.URL, "-client-id", "/portal/x", "-password", "pw"}
-	require.NoError(t, run(t.Context(), args, strings.NewReader("a key")))
-	require.NoError(t, run(t.Context(), args, strings.NewReader("another key")))
+	issuer := listener.URL + "/realms/apigw"
+	var shown strings.Builder
+	register := func(args ...string) error {
+		shown.Reset()
+		return run(t.Context(), args, strings.NewReader("a key"), &shown)
+	}
+	args := []string{"-client-id", "/portal/x", "-issuer", issuer, "-password", "pw"}
+	for range 2 {
+		require.NoError(t, register(args...))
+		require.Equal(t, "Client ID       /portal/x\nIssuer          "+issuer+
+			"\nToken Endpoint  "+issuer+"/protocol/openid-connect/token\n", shown.String())
+	}
 	require.Error(t, server.AddRealm("apigw"), "the realm was created")
-	require.ErrorContains(t, run(t.Context(), args[:4], strings.NewReader("a key")),
-		"invalid_grant")
-	require.ErrorContains(t, run(t.Context(), args[:2], strings.NewReader("a key")), "required")
+	require.ErrorContains(t, register(args[:4]...), "invalid_grant")
+	require.ErrorContains(t, register(args[:2]...), "required")
+	require.ErrorContains(t, register(append(args, "-issuer", listener.URL)...), "required")
 }
