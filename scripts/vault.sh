@@ -5,8 +5,9 @@
 # else goes to stderr.
 #
 # Usage: vault=$(scripts/vault.sh)
-#        vault=$(scripts/vault.sh oldest)   the oldest version itself, built even if there is
-#                                           another on the PATH
+#        vault=$(scripts/vault.sh installed)   the one on the PATH, or fail
+#        vault=$(scripts/vault.sh oldest)      the oldest version itself, built even if there is
+#                                              another on the PATH
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,9 +17,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 # version_in MODULE: prints the version of Vault that the folder MODULE pins.
 version_in() { sed -n 's|^require github.com/hashicorp/vault v||p' "$here/modules/$1/go.mod"; }
 
-module=vault${1:+-$1}
+module=vault
+if [ "${1:-}" = oldest ]; then
+  module=vault-oldest
+else
+  on_path vault Vault "$(version_in vault-oldest)" && exit
+  [ "${1:-}" != installed ] || exit 1
+fi
 version=$(version_in "$module")
-[ $# -gt 0 ] || ! on_path vault Vault "$(version_in vault-oldest)" || exit 0
 
 build_vault() {
   compile "Vault $version" "five minutes" "$here/modules/$module" "$work/out/vault" -tags minimal .
