@@ -110,7 +110,8 @@ pin() {
 }
 
 # compile WHAT DURATION MODULE OUTPUT ARGUMENT...: for build_once. Builds a program with the
-# versions pinned in the folder MODULE; the arguments are passed to go build. CGO=1 allows C.
+# versions pinned in the folder MODULE; the arguments are passed to go build. CGO=1 allows C. The
+# flags are those of make build, so that what both compile is compiled once.
 compile() {
   local what=$1 module=$3 output=$4 total
   need go "Go 1.26 or later: https://go.dev/doc/install"
@@ -122,7 +123,7 @@ compile() {
   watch 'modules downloaded' go list -deps "$@" >"$work/packages"
   total=$(wc -l <"$work/packages")
   watch "of about $((total)) packages compiled" \
-    go build -v -buildvcs=false -ldflags '-s -w' -o "$output" "$@"
+    go build -v -trimpath -buildvcs=false -ldflags '-s -w' -o "$output" "$@"
   log "Built $what in $(elapsed)."
 }
 
