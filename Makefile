@@ -14,12 +14,9 @@ export GOTOOLCHAIN := $(shell sed -n 's/^toolchain //p' go.mod)
 
 # Parameters of the targets below, as in: make fuzz FUZZTIME=5m
 IDP        ?= embedded
-HOST       ?= vault
 FUZZTIME   ?= 20s
 BENCHCOUNT ?= 10
 SOAKTIME   ?= 10m
-
-export HOST
 
 TOOL   := go tool -modfile=scripts/modules/tools/go.mod
 SHA256 := $(shell command -v sha256sum || echo shasum -a 256)
@@ -39,12 +36,18 @@ build: ## Build the plugin into bin/; print its path, version and SHA-256
 		"$$($(SHA256) $(BINARY) | cut -d ' ' -f 1)"
 
 .PHONY: demo
-demo: ## Run every step to a token, then clean up (IDP=keycloak, HOST=openbao: with these)
+demo: ## Run every step to a token, then clean up (HOST=vault, HOST=openbao, IDP=keycloak)
 	@scripts/demo.sh $(IDP)
 
 .PHONY: dev
-dev: ## Run the demo and leave everything running until Ctrl-C
-	@scripts/demo.sh $(IDP) keep
+dev: ## Start the demo's servers, for the steps of README, and run them until Ctrl-C
+	@scripts/demo.sh $(IDP) servers
+
+.PHONY: picture
+picture: ## Draw docs/demo.svg, which README shows, from a demo with Vault
+	@mkdir -p bin
+	@HOST=vault scripts/demo.sh embedded | scripts/picture.sh >bin/demo.svg
+	@mv bin/demo.svg docs/demo.svg
 
 ##@ Check
 

@@ -1,20 +1,19 @@
 #!/usr/bin/env bash
 # Follows the API Gateway's four steps to a token, with Vault instead of a key file, and shows
-# each command and its output. Builds the plugin and starts a dev server of HOST
-# (scripts/host.sh; default: vault), an identity provider and a protected API on free ports of
+# each command and its output. Builds the plugin and starts a dev server of HOST, or of the one
+# that scripts/host.sh chooses, an identity provider and a protected API on free ports of
 # 127.0.0.1. Nothing is left when it ends.
 #
-# Usage: scripts/demo.sh embedded|keycloak [keep]
+# Usage: scripts/demo.sh embedded|keycloak [servers]
 #
 # embedded: the provider that the tests use. keycloak: a real Keycloak; needs Java and Maven.
-# keep: leave everything running until Ctrl-C.
+# servers: only start them, print how to use them, and stop them at Ctrl-C.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
 . scripts/lib.sh
 
-realm=apigw
 bold='' blue='' plain=''
 if [ -t 1 ]; then bold=$'\033[1m' blue=$'\033[36m' plain=$'\033[0m'; fi
 
@@ -23,36 +22,51 @@ prepare() {
   local name binary
   need go "Go 1.26 or later: https://go.dev/doc/install"
   need curl "curl: https://curl.se"
-  log "Building the plugin ..."
-  make --no-print-directory build BINARY="$dir/plugins/vault-plugin-bcgov-jwt" >/dev/null
-  go build -buildvcs=false -o "$dir/bin/provider" ./integrationtest/idp/server
-  binary=$(scripts/host.sh "${HOST:-vault}")
-  ln -s "$binary" "$dir/bin/vault"
+  binary=$(scripts/host.sh ${HOST:+"$HOST"})
+  cli=${binary##*/}
+  ln -s "$binary" "$dir/bin/$cli"
+  build
   export PATH=$dir/bin:$PATH
   for name in "${!VAULT_@}" "${!BAO_@}"; do unset "$name"; done
-
   start_provider "$1"
-  log "Starting Vault ..."
-  export VAULT_ADDR VAULT_TOKEN=root
-  VAULT_ADDR=http://127.0.0.1:$(free_port)
-  background vault server -dev -dev-no-store-token -dev-root-token-id="$VAULT_TOKEN" \
-    -dev-listen-address="${VAULT_ADDR#http://}" -dev-plugin-dir="$dir/plugins"
-  await vault vault status
+  start_host
 }
 
-# start_provider PROVIDER: sets IDP to the provider's base URL and API to the protected API's
-# URL. The embedded provider serves the API even when Keycloak is the issuer.
+# build compiles everything at once, so that what the programs share is compiled once. Without
+# garbage collection the compiler takes two thirds of the time, in up to a gigabyte a process.
+build() {
+  log "Building the plugin (about a minute the first time) ..."
+  CGO_ENABLED=0 GOGC=off GOMEMLIMIT=1GiB \
+    go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$dir/bin/" \
+    ./cmd/vault-plugin-bcgov-jwt ./integrationtest/idp/server ./integrationtest/keycloak/register
+  mv "$dir/bin/vault-plugin-bcgov-jwt" "$dir/plugins"
+  mv "$dir/bin/server" "$dir/bin/provider"
+}
+
+# start_provider PROVIDER: exports what the portal shows to a client, which register also reads,
+# and API, the protected API's URL. The embedded provider serves the API even when Keycloak is the
+# issuer.
 start_provider() {
-  local issuer=
+  export CID=myapi-client ISS='' TURL API
   log "Starting the identity provider ..."
   if [ "$1" = keycloak ]; then
-    IDP=$(scripts/keycloak.sh start "$(free_port)" "$dir")
-    issuer=$IDP/realms/$realm
+    ISS=$(scripts/keycloak.sh start "$(free_port)" "$dir")/realms/apigw
   fi
-  background provider -realm "$realm" -issuer "$issuer"
+  background provider -realm apigw -issuer "$ISS"
   await provider grep PROTECTED_API= "$dir/provider.log"
-  IDP=${IDP:-$(sed -n 's/^BASE_URL=//p' "$dir/provider.log")}
+  ISS=${ISS:-$(sed -n 's/^ISSUER=//p' "$dir/provider.log")}
+  TURL=$ISS/protocol/openid-connect/token
   API=$(sed -n 's/^PROTECTED_API=//p' "$dir/provider.log")
+}
+
+# start_host starts a dev server. OpenBao reads Vault's variables too.
+start_host() {
+  log "Starting $("$cli" version | sed 's/\(v[0-9.]*\).*/\1/') ..."
+  export VAULT_ADDR VAULT_TOKEN=root
+  VAULT_ADDR=http://127.0.0.1:$(free_port)
+  background "$cli" server -dev -dev-no-store-token -dev-root-token-id="$VAULT_TOKEN" \
+    -dev-listen-address="${VAULT_ADDR#http://}" -dev-plugin-dir="$dir/plugins"
+  await "$cli" "$cli" status
 }
 
 # background COMMAND...: runs it in the background and logs to a file of its name.
@@ -85,10 +99,11 @@ clean_up() {
 
 title() { printf '\n\n%s%s%s\n' "$bold" "$1" "$plain"; }
 
-# show COMMAND: prints the command as a user would type it, and its output.
+# show COMMAND: prints the command as a user of the host would type it, and its output.
 show() {
-  printf '\n%s$ %s%s\n' "$blue" "$1" "$plain"
-  eval "$1"
+  local command=${1//vault /$cli }
+  printf '\n%s$ %s%s\n' "$blue" "$command" "$plain"
+  eval "$command"
 }
 
 # expect STATUS COMMAND: shows a curl -i whose response must have this status.
@@ -112,15 +127,10 @@ walk_through() {
 
   title "2. Request access to the API with the public key"
   echo "
-(In the API Services Portal, you paste this public key. Here, a command registers it:)"
-  show "vault read -field=public_key bcgov-jwt/keys/myapi |
-    go run ./integrationtest/keycloak/register -url $IDP -realm $realm -client-id myapi-client"
-  echo "
-(The portal then shows the Client ID, Issuer and Token Endpoint:)"
-  show "export CID=myapi-client
-  export ISS=$IDP/realms/$realm
-  export TURL=$IDP/realms/$realm/protocol/openid-connect/token"
-  show 'vault write bcgov-jwt/keys/myapi client_id=$CID issuer=$ISS token_endpoint=$TURL'
+(In the API Services Portal, you paste this public key. Here, a command stands for it:)"
+  show 'vault read -field=public_key bcgov-jwt/keys/myapi | register'
+  show "export CID=$CID ISS=$ISS"
+  show 'vault write bcgov-jwt/keys/myapi client_id=$CID issuer=$ISS'
 
   title "3. Get a token: Vault signs an assertion and exchanges it"
   show 'vault write -f bcgov-jwt/roles/myapi'
@@ -133,18 +143,29 @@ walk_through() {
     vault read -field=access_token bcgov-jwt/creds/myapi)" '"$API"
 }
 
-# keep_running waits for Ctrl-C.
-keep_running() {
+# explain prints what the steps of README need, and waits for Ctrl-C. With OpenBao, vault is bao.
+explain() {
+  local provider=${ISS%/realms/*}
+  [ "$cli" = vault ] || ln -s "$cli" "$dir/bin/vault"
   title "Everything is running. In another terminal:"
   echo "
   export PATH=$dir/bin:\$PATH
   export VAULT_ADDR=$VAULT_ADDR VAULT_TOKEN=$VAULT_TOKEN
+  export BAO_ADDR=$VAULT_ADDR BAO_TOKEN=$VAULT_TOKEN
+  export CID=$CID
+  export ISS=$ISS
+  export TURL=$TURL
   export API=$API
 
-  vault read bcgov-jwt/creds/myapi
-  vault path-help bcgov-jwt
+Then follow README.md, with two differences. The host to allow is this one, with plain HTTP:
 
-The provider's administrator at $IDP is admin, password admin.
+  $cli write bcgov-jwt/config allowed_hosts=${provider#*//} allow_insecure_endpoints=true
+
+To paste a public key in the portal is to pipe it to register:
+
+  $cli read -field=public_key bcgov-jwt/keys/myapi | register
+
+The provider's administrator at $provider is admin, password admin.
 Logs: $dir/*.log
 
 Press Ctrl-C to stop and remove everything."
@@ -152,8 +173,8 @@ Press Ctrl-C to stop and remove everything."
 }
 
 case "$*" in
-embedded | keycloak | 'embedded keep' | 'keycloak keep') ;;
-*) die "usage: scripts/demo.sh embedded|keycloak [keep]" ;;
+embedded | keycloak | 'embedded servers' | 'keycloak servers') ;;
+*) die "usage: scripts/demo.sh embedded|keycloak [servers]" ;;
 esac
 
 pids=
@@ -163,9 +184,9 @@ trap clean_up EXIT
 trap 'exit 130' INT TERM
 
 prepare "$1"
-walk_through
-if [ "${2:-}" = keep ]; then
-  keep_running
+if [ "${2:-}" = servers ]; then
+  explain
 else
-  title "Done; cleaning up. To keep everything running, use: make dev"
+  walk_through
+  title "Done; cleaning up. To try the steps yourself, use: make dev"
 fi
