@@ -23,6 +23,11 @@ if ! { scripts/opentofu.sh && scripts/terraform-provider-vault.sh; } >/dev/null;
   [ "${CI:-}" != true ] || exit 1
   log "SKIPPED: the docs/examples/terraform test, for the reason above."
 fi
+for language in python node; do
+  scripts/example-libraries.sh "$language" >/dev/null && continue
+  [ "${CI:-}" != true ] || exit 1
+  log "SKIPPED: the docs/examples/$language test, for the reason above."
+done
 # Compiled in advance: otherwise tests that share a server would wait for it.
 (cd scripts/modules/crds && go build -buildvcs=false -o /dev/null .)
 (cd scripts/modules/vault && CGO_ENABLED=0 go build -buildvcs=false -o /dev/null \

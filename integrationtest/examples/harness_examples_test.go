@@ -76,6 +76,20 @@ func follow(t *testing.T, stdout io.Reader, paste func(publicKey string)) string
 	return printed.String()
 }
 
+// scriptOutput returns the path that a script prints. If the script fails the test is skipped, but
+// fails with CI=true.
+func scriptOutput(t *testing.T, script string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), harness.InRepository(script), args...)
+	cmd.Stderr = os.Stderr // it says if it has to build, which takes minutes
+	output, err := cmd.Output()
+	if err != nil && os.Getenv("CI") != "true" {
+		t.Skipf("skipped: %s %s: %v", script, strings.Join(args, " "), err)
+	}
+	require.NoError(t, err, script)
+	return strings.TrimSpace(string(output))
+}
+
 // checkUnexpired returns an error unless a token is still valid.
 func checkUnexpired(token string) error {
 	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})

@@ -145,8 +145,42 @@ func startGoExample(
 		example("go"))
 	output, err := build.CombinedOutput()
 	require.NoError(t, err, string(output))
-	run := runProgram(t, newProgramToken(t, m, role), "", binary,
-		"-creds", m.Path+"/creds/"+role, "-url", accepting.URL, "-every", "100ms")
+	return callAPI(t, m, accepting, role, binary, "-creds", m.Path+"/creds/"+role,
+		"-url", accepting.URL, "-every", "100ms")
+}
+
+// startPythonExample starts the Python program with the libraries that it pins.
+func startPythonExample(
+	t *testing.T, m *harness.Mount, p *harness.Provider, role string,
+) *program {
+	t.Helper()
+	libraries := scriptOutput(t, harness.ExampleLibrariesScript, "python")
+	accepting := p.NewAPI(t)
+	return callAPI(t, m, accepting, role, "env", "PYTHONPATH="+libraries, "python3",
+		example("python/main.py"), m.Path+"/creds/"+role, accepting.URL, "0.1")
+}
+
+// startNodeExample starts the Node.js program beside the libraries that it pins.
+func startNodeExample(
+	t *testing.T, m *harness.Mount, p *harness.Provider, role string,
+) *program {
+	t.Helper()
+	libraries := scriptOutput(t, harness.ExampleLibrariesScript, "node")
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, os.DirFS(example("node"))))
+	modules := "node_modules"
+	require.NoError(t, os.Symlink(filepath.Join(libraries, modules), filepath.Join(dir, modules)))
+	accepting := p.NewAPI(t)
+	return callAPI(t, m, accepting, role, "node", filepath.Join(dir, "main.mjs"),
+		m.Path+"/creds/"+role, accepting.URL, "0.1")
+}
+
+// callAPI starts a program that calls an API. Its tokens are those that the API receives.
+func callAPI(
+	t *testing.T, m *harness.Mount, accepting *harness.API, role, command string, args ...string,
+) *program {
+	t.Helper()
+	run := runProgram(t, newProgramToken(t, m, role), "", command, args...)
 	return &program{process: run, inspect: func() (int, error) {
 		if rejections := accepting.Rejections(); len(rejections) > 0 {
 			return 0, errors.New("the API responded " + rejections[0])

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -191,18 +190,4 @@ func (tf *terraform) requireNoSecretInState(t *testing.T) {
 		leaked := bytes.Contains(text, []byte(tf.vaultToken))
 		require.False(t, leaked, "the state holds the Vault token")
 	}
-}
-
-// scriptOutput returns the path that a script prints. If the script fails the test is skipped, but
-// fails with CI=true.
-func scriptOutput(t *testing.T, script string) string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), harness.InRepository(script))
-	cmd.Stderr = os.Stderr // it says if it has to build, which takes minutes
-	output, err := cmd.Output()
-	if err != nil && os.Getenv("CI") != "true" {
-		t.Skipf("skipped: the Terraform example: %s: %v", script, err)
-	}
-	require.NoError(t, err, script)
-	return strings.TrimSpace(string(output))
 }

@@ -11,7 +11,10 @@ import (
 // lifetimes of several tokens, and while no token is available.
 func TestPrograms_KeepValidToken(t *testing.T) {
 	t.Parallel()
-	for name, start := range map[string]startProgram{"curl": startKeepToken, "go": startGoExample} {
+	for name, start := range map[string]startProgram{
+		"curl": startKeepToken, "go": startGoExample,
+		"python": startPythonExample, "node": startNodeExample,
+	} {
 		for _, delivery := range []string{"leased", "shared"} {
 			t.Run(name+" "+delivery, func(t *testing.T) {
 				t.Parallel()

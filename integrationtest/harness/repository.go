@@ -9,6 +9,7 @@ import (
 const (
 	OpenTofuScript          = "scripts/opentofu.sh"
 	TerraformProviderScript = "scripts/terraform-provider-vault.sh"
+	ExampleLibrariesScript  = "scripts/example-libraries.sh"
 	VaultModule             = "scripts/modules/vault"
 	CRDsModule              = "scripts/modules/crds"
 )
