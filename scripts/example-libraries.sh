@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Downloads what a program of docs/examples needs, once, at the versions that it pins, and prints
-# the folder, which is kept in the user's cache folder. Everything else goes to stderr.
+# the folder, which is kept in the user's cache folder; java also compiles the program there.
+# Everything else goes to stderr.
 #
-# Usage: libraries=$(scripts/example-libraries.sh python|node)
+# Usage: libraries=$(scripts/example-libraries.sh python|node|java)
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -24,6 +25,16 @@ download_node() {
   watch 'lines from npm' npm ci --ignore-scripts --no-audit --no-fund >/dev/null
 }
 
+download_java() {
+  log "Downloading spring-vault-core (first run only) ..."
+  cp -R "$examples/java/pom.xml" "$examples/java/src" "$work/out"
+  cd "$work/out"
+  watch 'lines from Maven' maven --quiet compile
+}
+
+# maven prints its errors to stdout.
+maven() { mvn --batch-mode "$@" >&2; }
+
 case "$*" in
 python)
   need python3 "Python 3 with pip: https://www.python.org"
@@ -33,7 +44,12 @@ node)
   need npm "Node.js 20 or later with npm: https://nodejs.org"
   pinned=$(git hash-object "$examples/node/package-lock.json")
   ;;
-*) die "The example is \"$*\"; it must be python or node." ;;
+java)
+  need java "Java 17 or later: https://adoptium.net"
+  need mvn "Maven: https://maven.apache.org"
+  pinned=$(cat "$examples/java/pom.xml" "$examples"/java/src/main/java/* | git hash-object --stdin)
+  ;;
+*) die "The example is \"$*\"; it must be python, node or java." ;;
 esac
 build_once "example-$1-${pinned:0:12}" "download_$1"
 printf '%s\n' "$home"

@@ -23,7 +23,9 @@ if ! { scripts/opentofu.sh && scripts/terraform-provider-vault.sh; } >/dev/null;
   [ "${CI:-}" != true ] || exit 1
   log "SKIPPED: the docs/examples/terraform test, for the reason above."
 fi
-for language in python node; do
+languages=(python node)
+[ "${SLOW:-}" != true ] || languages+=(java)
+for language in "${languages[@]}"; do
   scripts/example-libraries.sh "$language" >/dev/null && continue
   [ "${CI:-}" != true ] || exit 1
   log "SKIPPED: the docs/examples/$language test, for the reason above."

@@ -23,19 +23,21 @@ const (
 	// one.
 	programTokenLifetime = 20 * time.Second
 	programTokenMargin   = 17 * time.Second
+	// Spring Vault reads again after 10 s at the earliest.
+	springTokenLifetime = programTokenLifetime + 10*time.Second
 	// programVaultPeriod is the lifetime of a program's Vault token, unless the program renews it.
 	programVaultPeriod = 10 * time.Second
 )
 
-// newShortLivedRole creates a role whose tokens are soon due again, and returns its settings.
+// newShortLivedRole creates a role whose tokens live this long and are due again after 3 s, and
+// returns its settings.
 func newShortLivedRole(
-	t *testing.T, m *harness.Mount, p *harness.Provider, delivery string,
+	t *testing.T, m *harness.Mount, p *harness.Provider, delivery string, lifetime time.Duration,
 ) (role map[string]any) {
 	t.Helper()
-	m.NewClientWithTokenLifetime(t, p, "myapi", programTokenLifetime, nil, nil)
-	role = map[string]any{
-		"key": "myapi", "delivery": delivery, "refresh_margin": programTokenMargin.String(),
-	}
+	m.NewClientWithTokenLifetime(t, p, "myapi", lifetime, nil, nil)
+	margin := lifetime - programTokenLifetime + programTokenMargin
+	role = map[string]any{"key": "myapi", "delivery": delivery, "refresh_margin": margin.String()}
 	m.Write(t, "roles/"+delivery, role)
 	return role
 }
@@ -172,6 +174,17 @@ func startNodeExample(
 	require.NoError(t, os.Symlink(filepath.Join(libraries, modules), filepath.Join(dir, modules)))
 	accepting := p.NewAPI(t)
 	return callAPI(t, m, accepting, role, "node", filepath.Join(dir, "main.mjs"),
+		m.Path+"/creds/"+role, accepting.URL, "0.1")
+}
+
+// startJavaExample starts the Java program, which Maven has built with the libraries that it pins.
+func startJavaExample(
+	t *testing.T, m *harness.Mount, p *harness.Provider, role string,
+) *program {
+	t.Helper()
+	dir := scriptOutput(t, harness.ExampleLibrariesScript, "java") + "/target/"
+	accepting := p.NewAPI(t)
+	return callAPI(t, m, accepting, role, "java", "-cp", dir+"classes:"+dir+"dependency/*", "Main",
 		m.Path+"/creds/"+role, accepting.URL, "0.1")
 }
 
