@@ -167,7 +167,7 @@ func testVSOLeased(t *testing.T, c *cluster, all []manifest) {
 	require.Greater(t, tokenLifetime(t, creds)-latest, kubeletDelay,
 		"the remaining lifetime of the old token at the next read")
 
-	// A read returns a new token, so the Secret changes and the pods are restarted.
+	// A read returns a new token, so the Secret changes.
 	again := harness.ReadSecret(t, vault, path)
 	require.NotEqual(t, creds.Data["token_jti"], again.Data["token_jti"])
 	c.requireForbidden(t, vault, path+"-unleased")
@@ -313,18 +313,8 @@ func newCluster(t *testing.T, p *harness.Provider, namespace string) *cluster {
 		m: harness.NewMount(t, p.Config), provider: p, key: "myapi",
 		namespace: namespace, private: private,
 	}
-	c.auth = c.m.Path // which is unique
 	c.m.NewClient(t, p, c.key, nil)
-
-	sys := c.m.Client.Sys()
-	auth := &api.EnableAuthOptions{Type: "kubernetes"}
-	require.NoError(t, sys.EnableAuthWithOptionsWithContext(t.Context(), c.auth, auth))
-	t.Cleanup(func() {
-		ctx := context.WithoutCancel(t.Context())
-		if err := sys.DisableAuthWithContext(ctx, c.auth); err != nil {
-			t.Error(err)
-		}
-	})
+	c.auth = enableKubernetesAuth(t, c.m)
 	host, certificate := c.serve(t)
 	config := map[string]any{
 		"kubernetes_host":      host,
@@ -336,6 +326,53 @@ func newCluster(t *testing.T, p *harness.Provider, namespace string) *cluster {
 	require.NoError(t, err)
 	runExample(t, c.m, "kubernetes/setup.sh", nil, c.key, c.auth, c.namespace, "myapi")
 	return c
+}
+
+// enableKubernetesAuth enables the auth method at a path of its own.
+func enableKubernetesAuth(t *testing.T, m *harness.Mount) (path string) {
+	t.Helper()
+	sys, path := m.Client.Sys(), m.Path // which is unique
+	auth := &api.EnableAuthOptions{Type: "kubernetes"}
+	require.NoError(t, sys.EnableAuthWithOptionsWithContext(t.Context(), path, auth))
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		if err := sys.DisableAuthWithContext(ctx, path); err != nil {
+			t.Error(err)
+		}
+	})
+	return path
+}
+
+// setUpWithout runs the examples' script as the owner of a Vault token that has only these
+// capabilities on one path.
+func setUpWithout(
+	t *testing.T, m *harness.Mount, auth, path, capabilities string,
+) harness.CommandResult {
+	t.Helper()
+	name := "setup-" + strings.ToLower(rand.Text())
+	m.WritePolicy(t, name, `path "*" { capabilities = ["create", "read", "update", "delete"] }
+		path "`+path+`" { capabilities = [`+capabilities+`] }`)
+	as := m.AsNewToken(t, api.TokenCreateRequest{Policies: []string{name}})
+	return runScript(t, harness.Vault().ClientEnvironment(as.Client.Token()),
+		example("kubernetes/setup.sh"), m.Path, "myapi", auth, "myapp", "myapi")
+}
+
+// setUpEntries returns the names of the roles, policies and login roles that the script writes.
+func setUpEntries(t *testing.T, m *harness.Mount, auth string) (names []string) {
+	t.Helper()
+	for _, path := range []string{m.Path + "/roles", "sys/policies/acl", "auth/" + auth + "/role"} {
+		listed, err := m.Client.Logical().ListWithContext(t.Context(), path)
+		require.NoError(t, err)
+		if listed == nil {
+			continue
+		}
+		for _, name := range listed.Data["keys"].([]any) {
+			if path != "sys/policies/acl" || strings.HasPrefix(name.(string), m.Path+"-myapi") {
+				names = append(names, name.(string))
+			}
+		}
+	}
+	return names
 }
 
 // serve starts the one API of the cluster that Vault calls, which reports whether a service

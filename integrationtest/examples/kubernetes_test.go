@@ -76,3 +76,41 @@ func TestKubernetes_ManifestsObtainTokens(t *testing.T) {
 		})
 	}
 }
+
+// TestKubernetes_SetupLeavesNothingBehind has each step of the script fail in turn.
+func TestKubernetes_SetupLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	provideKubernetesAuth(t)
+	m := harness.NewMount(t, nil)
+	m.Write(t, "keys/myapi", map[string]any{"type": "ecdsa-p256"})
+	auth := enableKubernetesAuth(t, m)
+	for _, step := range []string{
+		m.Path + "/roles/myapi", m.Path + "/roles/myapi-unleased",
+		"sys/policies/acl/" + m.Path + "-myapi", "sys/policies/acl/" + m.Path + "-myapi-unleased",
+		"auth/" + auth + "/role/myapi-vso", "auth/" + auth + "/role/myapi-eso",
+	} {
+		result := setUpWithout(t, m, auth, step, `"read"`)
+		require.NotZero(t, result.Code, step)
+		require.Contains(t, result.Stderr, "permission denied")
+		require.Empty(t, setUpEntries(t, m, auth), step)
+	}
+	unreadable := "auth/" + auth + "/role/myapi-vso"
+	require.NotZero(t, setUpWithout(t, m, auth, unreadable, `"create", "update"`).Code)
+	require.Empty(t, setUpEntries(t, m, auth))
+
+	m.Write(t, "roles/myapi-shared", map[string]any{"key": "myapi", "delivery": "leased"})
+	result := setUpWithout(t, m, auth, "none", `"read"`)
+	require.NotZero(t, result.Code)
+	require.Contains(t, result.Stderr, "role myapi-shared exists and does not have delivery=shared")
+	require.Equal(t, []string{"myapi-shared"}, setUpEntries(t, m, auth))
+
+	m.Write(t, "roles/myapi-shared", map[string]any{"delivery": "shared"})
+	for range 2 { // a second run changes nothing
+		result = setUpWithout(t, m, auth, "none", `"read"`)
+		require.Zero(t, result.Code, result.Stderr)
+		require.Len(t, setUpEntries(t, m, auth), 8)
+	}
+	result = setUpWithout(t, m, auth, "auth/"+auth+"/role/myapi-eso", `"read"`)
+	require.NotZero(t, result.Code)
+	require.Len(t, setUpEntries(t, m, auth), 8, "what was there before")
+}

@@ -8,33 +8,75 @@
 # operators log in as SERVICE_ACCOUNT:
 #   kubectl --namespace NAMESPACE create serviceaccount SERVICE_ACCOUNT
 #
+# If a step fails, what the script has created is deleted. Run it again to change the
+# service account.
+#
 # Set VAULT_ADDR to the Vault server's address and VAULT_TOKEN to your token, which
-# needs create and update on MOUNT/roles/*, sys/policies/acl/* and auth/AUTH/role/*. An
-# existing role KEY is changed to delivery=leased.
+# needs create, read, update and delete on MOUNT/roles/*, sys/policies/acl/* and
+# auth/AUTH/role/*.
 set -eu
 
 mount=${1:?usage: setup.sh MOUNT KEY AUTH NAMESPACE SERVICE_ACCOUNT} key=${2:?} auth=${3:?}
 namespace=${4:?} service_account=${5:?}
 
-# One role per delivery. Keep those that you use.
-vault write "$mount/roles/$key" key="$key" delivery=leased >/dev/null
-vault write "$mount/roles/$key-shared" key="$key" delivery=shared >/dev/null
-vault write "$mount/roles/$key-unleased" key="$key" delivery=unleased >/dev/null
+created=
+undo() {
+  status=$?
+  [ "$status" -eq 0 ] || for path in $created; do
+    vault delete "$path" >/dev/null && echo "Deleted $path again." >&2
+  done
+  exit "$status"
+}
+trap undo EXIT
+trap 'exit 130' INT TERM
+
+# exists reports whether an entry exists. Only a clear answer counts: undo must not
+# delete what was there before.
+exists() {
+  if found=$(vault read "$1" 2>&1); then return 0; fi
+  case $found in "No value found"*) return 1 ;; esac
+  echo "$found" >&2
+  exit 1
+}
+
+# put writes an entry: PATH, then its settings.
+put() {
+  exists "$1" || created="$1 $created"
+  vault write "$@" >/dev/null
+}
+
+# role creates a role: NAME DELIVERY. One that readers use already is not changed.
+role() {
+  if exists "$mount/roles/$1"; then
+    for setting in "key=$key" "delivery=$2"; do
+      if [ "$(vault read -field="${setting%%=*}" "$mount/roles/$1")" != "${setting#*=}" ]; then
+        echo "role $1 exists and does not have $setting; change or delete it first" >&2
+        exit 1
+      fi
+    done
+  else
+    put "$mount/roles/$1" key="$key" delivery="$2"
+  fi
+}
 
 policy() {
-  vault policy write "$mount-$1" - <<END
-path "$mount/creds/$1" { capabilities = ["read"] }
-END
+  put "sys/policies/acl/$mount-$1" \
+    policy="path \"$mount/creds/$1\" { capabilities = [\"read\"] }"
 }
 
 # login_role writes a role of the auth method: NAME, then its settings.
 login_role() {
   name=$1 && shift
-  vault write "auth/$auth/role/$name" audience=vault \
+  put "auth/$auth/role/$name" audience=vault \
     bound_service_account_names="$service_account" \
-    bound_service_account_namespaces="$namespace" "$@" >/dev/null
+    bound_service_account_namespaces="$namespace" "$@"
   echo "Service account $namespace/$service_account can log in with role $name at auth/$auth."
 }
+
+# One role per delivery. Keep those that you use.
+role "$key" leased
+role "$key-shared" shared
+role "$key-unleased" unleased
 
 policy "$key"
 policy "$key-shared"
