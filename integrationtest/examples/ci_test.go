@@ -57,8 +57,9 @@ func TestCI_OnlyRightJobLogsIn(t *testing.T) {
 	}
 }
 
-// TestCI_RunsExampleJobs runs the shell parts of the example jobs as they stand. vault-action
-// cannot run here: the test sends the requests that it sends.
+// TestCI_RunsExampleJobs runs the shell parts of the example jobs as they stand, and requires the
+// log to show why Vault returns no token. vault-action cannot run here: the test sends the requests
+// that it sends.
 func TestCI_RunsExampleJobs(t *testing.T) {
 	t.Parallel()
 	needTools(t, "curl", "jq")
@@ -113,6 +114,12 @@ func TestCI_RunsExampleJobs(t *testing.T) {
 			result = job.run(f, t, job.file, job.another)
 			require.NotZero(t, result.Code, "a job that may not log in")
 			require.Contains(t, result.Stderr, "does not match any associated bound claim values")
+			require.Equal(t, 1, f.api.Calls())
+
+			f.m.Delete(t, "roles/myapi")
+			result = job.run(f, t, job.file, map[string]any{})
+			require.NotZero(t, result.Code, "a job whose role has been deleted")
+			require.Contains(t, result.Stdout+result.Stderr, "role \"myapi\"", "Vault's message")
 			require.Equal(t, 1, f.api.Calls())
 		})
 	}
