@@ -10,16 +10,18 @@ here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=scripts/lib.sh
 . "$here/lib.sh"
 
-export CHECKPOINT_DISABLE=1 # stops terraform from checking for updates
-on_path tofu OpenTofu 1.6.0 && exit
-on_path terraform Terraform 1.3.0 && exit
+# No check for updates, no configuration of the user's.
+export CHECKPOINT_DISABLE=1 TF_CLI_CONFIG_FILE=/dev/null
+# Those that have ephemeral resources.
+on_path tofu OpenTofu 1.11.0 && exit
+on_path terraform Terraform 1.10.0 && exit
 
 module=$here/modules/opentofu
 pinned=$(pin "$module")
 version=$(sed -n 's|^require github.com/opentofu/opentofu v\([^ ]*\).*|\1|p' "$module/go.mod")
 
 build_tofu() {
-  compile "OpenTofu $version" "four minutes" "$module" "$work/out/tofu" \
+  compile "OpenTofu $version" "six minutes" "$module" "$work/out/tofu" \
     github.com/opentofu/opentofu/cmd/tofu
 }
 
