@@ -3,7 +3,9 @@ package examples
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,6 +22,23 @@ const (
 	planFailed
 	planChanges
 )
+
+// requireIssuersMoved moves all keys to an issuer whose host the same apply adds to allowed_hosts.
+func (tf *terraform) requireIssuersMoved(
+	t *testing.T, m *harness.Mount, variables map[string]any,
+) {
+	t.Helper()
+	config := variables["config"].(map[string]any)
+	config["allowed_hosts"] = []any{"idp.example.com"}
+	const issuer = "https://idp.example.com/realms/new"
+	for _, environment := range variables["environments"].(map[string]any) {
+		environment.(map[string]any)["issuer"] = issuer
+	}
+	tf.set(t, variables)
+	tf.apply(t)
+	require.Equal(t, planEmpty, tf.plan(t))
+	require.Equal(t, issuer, m.Read(t, "keys/myapi-dev").Text(t, "issuer"))
+}
 
 // requireDriftReverted requires that a role's setting that was changed by hand is reverted, but not
 // a key's rotation.
@@ -47,10 +66,8 @@ func (tf *terraform) requireDeliberateDestroy(
 	require.Contains(t, tf.mustFail(t, "plan", "-var", `environments={dev={}}`), prevented,
 		"environments are missing")
 
-	tf.run(t, "destroy", "-auto-approve",
-		"-target=vault_generic_endpoint.role", "-target=vault_generic_endpoint.config")
+	tf.run(t, "destroy", "-auto-approve", "-target=vault_generic_endpoint.role")
 	require.Equal(t, 404, m.Do(t, "GET", "roles/myapi-dev", nil, nil).Status)
-	require.Equal(t, 10, m.Read(t, "config").Number(t, "request_timeout"))
 	require.Equal(t, keys, allKeys(t, m))
 
 	tf.edit(t, "prevent_destroy = true", "prevent_destroy = false")
@@ -92,18 +109,42 @@ type terraform struct {
 // newTerraform prepares the example for a mount, under its own policy.
 func newTerraform(t *testing.T, m *harness.Mount) *terraform {
 	t.Helper()
-	tf := &terraform{
-		command:   scriptOutput(t, harness.OpenTofuScript),
-		cliConfig: scriptOutput(t, harness.TerraformProviderScript),
-		dir:       t.TempDir(),
-	}
-	require.NoError(t, os.CopyFS(tf.dir, os.DirFS(example("terraform"))))
-	policy, err := os.ReadFile(filepath.Join(tf.dir, "policy.hcl"))
+	policy, err := os.ReadFile(example("terraform/policy.hcl"))
 	require.NoError(t, err)
-	m.WritePolicy(t, m.Path, strings.ReplaceAll(string(policy), "bcgov-jwt", m.Path))
+	tf := newTerraformIn(t, m, "terraform", string(policy))
+	tf.cliConfig = scriptOutput(t, harness.TerraformProviderScript)
+	tf.run(t, "init")
+	return tf
+}
+
+// newTerraformWithEphemeral prepares the example of an ephemeral resource. HashiCorp's own provider
+// that has them cannot be built here, so another one stands in for it.
+func newTerraformWithEphemeral(t *testing.T, m *harness.Mount) *terraform {
+	t.Helper()
+	policy, err := os.ReadFile(example("policies/reader.hcl"))
+	require.NoError(t, err)
+	tf := newTerraformIn(t, m, "terraform/token", string(policy))
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false",
+		"-o", filepath.Join(tf.dir, "terraform-provider-vault"), ".")
+	build.Dir = harness.InRepository(harness.EphemeralProviderModule)
+	output, err := build.CombinedOutput()
+	require.NoError(t, err, string(output))
+	tf.cliConfig = filepath.Join(t.TempDir(), "override.tfrc")
+	override := fmt.Sprintf(`provider_installation {
+  dev_overrides { "hashicorp/vault" = %q }
+}`, tf.dir)
+	require.NoError(t, os.WriteFile(tf.cliConfig, []byte(override), 0o600))
+	return tf
+}
+
+// newTerraformIn copies an example of Terraform. The owner of its Vault token has this policy.
+func newTerraformIn(t *testing.T, m *harness.Mount, folder, policy string) *terraform {
+	t.Helper()
+	tf := &terraform{command: scriptOutput(t, harness.OpenTofuScript), dir: t.TempDir()}
+	require.NoError(t, os.CopyFS(tf.dir, os.DirFS(example(folder))))
+	m.WritePolicy(t, m.Path, strings.ReplaceAll(policy, "bcgov-jwt", m.Path))
 	as := m.AsNewToken(t, api.TokenCreateRequest{Policies: []string{m.Path}})
 	tf.vaultToken = as.Client.Token()
-	tf.run(t, "init")
 	return tf
 }
 
@@ -183,11 +224,16 @@ func (tf *terraform) requireNoSecretInState(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, states, 2, "the state and the previous one")
 	for _, state := range states {
-		text, err := os.ReadFile(state)
-		require.NoError(t, err)
-		require.Contains(t, string(text), "BEGIN PUBLIC KEY")
-		require.Empty(t, harness.Detector().Find(filepath.Base(state), text))
-		leaked := bytes.Contains(text, []byte(tf.vaultToken))
-		require.False(t, leaked, "the state holds the Vault token")
+		require.Contains(t, tf.requireNoSecretIn(t, state), "BEGIN PUBLIC KEY")
 	}
+}
+
+func (tf *terraform) requireNoSecretIn(t *testing.T, file string) (content string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Empty(t, harness.Detector().Find(filepath.Base(file), text))
+	leaked := bytes.Contains(text, []byte(tf.vaultToken))
+	require.False(t, leaked, "%s holds the Vault token", filepath.Base(file))
+	return string(text)
 }

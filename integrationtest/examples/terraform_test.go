@@ -3,6 +3,7 @@ package examples
 import (
 	"crypto/rand"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -59,6 +60,7 @@ func TestTerraform_ManagesWholeLife(t *testing.T) {
 	require.Equal(t, []any{"read", "write"}, role.Data["scopes"])
 	require.Equal(t, "shared", role.Text(t, "delivery"))
 
+	tf.requireIssuersMoved(t, m, variables)
 	tf.requireDriftReverted(t, m)
 	tf.requireDeliberateDestroy(t, m, variables)
 }
@@ -75,4 +77,26 @@ func TestTerraform_ImportsMount(t *testing.T) {
 	require.Equal(t, planEmpty, tf.plan(t))
 	require.Equal(t, created.Text(t, "public_key"), tf.publicKeys(t)["dev"])
 	require.Equal(t, false, m.Read(t, "keys/myapi-dev").Data["deletion_allowed"])
+}
+
+// TestTerraform_EphemeralTokenIsNotStored runs the example that calls an API during an apply.
+func TestTerraform_EphemeralTokenIsNotStored(t *testing.T) {
+	t.Parallel()
+	needTools(t, "curl")
+	p := harness.EmbeddedProvider(t)
+	m := harness.NewMount(t, p.Config)
+	m.NewClient(t, p, "myapi", nil)
+	accepting := p.NewAPI(t)
+	tf := newTerraformWithEphemeral(t, m)
+	tf.set(t, map[string]any{"mount": m.Path, "api_url": accepting.URL})
+	tf.run(t, "plan", "-out=plan")
+	tf.run(t, "apply", "plan")
+	require.Equal(t, 1, accepting.Calls())
+	require.Empty(t, accepting.Rejections())
+	require.Equal(t, planEmpty, tf.plan(t))
+
+	require.Contains(t, tf.requireNoSecretIn(t, filepath.Join(tf.dir, "terraform.tfstate")),
+		accepting.URL)
+	// execute has recorded this for the leak detector.
+	require.Contains(t, tf.run(t, "show", "-json", "plan"), accepting.URL)
 }

@@ -12,6 +12,7 @@ const (
 	ExampleLibrariesScript  = "scripts/example-libraries.sh"
 	VaultModule             = "scripts/modules/vault"
 	CRDsModule              = "scripts/modules/crds"
+	EphemeralProviderModule = "scripts/modules/terraform-provider-ephemeral"
 )
 
 // InRepository returns the absolute path of a file of the repository, given relative to its root.

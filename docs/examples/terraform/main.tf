@@ -34,7 +34,8 @@ resource "vault_generic_endpoint" "config" {
 }
 
 resource "vault_generic_endpoint" "key" {
-  for_each = var.environments
+  for_each   = var.environments
+  depends_on = [vault_generic_endpoint.config]
 
   path = "${vault_mount.engine.path}/keys/${var.api}-${each.key}"
   data_json = jsonencode({
