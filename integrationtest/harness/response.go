@@ -22,6 +22,9 @@ type Response struct {
 
 // ReadResponse reads a response; one without a body has only a status.
 func ReadResponse(resp *http.Response) (Response, error) {
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") { // metrics
+		return Response{Status: resp.StatusCode}, nil
+	}
 	var body struct {
 		Errors   []string       `json:"errors"`
 		Warnings []string       `json:"warnings"`

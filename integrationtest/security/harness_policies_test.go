@@ -24,16 +24,20 @@ func policyFile(name string) string {
 	return harness.InRepository("docs/examples/policies/" + name)
 }
 
-// withPolicy returns the mount as the owner of an example policy uses it.
-func withPolicy(t *testing.T, m *harness.Mount, persona string) *harness.Mount {
+// withPolicy returns the mount as the owner of example policies uses it.
+func withPolicy(t *testing.T, m *harness.Mount, personas ...string) *harness.Mount {
 	t.Helper()
-	policy := "example-" + persona + "-" + strings.ToLower(rand.Text())
-	m.MustRun(t, "policy", "write", policy, policyFile(persona+".hcl"))
-	m.DeletePolicyAfterTest(t, policy)
-	if persona == "reader-by-identity" {
-		return asEntity(t, m, "myapi", policy)
+	var policies []string
+	for _, persona := range personas {
+		policy := "example-" + persona + "-" + strings.ToLower(rand.Text())
+		m.MustRun(t, "policy", "write", policy, policyFile(persona+".hcl"))
+		m.DeletePolicyAfterTest(t, policy)
+		policies = append(policies, policy)
 	}
-	return m.AsNewToken(t, api.TokenCreateRequest{Policies: []string{policy}})
+	if slices.Contains(personas, "reader-by-identity") {
+		return asEntity(t, m, "myapi", policies[0])
+	}
+	return m.AsNewToken(t, api.TokenCreateRequest{Policies: policies})
 }
 
 // asEntity returns the mount as an entity of this name uses it.
@@ -229,41 +233,58 @@ func testRoleAuthorOfTeam(t *testing.T, m *harness.Mount) {
 	author.RequireForbidden(t, http.MethodGet, "creds/myapi-mine", nil)
 }
 
-// testOperator takes a key through its whole life with the operator's policy alone, and tries to
-// obtain an assertion on the way.
+// testOperator takes a key through its whole life with the policies of an operator and a registrar,
+// and tries to obtain an assertion on the way.
 func testOperator(t *testing.T, m *harness.Mount, p *harness.Provider) {
 	t.Helper()
-	operator := withPolicy(t, m, "operator")
+	operator, registrar := withPolicy(t, m, "operator"), withPolicy(t, m, "registrar")
 	clientID := harness.NewClientID()
 	p.Register(t, clientID, operator.Write(t, "keys/operated", nil).Text(t, "public_key"))
-	operator.Write(t, "keys/operated", map[string]any{"client_id": clientID, "issuer": p.Issuer})
+	registration := map[string]any{"client_id": clientID, "issuer": p.Issuer}
+	operator.RequireForbidden(t, http.MethodPost, "keys/operated", registration)
+	registrar.Write(t, "keys/operated", registration)
 	m.Write(t, "roles/operated", nil) // which a role author does
-	require.Equal(t, true, operator.Read(t, "check/operated").Data["ok"])
+	require.Equal(t, true, registrar.Read(t, "check/operated").Data["ok"])
 
 	p.Register(t, clientID, operator.Write(t, "keys/operated/rotate", nil).Text(t, "public_key"))
 	require.Equal(t, 2,
 		operator.Write(t, "keys/operated/activate", nil).Number(t, "active_version"))
 	m.RecordPrivateKeys(t)
 	operator.Write(t, "keys/operated/destroy", map[string]any{"version": 1})
+	require.Equal(t, true, operator.Read(t, "check/operated").Data["ok"])
 
+	both := withPolicy(t, m, "operator", "registrar", "role-author")
+	for _, persona := range []*harness.Mount{operator, registrar, both} {
+		requireNoTokenFrom(t, persona)
+	}
+	registrar.RequireForbidden(t, http.MethodPost, "keys/operated", map[string]any{"disabled": true})
+	both.Write(t, "keys/owned", nil)
+	both.Write(t, "keys/owned", map[string]any{"client_id": clientID, "issuer": p.Issuer})
+	both.Write(t, "keys/owned", map[string]any{"overlap_period": "48h", "allowed_roles": "owned"})
+	both.Write(t, "roles/owned", nil)
+	requireUselessAssertion(t, m, registrar, p)
+	operator.Write(t, "keys/operated", map[string]any{"disabled": true})
+}
+
+// requireNoTokenFrom has ways in which an owner of a key might obtain a token of a registered one.
+func requireNoTokenFrom(t *testing.T, persona *harness.Mount) {
+	t.Helper()
 	for _, field := range []string{
 		"token_endpoint", "revocation_endpoint", "audience", "Token_Endpoint",
 	} {
 		forged := map[string]any{field: "https://attacker.example.com"}
 		for _, method := range []string{http.MethodPost, http.MethodPatch} {
-			operator.RequireForbidden(t, method, "keys/operated", forged)
+			persona.RequireForbidden(t, method, "keys/operated", forged)
 		}
-		operator.RequireForbidden(t, http.MethodPost, "keys/forged", forged)
+		persona.RequireForbidden(t, http.MethodPost, "keys/forged", forged)
 	}
-	operator.RequireForbidden(t, http.MethodGet, "creds/operated", nil)
-	operator.RequireForbidden(t, http.MethodGet, "assertion/operated", nil)
-	requireUselessAssertion(t, m, operator, p)
-	operator.Write(t, "keys/operated", map[string]any{"disabled": true})
+	persona.RequireForbidden(t, http.MethodGet, "creds/operated", nil)
+	persona.RequireForbidden(t, http.MethodGet, "assertion/operated", nil)
 }
 
-// requireUselessAssertion has the operator point a registered key at an issuer of their own, which
+// requireUselessAssertion has the registrar point a registered key at an issuer of their own, which
 // receives an assertion. That is valid for this issuer only.
-func requireUselessAssertion(t *testing.T, m, operator *harness.Mount, p *harness.Provider) {
+func requireUselessAssertion(t *testing.T, m, registrar *harness.Mount, p *harness.Provider) {
 	t.Helper()
 	captured := make(chan string, 1)
 	var issuer string
@@ -279,9 +300,9 @@ func requireUselessAssertion(t *testing.T, m, operator *harness.Mount, p *harnes
 	})
 	hosts := p.Config["allowed_hosts"].(string) + "," + strings.TrimPrefix(issuer, "http://")
 	m.Write(t, "config", map[string]any{"allow_insecure_endpoints": true, "allowed_hosts": hosts})
-	registered := operator.Read(t, "keys/operated")
-	operator.Write(t, "keys/operated", map[string]any{"issuer": issuer})
-	require.Equal(t, false, operator.Read(t, "check/operated").Data["ok"])
+	registered := registrar.Read(t, "keys/operated")
+	registrar.Write(t, "keys/operated", map[string]any{"issuer": issuer})
+	require.Equal(t, false, registrar.Read(t, "check/operated").Data["ok"])
 
 	resp := p.PostAssertion(t, registered.Text(t, "client_id"), <-captured)
 	defer resp.Body.Close()

@@ -61,7 +61,7 @@ func TestPolicies_AllowWhatTableSays(t *testing.T) {
 		t.Parallel()
 		testRoleAuthorOfTeam(t, m)
 	})
-	t.Run("operator and the life of a key", func(t *testing.T) {
+	t.Run("operator, registrar and the life of a key", func(t *testing.T) {
 		t.Parallel()
 		testOperator(t, m, p)
 	})

@@ -9,18 +9,32 @@ path "bcgov-jwt/config" {
   capabilities = ["read"]
 }
 
-# The names of the keys.
+# The keys, as a table with their states.
 path "bcgov-jwt/keys/" {
   capabilities = ["list"]
 }
 
-# Settings, public keys, and all versions. "+" is one path segment, so nothing below
-# keys/myapi is included.
+# Settings and public keys. "+" is one path segment, so nothing below keys/myapi is
+# included.
 path "bcgov-jwt/keys/+" {
   capabilities = ["read"]
 }
 
-# The names of the roles.
+# The certificate, the key set, and all versions.
+path "bcgov-jwt/keys/+/certificate" {
+  capabilities = ["read"]
+}
+path "bcgov-jwt/keys/+/jwks" {
+  capabilities = ["read"]
+}
+path "bcgov-jwt/keys/+/versions/" {
+  capabilities = ["list"]
+}
+path "bcgov-jwt/keys/+/versions/+" {
+  capabilities = ["read"]
+}
+
+# The roles, as a table with what each requests.
 path "bcgov-jwt/roles/" {
   capabilities = ["list"]
 }
@@ -30,7 +44,10 @@ path "bcgov-jwt/roles/+" {
   capabilities = ["read"]
 }
 
-# The plugin's version and counters.
+# The plugin's version, counters and metrics.
 path "bcgov-jwt/info" {
+  capabilities = ["read"]
+}
+path "bcgov-jwt/metrics" {
   capabilities = ["read"]
 }

@@ -1,12 +1,13 @@
-# An operator manages keys: creates, registers, rotates and diagnoses them, but
-# obtains no token and imports no private key.
+# An operator manages keys: creates, rotates and diagnoses them, but obtains no token
+# and imports no private key.
 #
 # Deliberately omitted:
+#   client_id, issuer  registrar.hcl, which the same person may have.
 #   creds, assertion   a token, or the means to obtain one.
 #   keys/+/import      a private key that someone knows.
 #   config             the hosts that Vault may reach.
 
-# The names of the keys.
+# The keys, as a table with their states.
 path "bcgov-jwt/keys/" {
   capabilities = ["list"]
 }
@@ -17,15 +18,36 @@ path "bcgov-jwt/keys/" {
 path "bcgov-jwt/keys/+" {
   capabilities = ["create", "read", "update", "patch"]
 
-  # Where assertions go, and for whom they are valid. Whoever sets these can have an
-  # assertion of a registered key sent to a server of their own, and obtain a token
-  # with it. Without them, Vault discovers the token endpoint from the issuer, and an
-  # assertion is valid for that issuer only.
-  denied_parameters = {
-    "audience"            = []
-    "revocation_endpoint" = []
-    "token_endpoint"      = []
+  # Nothing that says where assertions go, and for whom they are valid: whoever sets
+  # audience, token_endpoint or revocation_endpoint can have an assertion of a
+  # registered key sent to a server of their own, and obtain a token with it.
+  allowed_parameters = {
+    "type"               = []
+    "registration"       = []
+    "auto_rotate_period" = []
+    "prepublish_period"  = []
+    "overlap_period"     = []
+    "common_name"        = []
+    "disabled"           = []
+    "allowed_roles"      = []
+    "algorithm"          = []
+    "assertion_ttl"      = []
+    "send_key_id"        = []
   }
+}
+
+# The certificate, the key set to host elsewhere, and the versions.
+path "bcgov-jwt/keys/+/certificate" {
+  capabilities = ["read"]
+}
+path "bcgov-jwt/keys/+/jwks" {
+  capabilities = ["read"]
+}
+path "bcgov-jwt/keys/+/versions/" {
+  capabilities = ["list"]
+}
+path "bcgov-jwt/keys/+/versions/+" {
+  capabilities = ["read"]
 }
 
 # Create the next version of a key.
@@ -49,7 +71,10 @@ path "bcgov-jwt/check/+" {
   capabilities = ["read"]
 }
 
-# The plugin's version and this node's counters.
+# The plugin's version, and this node's counters and metrics.
 path "bcgov-jwt/info" {
+  capabilities = ["read"]
+}
+path "bcgov-jwt/metrics" {
   capabilities = ["read"]
 }
