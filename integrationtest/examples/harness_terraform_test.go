@@ -96,7 +96,7 @@ func allKeys(t *testing.T, m *harness.Mount) map[string]string {
 	require.NotEmpty(t, names)
 	keys := map[string]string{}
 	for _, name := range names {
-		keys[name.(string)] = m.Read(t, "keys/"+name.(string)).Text(t, "jwks")
+		keys[name.(string)] = m.Read(t, "keys/"+name.(string)+"/jwks").Text(t, "jwks")
 	}
 	return keys
 }
