@@ -61,7 +61,7 @@ func (tf *terraform) requireDeliberateDestroy(
 	m.RecordPrivateKeys(t)
 	tf.requireNoSecretInState(t)
 	keys := allKeys(t, m)
-	const prevented = "Instance cannot be destroyed"
+	const prevented = "cannot be destroyed"
 	require.Contains(t, tf.mustFail(t, "destroy", "-auto-approve"), prevented)
 	require.Contains(t, tf.mustFail(t, "plan", "-var", `environments={dev={}}`), prevented,
 		"environments are missing")
@@ -106,12 +106,10 @@ type terraform struct {
 	command, cliConfig, dir, vaultToken string
 }
 
-// newTerraform prepares the example for a mount, under its own policy.
+// newTerraform prepares the example for a mount.
 func newTerraform(t *testing.T, m *harness.Mount) *terraform {
 	t.Helper()
-	policy, err := os.ReadFile(example("terraform/policy.hcl"))
-	require.NoError(t, err)
-	tf := newTerraformIn(t, m, "terraform", string(policy))
+	tf := newTerraformIn(t, m, "terraform")
 	tf.cliConfig = scriptOutput(t, harness.TerraformProviderScript)
 	tf.run(t, "init")
 	return tf
@@ -121,9 +119,7 @@ func newTerraform(t *testing.T, m *harness.Mount) *terraform {
 // that has them cannot be built here, so another one stands in for it.
 func newTerraformWithEphemeral(t *testing.T, m *harness.Mount) *terraform {
 	t.Helper()
-	policy, err := os.ReadFile(example("policies/reader.hcl"))
-	require.NoError(t, err)
-	tf := newTerraformIn(t, m, "terraform/token", string(policy))
+	tf := newTerraformIn(t, m, "terraform/token")
 	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false",
 		"-o", filepath.Join(tf.dir, "terraform-provider-vault"), ".")
 	build.Dir = harness.InRepository(harness.EphemeralProviderModule)
@@ -137,12 +133,14 @@ func newTerraformWithEphemeral(t *testing.T, m *harness.Mount) *terraform {
 	return tf
 }
 
-// newTerraformIn copies an example of Terraform. The owner of its Vault token has this policy.
-func newTerraformIn(t *testing.T, m *harness.Mount, folder, policy string) *terraform {
+// newTerraformIn copies an example of Terraform for a mount, under its own policy.
+func newTerraformIn(t *testing.T, m *harness.Mount, folder string) *terraform {
 	t.Helper()
 	tf := &terraform{command: scriptOutput(t, harness.OpenTofuScript), dir: t.TempDir()}
 	require.NoError(t, os.CopyFS(tf.dir, os.DirFS(example(folder))))
-	m.WritePolicy(t, m.Path, strings.ReplaceAll(policy, "bcgov-jwt", m.Path))
+	policy, err := os.ReadFile(filepath.Join(tf.dir, "policy.hcl"))
+	require.NoError(t, err)
+	m.WritePolicy(t, m.Path, strings.ReplaceAll(string(policy), "bcgov-jwt", m.Path))
 	as := m.AsNewToken(t, api.TokenCreateRequest{Policies: []string{m.Path}})
 	tf.vaultToken = as.Client.Token()
 	return tf

@@ -102,11 +102,18 @@ func (genericSecret) Open(
 	resp.Diagnostics.Append(resp.Result.Set(ctx, &model)...)
 }
 
+// read reads with a child token, as HashiCorp's provider does.
 func read(ctx context.Context, path string) (map[string]any, error) {
 	client, err := api.NewClient(nil)
 	if err != nil {
 		return nil, err
 	}
+	child := &api.TokenCreateRequest{TTL: "20m"}
+	token, err := client.Auth().Token().CreateWithContext(ctx, child)
+	if err != nil {
+		return nil, err
+	}
+	client.SetToken(token.Auth.ClientToken)
 	secret, err := client.Logical().ReadWithContext(ctx, path)
 	if err != nil || secret == nil {
 		return nil, err

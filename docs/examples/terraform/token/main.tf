@@ -1,7 +1,7 @@
 # Calls an API during an apply, with an access token that is in no plan and no state.
 #
 # Set VAULT_ADDR to the Vault server's address and VAULT_TOKEN to your token, which
-# needs read on bcgov-jwt/creds/myapi, and update on auth/token/create.
+# needs policy.hcl.
 
 terraform {
   required_version = ">= 1.10" # OpenTofu: 1.11
