@@ -116,8 +116,8 @@ func (m *Mount) EventuallyAccepted(
 ) Response {
 	t.Helper()
 	what := fmt.Sprintf("version %d accepted", version)
-	return m.eventually(t, name, within, what, func(key Response) bool {
-		return key.Version(t, version, "accepted_time") != ""
+	return m.eventually(t, name, within, what, func(Response) bool {
+		return m.Versions(t, name).Version(t, version, "accepted_time") != ""
 	})
 }
 

@@ -217,6 +217,21 @@ func (m *Mount) Read(t *testing.T, path string) Response {
 	return response
 }
 
+// List lists a path, which must succeed.
+func (m *Mount) List(t *testing.T, path string) Response {
+	t.Helper()
+	response := m.Do(t, "LIST", path, nil, nil)
+	require.Empty(t, response.Errors, "list %s", path)
+	require.Equal(t, http.StatusOK, response.Status, "list %s", path)
+	return response
+}
+
+// Versions lists the versions of a key.
+func (m *Mount) Versions(t *testing.T, key string) Response {
+	t.Helper()
+	return m.List(t, "keys/"+key+"/versions")
+}
+
 // Delete deletes a path, which must succeed.
 func (m *Mount) Delete(t *testing.T, path string) {
 	t.Helper()

@@ -58,11 +58,11 @@ func (r Response) Number(t *testing.T, field string) int {
 	return int(number)
 }
 
-// Version returns a field of one version in the response to a read of a key.
+// Version returns a field of one version in the list of a key's versions.
 func (r Response) Version(t *testing.T, number int, field string) string {
 	t.Helper()
-	versions, ok := r.Data["versions"].(map[string]any)
-	require.True(t, ok, "versions is not an object")
+	versions, ok := r.Data["key_info"].(map[string]any)
+	require.True(t, ok, "key_info is not an object")
 	version, ok := versions[strconv.Itoa(number)].(map[string]any)
 	require.True(t, ok, "version %d does not exist", number)
 	text, ok := version[field].(string)
