@@ -19,7 +19,6 @@ func TestCheck_NamesNextCommand(t *testing.T) {
 		hint   string
 	}{
 		{"another realm in the issuer", map[string]any{"issuer": "{issuer}-other"}, "discovery", "issuer"},
-		{"a trailing slash on the issuer", map[string]any{"issuer": "{issuer}/", "token_endpoint": "{issuer}/protocol/openid-connect/token"}, "token", "issuer="},
 		{"a client that nobody knows", map[string]any{"client_id": "nobody"}, "version 1", "vault read {mount}/keys/myapi"},
 		{"another algorithm than the one that is pinned", map[string]any{"algorithm": "PS256"}, "token", "vault write {mount}/keys/myapi algorithm="},
 		{"the URL of something else", map[string]any{"token_endpoint": "{issuer}/protocol/openid-connect/certs"}, "token", "vault read {mount}/keys/myapi"},
@@ -60,7 +59,7 @@ func TestCheck_NamesNextCommand(t *testing.T) {
 		kc := harness.Keycloak(t)
 		m := harness.NewMount(t, kc.Config)
 		clientID := m.NewClient(t, kc, "myapi", nil)
-		kc.Register(t, clientID, m.Read(t, "keys/myapi").Text(t, "certificate"))
+		kc.Register(t, clientID, m.Read(t, "keys/myapi/certificate").Text(t, "certificate"))
 		harness.RequireTexts(t, m.MustFailCheck(t, "version 1"), m.Expand(readPublicKey))
 	})
 	t.Run("a host that is not allowed", func(t *testing.T) {

@@ -26,8 +26,8 @@ func readAll(t *testing.T, m *harness.Mount) map[string]any {
 	for _, path := range []string{"config", "keys/myapi", "roles/myapi"} {
 		all[path] = m.Read(t, path).Data
 	}
-	for _, path := range []string{"keys", "roles"} {
-		all[path] = m.Do(t, "LIST", path, nil, nil).Data
+	for _, path := range []string{"keys", "keys/myapi/versions", "roles"} {
+		all[path] = m.List(t, path).Data
 	}
 	return all
 }
@@ -35,8 +35,8 @@ func readAll(t *testing.T, m *harness.Mount) map[string]any {
 func badInputs() []badInput {
 	var rows []badInput
 	for _, group := range [][]badInput{
-		badKeyTypes(), badNames(), badURLs(), badRegistrations(), badRoles(), badConfigs(),
-		badJSONTypes(), badFields(), badDeletions(),
+		badKeyTypes(), badNames(), badURLs(), badRegistrations(), badVersions(), badRoles(),
+		badConfigs(), badJSONTypes(), badFields(), badDeletions(),
 	} {
 		rows = append(rows, group...)
 	}
@@ -70,18 +70,22 @@ func badNames() []badInput {
 		"a space": "a b", "a letter outside ASCII": "clé", "a percent sign": "a%2Fb",
 	} {
 		for _, operation := range []struct{ method, path, field string }{
-			{http.MethodPost, "keys/", "name"},
-			{http.MethodGet, "keys/", "name"},
-			{http.MethodPatch, "keys/", "name"},
-			{http.MethodDelete, "keys/", "name"},
-			{http.MethodPost, "roles/", "name"},
-			{http.MethodGet, "roles/", "name"},
-			{http.MethodGet, "creds/", "role"},
-			{http.MethodGet, "check/", "role"},
-			{http.MethodGet, "assertion/", "role"},
+			{http.MethodPost, "keys/{}", "name"},
+			{http.MethodGet, "keys/{}", "name"},
+			{http.MethodPatch, "keys/{}", "name"},
+			{http.MethodDelete, "keys/{}", "name"},
+			{http.MethodGet, "keys/{}/certificate", "name"},
+			{http.MethodGet, "keys/{}/jwks", "name"},
+			{"LIST", "keys/{}/versions", "name"},
+			{http.MethodGet, "keys/{}/versions/1", "name"},
+			{http.MethodPost, "roles/{}", "name"},
+			{http.MethodGet, "roles/{}", "name"},
+			{http.MethodGet, "creds/{}", "role"},
+			{http.MethodGet, "check/{}", "role"},
+			{http.MethodGet, "assertion/{}", "role"},
 		} {
 			row := badInput{
-				name: fmt.Sprintf("a name with %s: %s %s", what, operation.method, operation.path), method: operation.method, path: operation.path + name,
+				name: fmt.Sprintf("a name with %s: %s %s", what, operation.method, operation.path), method: operation.method, path: strings.Replace(operation.path, "{}", name, 1),
 				want: []string{operation.field + ": ", "up to 128"},
 			}
 			if operation.method == http.MethodPost || operation.method == http.MethodPatch {
@@ -146,8 +150,30 @@ func badRegistrations() []badInput {
 		{name: "client_id emptied", body: fields("client_id", ""), want: []string{"client_id: "}},
 		{name: "issuer emptied by null", method: http.MethodPatch, body: fields("issuer", nil), want: []string{"issuer: "}},
 		{name: "common_name too long", body: fields("common_name", strings.Repeat("a", 65)), want: []string{"common_name: ", "64"}},
+		{name: "an issuer with a trailing slash", body: fields("issuer", "https://login.example.com/realms/r/"), want: []string{"issuer: ", "write issuer=https://login.example.com/realms/r"}},
+		{name: "a discovery document for the issuer", body: fields("issuer", "https://login.example.com/.well-known/openid-configuration"), want: []string{"issuer: ", "write issuer=https://login.example.com"}},
+		{name: "a token endpoint for the issuer", body: fields("issuer", "https://login.example.com/realms/r/protocol/openid-connect/token"), want: []string{"issuer: ", "write issuer=https://login.example.com/realms/r"}},
+		{name: "issuer and token_endpoint swapped", body: fields("issuer", "https://login.example.com/realms/r/token", "token_endpoint", "https://login.example.com/realms/r"), want: []string{"issuer: ", "swapped"}},
+		{name: "client_id in quotes", body: fields("client_id", `"client"`), want: []string{"client_id: ", "quotes"}},
+		{name: "a private key on a key", body: fields("private_key", "x"), want: []string{"private_key: ", "keys/myapi/import private_key=@"}},
+		{name: "a renamed period", body: fields("retire_after", "1h"), want: []string{"retire_after: ", "overlap_period"}},
+		{name: "another renamed period", body: fields("activation_delay", "1h"), want: []string{"activation_delay: ", "prepublish_period"}},
 		{name: "several fields, one of them bad", body: fields("client_id", "changed", "disabled", true, "assertion_ttl", "1s"), want: []string{"assertion_ttl: "}},
 	}
+}
+
+func badVersions() []badInput {
+	var rows []badInput
+	for version, want := range map[string]string{
+		"0": "must be at least 1", "-1": "must be at least 1", "x": "must be a whole number", "2": "has no version 2",
+	} {
+		rows = append(rows,
+			badInput{name: "reading version " + version, method: http.MethodGet, path: "keys/myapi/versions/" + version, want: []string{"version: ", want}},
+			badInput{name: "the certificate of version " + version, method: http.MethodGet, path: "keys/myapi/certificate", query: url.Values{"version": {version}}, want: []string{"version: ", want}},
+			badInput{name: "destroying version " + version, path: "keys/myapi/destroy", body: fields("version", version), want: []string{"version: ", want}},
+		)
+	}
+	return append(rows, badInput{name: "the version of a key's settings", method: http.MethodGet, query: url.Values{"version": {"1"}}, want: []string{`unknown field "version"`}})
 }
 
 func badRoles() []badInput {
@@ -238,6 +264,10 @@ func badFields() []badInput {
 		{http.MethodPost, "keys/myapi", "Client_ID"},
 		{http.MethodPatch, "keys/myapi", "Client_ID"},
 		{http.MethodDelete, "keys/myapi", ""},
+		{http.MethodGet, "keys/myapi/certificate", ""},
+		{http.MethodGet, "keys/myapi/jwks", ""},
+		{"LIST", "keys/myapi/versions", ""},
+		{http.MethodGet, "keys/myapi/versions/1", ""},
 		{"LIST", "roles", ""},
 		{http.MethodGet, "roles/myapi", ""},
 		{http.MethodPost, "roles/myapi", "SCOPES"},

@@ -19,7 +19,7 @@ func requireImported(
 	key := m.Read(t, "keys/myapi")
 	require.Equal(t, harness.OpenSSL(t, "pkey", "-in", file, "-pubout"), key.Text(t, "public_key"))
 	require.Equal(t, keyType, key.Text(t, "type"))
-	require.Equal(t, "imported", key.Version(t, 1, "origin"))
+	require.Equal(t, "imported", m.Versions(t, "myapi").Version(t, 1, "origin"))
 	api, clientID := kc.NewAPI(t), harness.NewClientID()
 	kc.Register(t, clientID, key.Text(t, "public_key"))
 	m.Write(t, "keys/myapi", map[string]any{"client_id": clientID, "issuer": kc.Issuer})
@@ -28,7 +28,7 @@ func requireImported(
 
 	rotated := m.Write(t, "keys/myapi/rotate", nil)
 	require.Equal(t, keyType, rotated.Text(t, "type"))
-	require.Equal(t, "generated", rotated.Version(t, 2, "origin"))
+	require.Equal(t, "generated", m.Versions(t, "myapi").Version(t, 2, "origin"))
 	kc.Register(t, clientID, rotated.Text(t, "public_key"))
 	requireWorkingToken(t, m, kc, api, "myapi")
 }

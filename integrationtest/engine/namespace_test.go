@@ -2,6 +2,7 @@ package engine
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
@@ -47,15 +48,17 @@ func TestNamespace_MountsAreSeparate(t *testing.T) {
 	require.NotEmpty(t, readers[1].Read(t, "creds/myapi").Text(t, "access_token"))
 }
 
-// TestNamespace_CommandsAndURLsNameIt: what the plugin prints works outside the namespace.
-func TestNamespace_CommandsAndURLsNameIt(t *testing.T) {
+// TestNamespace_CommandsWorkWithinIt, as they are printed, and URLs without a namespace.
+func TestNamespace_CommandsWorkWithinIt(t *testing.T) {
 	t.Parallel()
 	harness.RequireNamespaces(t)
 	p := harness.EmbeddedProvider(t)
 	m := harness.NewNamespaceMount(t, harness.PluginName, p.Config)
-	path := m.Client.Namespace() + "/" + m.Path
-	m.MustFailWith(t, "vault write -f "+path+"/keys/myapi", "write", "-f", "{mount}/roles/myapi")
-	m.NewJWKSClient(t, p, "myapi", harness.Vault().URL(), nil)
-	m.Read(t, "creds/myapi")
-	require.Contains(t, m.Read(t, "keys/myapi").Text(t, "jwks_path"), "/v1/"+path+"/jwks/")
+	create := "write -f " + m.Path + "/keys/myapi"
+	m.MustFailWith(t, "with: vault "+create, "write", "-f", "{mount}/roles/myapi")
+	m.MustRun(t, strings.Fields(create)...)
+	m.NewJWKSClient(t, p, "published", harness.Vault().URL(), nil)
+	m.MustRun(t, "read", "{mount}/creds/published")
+	require.Contains(t, m.Read(t, "keys/published").Text(t, "jwks_path"),
+		"/v1/"+m.Client.Namespace()+"/"+m.Path+"/jwks/")
 }
