@@ -106,10 +106,12 @@ func (m *Mount) MustFailWith(t *testing.T, text string, args ...string) {
 func (m *Mount) MustFailCheck(t *testing.T, step string) string {
 	t.Helper()
 	report := m.MustRun(t, "read", "-field=report", "{mount}/check/myapi")
-	require.Contains(t, report, "FAILED")
+	lines := strings.Split(strings.TrimSpace(report), "\n")
+	require.Regexp(t, "^"+step+" +FAILED see error and hint$", lines[len(lines)-1])
 	check := m.Read(t, "check/myapi")
 	require.Equal(t, false, check.Data["ok"])
 	require.Equal(t, step, check.Text(t, "failed_step"), check.Text(t, "report"))
+	require.NotContains(t, report, check.Text(t, "error"), "no text stands twice")
 	return check.Text(t, "error") + "\n" + check.Text(t, "hint")
 }
 
