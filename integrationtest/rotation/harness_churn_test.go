@@ -179,11 +179,11 @@ func (c *churn) register(ctx context.Context, key *churnedKey, publicKey string)
 
 // destroyOthers destroys each version that is not active and that the provider does not know.
 func (c *churn) destroyOthers(ctx context.Context, key *churnedKey) error {
-	got, err := c.request(ctx, http.MethodGet, "keys/"+key.name, nil)
+	got, err := c.request(ctx, "LIST", "keys/"+key.name+"/versions", nil)
 	if err != nil {
 		return err
 	}
-	versions, _ := got.Data["versions"].(map[string]any)
+	versions, _ := got.Data["key_info"].(map[string]any)
 	registered, err := keyIDOf(key.registered)
 	if err != nil {
 		return err
@@ -209,21 +209,19 @@ func (c *churn) requireIntact(t *testing.T) {
 		if key.privatePEM != "" && role.Status == http.StatusNotFound {
 			require.NoError(t, c.importKey(t.Context(), key), "the import is repeated")
 		}
-		got := c.m.Read(t, "keys/"+key.name)
-		versions, ok := got.Data["versions"].(map[string]any)
-		require.True(t, ok)
+		got, versions := c.m.Read(t, "keys/"+key.name), c.m.Versions(t, key.name)
 		newest := 0
 		registered, err := keyIDOf(key.registered)
 		require.NoError(t, err)
 		known := false
-		for number := range versions {
-			n, err := strconv.Atoi(number)
+		for _, number := range versions.Data["keys"].([]any) {
+			n, err := strconv.Atoi(number.(string))
 			require.NoError(t, err)
 			newest = max(newest, n)
-			known = known || got.Version(t, n, "key_id") == registered
+			known = known || versions.Version(t, n, "key_id") == registered
 		}
 		require.True(t, known, "%s lost the version that the provider knows", key.name)
-		require.Contains(t, versions, strconv.Itoa(got.Number(t, "active_version")))
+		require.Contains(t, versions.Data["keys"], strconv.Itoa(got.Number(t, "active_version")))
 		if staged := got.Number(t, "staged_version"); staged != 0 {
 			require.Equal(t, newest, staged)
 		}

@@ -122,13 +122,12 @@ func fetchKeySet(t *testing.T, method, path string) keySetResponse {
 // publishedKeyIDs fetches the key set of a key, checks its form, and returns its key ids.
 func publishedKeyIDs(t *testing.T, m *harness.Mount, name string) []string {
 	t.Helper()
-	key := m.Read(t, "keys/"+name)
-	path := key.Text(t, "jwks_path")
+	path := m.Read(t, "keys/"+name).Text(t, "jwks_path")
 	got := fetchKeySet(t, http.MethodGet, path)
 	require.Equal(t, http.StatusOK, got.status)
 	require.Equal(t, "application/jwk-set+json", got.header.Get("Content-Type"))
 	require.Equal(t, "max-age=60", got.header.Get("Cache-Control"))
-	require.JSONEq(t, key.Text(t, "jwks"), got.body)
+	require.JSONEq(t, m.Read(t, "keys/"+name+"/jwks").Text(t, "jwks"), got.body)
 	head := fetchKeySet(t, http.MethodHead, path)
 	require.Equal(t, http.StatusOK, head.status)
 	require.Equal(t, got.header.Get("Content-Type"), head.header.Get("Content-Type"))

@@ -38,7 +38,8 @@ func TestManualRotation_FailsNoRead(t *testing.T) {
 		"until the new key is registered")
 
 	paste(t, m, kc, clientID, name, rotated)
-	switched := m.EventuallyActive(t, name, 2, promptly)
+	m.EventuallyActive(t, name, 2, promptly)
+	switched := m.Versions(t, name)
 	require.Equal(t, "provider", switched.Version(t, 2, "activated_by"))
 	require.NotEmpty(t, switched.Version(t, 2, "accepted_time"))
 	require.Equal(t, "retired", switched.Version(t, 1, "state"))
@@ -53,7 +54,8 @@ func TestManualRotation_FailsNoRead(t *testing.T) {
 	// The old key is pasted again. Its activation is stored at most a minute after the previous
 	// one; the reads do not wait for that.
 	paste(t, m, kc, clientID, name, first)
-	back := m.EventuallyActive(t, name, 1, 70*time.Second)
+	m.EventuallyActive(t, name, 1, 70*time.Second)
+	back := m.Versions(t, name)
 	require.Equal(t, "staged", back.Version(t, 2, "state"), "the rejected one is staged again")
 	require.Empty(t, back.Version(t, 2, "accepted_time"))
 	lines = activationsOf(t, name)
@@ -107,8 +109,8 @@ func TestManualRotation_ProviderNodesDisagree(t *testing.T) {
 				require.GreaterOrEqual(t, lines[i+1].at.Sub(lines[i].at), betweenSwitches,
 					"stored activations: %v", directions(lines))
 			}
-			key := m.Read(t, "keys/"+name)
-			require.Len(t, key.Data["versions"], 2, "nothing that a node accepts is lost")
+			require.Len(t, m.Versions(t, name).Data["keys"], 2,
+				"nothing that a node accepts is lost")
 		})
 	}
 }
@@ -167,7 +169,7 @@ func TestDestroy_VersionStaysGone(t *testing.T) {
 			key := m.Read(t, "keys/"+name)
 			require.Equal(t, row.remaining, key.Number(t, "active_version"))
 			require.Zero(t, key.Number(t, "staged_version"))
-			require.Len(t, key.Data["versions"], 1)
+			require.Len(t, m.Versions(t, name).Data["keys"], 1)
 			require.Empty(t, activationsOf(t, name))
 			requireVersionsStored(t, m, name, row.remaining)
 			got = m.Do(t, http.MethodGet, "creds/"+name, nil, nil)
@@ -191,7 +193,7 @@ func TestRotate_NeverReusesNumber(t *testing.T) {
 		require.Equal(t, rotated.Text(t, "public_key"), again.Text(t, "public_key"),
 			"one staged already")
 		harness.RequireTexts(t, strings.Join(again.Warnings, " "),
-			"Version "+strconv.Itoa(version)+" is already staged")
+			"Version "+strconv.Itoa(version)+" was staged before")
 		require.False(t, seen[rotated.Text(t, "key_id")])
 		seen[rotated.Text(t, "key_id")] = true
 		m.Write(t, "keys/myapi/activate", map[string]any{"force": true})
@@ -207,6 +209,6 @@ func TestRotate_NeverReusesNumber(t *testing.T) {
 	shown := m.Read(t, "keys/myapi").Text(t, "public_key")
 	block, _ := pem.Decode([]byte(shown))
 	require.NotNil(t, block)
-	old := m.MustRun(t, "read", "-field=public_key", "{mount}/keys/myapi", "version=10")
+	old := m.MustRun(t, "read", "-field=public_key", "{mount}/keys/myapi/versions/10")
 	require.NotEqual(t, shown, old)
 }
