@@ -138,11 +138,13 @@ func requireRotates(
 	for _, m := range e.on {
 		m.Read(t, "creds/"+key+"-unleased")
 	}
-	e.eventually(t, seenWithin, "keys/"+key, func(got harness.Response) bool {
-		return got.Data["active_version"] == float64(2) && got.Version(t, 2, "accepted_time") != ""
+	e.eventually(t, seenWithin, "keys/"+key+"/versions/2", func(got harness.Response) bool {
+		return got.Data["state"] == "active" && got.Data["accepted_time"] != ""
 	})
 	writer.Write(t, "keys/"+key+"/destroy", map[string]any{"version": 1})
-	e.awaitSame(t, seenWithin, "keys/"+key)
+	e.eventually(t, seenWithin, "keys/"+key+"/versions/1", func(got harness.Response) bool {
+		return got.Status == http.StatusBadRequest
+	})
 }
 
 // leasedReadIsOneRequest reads through each node, which must not request a token that it cannot
@@ -265,13 +267,16 @@ func acceptanceIsStored(t *testing.T, c harness.Cluster) {
 	standby := e.through(c.Except(active)[0])
 	for _, role := range []string{"creds/myapi-unleased", "creds/myapi-shared"} {
 		version := e.through(active).Read(t, "keys/myapi").Number(t, "public_key_version")
-		require.Empty(t, e.through(active).Read(t, "keys/myapi").Version(t, version, "accepted_time"))
+		accepted := func() bool {
+			versions := e.through(active).Versions(t, "myapi")
+			return versions.Version(t, version, "accepted_time") != ""
+		}
+		require.False(t, accepted())
 		reads := 0
 		require.Eventually(t, func() bool {
 			standby.Read(t, role)
 			reads++
-			key := e.through(active).Read(t, "keys/myapi")
-			return key.Version(t, version, "accepted_time") != ""
+			return accepted()
 		}, seenWithin, 100*time.Millisecond, "stored by the active node")
 		t.Logf("%s: stored after %d reads, %d token requests", role, reads, requests.count("token"))
 		staged := e.through(active).Write(t, "keys/myapi/rotate", nil)
