@@ -57,6 +57,15 @@ func validCalls(t *testing.T, m *harness.Mount, p *harness.Provider) map[string]
 		"PATCH keys/{name}":  {{"keys/walked", map[string]any{"assertion_ttl": nil}}},
 		"DELETE keys/{name}": {{path: "keys/doomed"}},
 
+		"GET keys/{name}/certificate": {{path: "keys/walked/certificate"}, {path: "keys/imported/certificate"}},
+		"GET keys/{name}/jwks":        {{path: "keys/walked/jwks"}, {path: "keys/published/jwks"}},
+		"GET keys/{name}/versions/":   {{path: "keys/walked/versions/"}},
+		"GET keys/{name}/versions/{version}": {
+			{path: "keys/walked/versions/1"},
+			{path: "keys/walked/versions/2"},
+			{path: "keys/imported/versions/1"},
+		},
+
 		"POST keys/{name}/rotate":   {{path: "keys/walked/rotate"}, {path: "keys/rsa-2048/rotate"}, {path: "keys/published/rotate"}},
 		"POST keys/{name}/activate": {{"keys/walked/activate", map[string]any{"force": true}}},
 		"POST keys/{name}/destroy":  {{"keys/walked/destroy", map[string]any{"version": 1}}},
