@@ -57,13 +57,13 @@ func validCalls(t *testing.T, m *harness.Mount, p *harness.Provider) map[string]
 		"PATCH keys/{name}":  {{"keys/walked", map[string]any{"assertion_ttl": nil}}},
 		"DELETE keys/{name}": {{path: "keys/doomed"}},
 
-		"GET keys/{name}/certificate": {{path: "keys/walked/certificate"}, {path: "keys/imported/certificate"}},
+		"GET keys/{name}/certificate": {{path: "keys/walked/certificate"}, {path: "keys/ed25519/certificate"}},
 		"GET keys/{name}/jwks":        {{path: "keys/walked/jwks"}, {path: "keys/published/jwks"}},
 		"GET keys/{name}/versions/":   {{path: "keys/walked/versions/"}},
 		"GET keys/{name}/versions/{version}": {
 			{path: "keys/walked/versions/1"},
 			{path: "keys/walked/versions/2"},
-			{path: "keys/imported/versions/1"},
+			{path: "keys/ed25519/versions/1"},
 		},
 
 		"POST keys/{name}/rotate":   {{path: "keys/walked/rotate"}, {path: "keys/rsa-2048/rotate"}, {path: "keys/published/rotate"}},
@@ -94,6 +94,7 @@ func validCalls(t *testing.T, m *harness.Mount, p *harness.Provider) map[string]
 		"GET assertion/{role}": {{path: "assertion/leased"}, {path: "assertion/shared"}},
 		"GET check/{role}":     {{path: "check/walked"}, {path: "check/ecdsa-p521"}},
 		"GET info":             {{path: "info"}},
+		"GET metrics":          {{path: "metrics"}},
 	}
 }
 
