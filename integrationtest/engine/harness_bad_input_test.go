@@ -54,7 +54,7 @@ func badInputs() []badInput {
 func badKeyTypes() []badInput {
 	return []badInput{
 		{name: "unknown key type", path: "keys/new", body: fields("type", "rsa-1024"), want: []string{"type: ", "rsa-1024", "rsa-2048, rsa-3072"}},
-		{name: "another type on an existing key", body: fields("type", "ed25519"), want: []string{"type: ", "ecdsa-p256", "fixed"}},
+		{name: "another type on an existing key", body: fields("type", "ed25519"), want: []string{"type: ", "ecdsa-p256", "ed25519"}},
 		{name: "an algorithm that does not fit", body: fields("algorithm", "RS256"), want: []string{"algorithm: ", "RS256", "ES256"}},
 		{name: "an algorithm of another curve", body: fields("algorithm", "ES384"), want: []string{"algorithm: ", "ES384", "ES256"}},
 		{name: "algorithm none", body: fields("algorithm", "none"), want: []string{"algorithm: ", "none"}},
@@ -150,12 +150,12 @@ func badRegistrations() []badInput {
 		{name: "client_id emptied", body: fields("client_id", ""), want: []string{"client_id: "}},
 		{name: "issuer emptied by null", method: http.MethodPatch, body: fields("issuer", nil), want: []string{"issuer: "}},
 		{name: "common_name too long", body: fields("common_name", strings.Repeat("a", 65)), want: []string{"common_name: ", "64"}},
-		{name: "an issuer with a trailing slash", body: fields("issuer", "https://login.example.com/realms/r/"), want: []string{"issuer: ", "write issuer=https://login.example.com/realms/r"}},
-		{name: "a discovery document for the issuer", body: fields("issuer", "https://login.example.com/.well-known/openid-configuration"), want: []string{"issuer: ", "write issuer=https://login.example.com"}},
-		{name: "a token endpoint for the issuer", body: fields("issuer", "https://login.example.com/realms/r/protocol/openid-connect/token"), want: []string{"issuer: ", "write issuer=https://login.example.com/realms/r"}},
-		{name: "issuer and token_endpoint swapped", body: fields("issuer", "https://login.example.com/realms/r/token", "token_endpoint", "https://login.example.com/realms/r"), want: []string{"issuer: ", "swapped"}},
+		{name: "an issuer with a trailing slash", body: fields("issuer", "https://login.example.com/realms/r/"), want: []string{"issuer: ", " issuer=https://login.example.com/realms/r"}},
+		{name: "a discovery document for the issuer", body: fields("issuer", "https://login.example.com/.well-known/openid-configuration"), want: []string{"issuer: ", " issuer=https://login.example.com"}},
+		{name: "a token endpoint for the issuer", body: fields("issuer", "https://login.example.com/realms/r/protocol/openid-connect/token"), want: []string{"issuer: ", " issuer=https://login.example.com/realms/r"}},
+		{name: "issuer and token_endpoint swapped", body: fields("issuer", "https://login.example.com/realms/r/token", "token_endpoint", "https://login.example.com/realms/r"), want: []string{"issuer: ", "token_endpoint", "swap"}},
 		{name: "client_id in quotes", body: fields("client_id", `"client"`), want: []string{"client_id: ", "quotes"}},
-		{name: "a private key on a key", body: fields("private_key", "x"), want: []string{"private_key: ", "keys/myapi/import private_key=@"}},
+		{name: "a private key on a key", body: fields("private_key", "x"), want: []string{"private_key: ", "/import private_key=@"}},
 		{name: "a renamed period", body: fields("retire_after", "1h"), want: []string{"retire_after: ", "overlap_period"}},
 		{name: "another renamed period", body: fields("activation_delay", "1h"), want: []string{"activation_delay: ", "prepublish_period"}},
 		{name: "several fields, one of them bad", body: fields("client_id", "changed", "disabled", true, "assertion_ttl", "1s"), want: []string{"assertion_ttl: "}},
@@ -181,8 +181,8 @@ func badRoles() []badInput {
 		return badInput{name: name, path: "roles/myapi", body: body, want: want}
 	}
 	rows := []badInput{
-		{name: "a role for a missing key", path: "roles/new", body: fields(), want: []string{`key "new" does not exist`, "vault write -f"}},
-		role("a missing key by name", fields("key", "missing"), `key "missing" does not exist`, "vault write -f"),
+		{name: "a role for a missing key", path: "roles/new", body: fields(), want: []string{"key: ", `"new" does not exist`, "vault write -f"}},
+		role("a missing key by name", fields("key", "missing"), "key: ", `"missing" does not exist`, "vault write -f"),
 		role("a bad key name", fields("key", "a/b"), "key: "),
 		role("client_id on a role", fields("client_id", "x"), "client_id: ", "belongs to the key", "keys/myapi client_id="),
 		role("issuer on a role", fields("issuer", "x"), "issuer: ", "belongs to the key", "keys/myapi issuer="),
