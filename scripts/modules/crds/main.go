@@ -3,7 +3,10 @@
 // drop is an error. Of Kubernetes' own resources it verifies that each field exists and has its
 // type, not the values. On success it prints each document as JSON, one per line.
 //
-// Usage: crds FILE ...
+// An OpenShift Template is replaced by its objects, with the values of its parameters, as
+// `oc process` does.
+//
+// Usage: crds [-p NAME=VALUE]... FILE ...
 //
 // It is a separate module, so that its dependencies stay out of the plugin's. The definitions
 // come from the operators' Go modules.
@@ -14,12 +17,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 
+	templatev1 "github.com/openshift/api/template/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -68,15 +73,18 @@ func operators() []operator {
 }
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	values := parameters{}
+	flag.Var(values, "p", "`NAME=VALUE` of a Template's parameter")
+	flag.Parse()
+	if err := run(flag.Args(), values); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(files []string) error {
+func run(files []string, values parameters) error {
 	if len(files) == 0 {
-		return errors.New("no files; usage: crds FILE ...")
+		return errors.New("no files; usage: crds [-p NAME=VALUE]... FILE ...")
 	}
 	native, err := newNativeTypes()
 	if err != nil {
@@ -92,6 +100,9 @@ func run(files []string) error {
 	var contents []any
 	for _, file := range files {
 		documents, err := readDocuments(file)
+		if err == nil {
+			documents, err = native.process(documents, values)
+		}
 		if err != nil {
 			return err
 		}
@@ -144,7 +155,7 @@ type nativeTypes struct {
 func newNativeTypes() (*nativeTypes, error) {
 	types := runtime.NewScheme()
 	groups := runtime.NewSchemeBuilder(corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme,
-		networkingv1.AddToScheme, policyv1.AddToScheme, rbacv1.AddToScheme)
+		networkingv1.AddToScheme, policyv1.AddToScheme, rbacv1.AddToScheme, templatev1.Install)
 	if err := groups.AddToScheme(types); err != nil {
 		return nil, err
 	}
