@@ -301,31 +301,44 @@ type cluster struct {
 	auth      string // where the auth method is mounted
 	namespace string
 	private   *ecdsa.PrivateKey
+
+	url, certificate string // of its API
 }
 
 // newCluster creates a cluster and a mount with a key, and gives the one access to the other with
 // the examples' script.
 func newCluster(t *testing.T, p *harness.Provider, namespace string) *cluster {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	c := &cluster{
-		m: harness.NewMount(t, p.Config), provider: p, key: "myapi",
-		namespace: namespace, private: private,
-	}
+	c := newEmptyCluster(t, namespace)
+	c.m, c.provider, c.key = harness.NewMount(t, p.Config), p, "myapi"
 	c.m.NewClient(t, p, c.key, nil)
-	c.auth = enableKubernetesAuth(t, c.m)
-	host, certificate := c.serve(t)
-	config := map[string]any{
-		"kubernetes_host":      host,
-		"kubernetes_ca_cert":   certificate,
-		"disable_local_ca_jwt": true,
-		"pem_keys":             harness.PublicPEM(t, private),
-	}
-	_, err = c.m.Client.Logical().WriteWithContext(t.Context(), "auth/"+c.auth+"/config", config)
-	require.NoError(t, err)
+	c.enableAuth(t)
 	runExample(t, c.m, "kubernetes/setup.sh", nil, c.key, c.auth, c.namespace, "myapi")
 	return c
+}
+
+// newEmptyCluster creates a cluster that no Vault knows.
+func newEmptyCluster(t *testing.T, namespace string) *cluster {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	c := &cluster{namespace: namespace, private: private}
+	c.serve(t)
+	return c
+}
+
+// enableAuth lets service accounts of the cluster log in to the mount's Vault.
+func (c *cluster) enableAuth(t *testing.T) {
+	t.Helper()
+	c.auth = enableKubernetesAuth(t, c.m)
+	config := map[string]any{
+		"kubernetes_host":      c.url,
+		"kubernetes_ca_cert":   c.certificate,
+		"disable_local_ca_jwt": true,
+		"pem_keys":             harness.PublicPEM(t, c.private),
+	}
+	_, err := c.m.Client.Logical().WriteWithContext(t.Context(), "auth/"+c.auth+"/config", config)
+	require.NoError(t, err)
 }
 
 // enableKubernetesAuth enables the auth method at a path of its own.
@@ -375,14 +388,46 @@ func setUpEntries(t *testing.T, m *harness.Mount, auth string) (names []string) 
 	return names
 }
 
-// serve starts the one API of the cluster that Vault calls, which reports whether a service
-// account's token is valid. It does not check expiry or issuer, as Vault has verified them.
-func (c *cluster) serve(t *testing.T) (url, certificate string) {
+// serve starts the APIs of the cluster that Vault and OpenBao call: whether a service account's
+// token is valid, and with which public keys that can be verified.
+func (c *cluster) serve(t *testing.T) {
 	t.Helper()
-	server := httptest.NewTLSServer(http.HandlerFunc(c.reviewToken))
+	mux := http.NewServeMux()
+	server := httptest.NewTLSServer(mux)
 	t.Cleanup(server.Close)
 	block := &pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}
-	return server.URL, string(pem.EncodeToMemory(block))
+	c.url, c.certificate = server.URL, string(pem.EncodeToMemory(block))
+	mux.HandleFunc("/", c.reviewToken)
+	mux.HandleFunc("GET /.well-known/openid-configuration", c.publish(map[string]any{
+		"issuer": clusterIssuer, "jwks_uri": c.url + "/openid/v1/jwks",
+	}))
+	mux.HandleFunc("GET /openid/v1/jwks", c.publish(jose.JSONWebKeySet{
+		Keys: []jose.JSONWebKey{{Key: c.private.Public(), Algorithm: "ES256", Use: "sig"}},
+	}))
+}
+
+// clusterIssuer is the issuer of a cluster's tokens, and their audience unless another is requested.
+const clusterIssuer = "https://kubernetes.default.svc"
+
+// publish returns a handler that sends a document to service accounts alone, as OpenShift does.
+func (c *cluster) publish(document any) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if _, valid := c.verify(token); !valid {
+			http.Error(w, "", http.StatusForbidden)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(document)
+	}
+}
+
+// verify returns the claims of a token of the cluster. It does not check expiry.
+func (c *cluster) verify(token string) (claims serviceAccountClaims, valid bool) {
+	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.ES256})
+	if err != nil || parsed.Claims(c.private.Public(), &claims) != nil {
+		return claims, false
+	}
+	return claims, true
 }
 
 func (c *cluster) reviewToken(w http.ResponseWriter, r *http.Request) {
@@ -394,9 +439,8 @@ func (c *cluster) reviewToken(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	token, err := jwt.ParseSigned(review.Spec.Token, []jose.SignatureAlgorithm{jose.ES256})
-	var claims serviceAccountClaims
-	if err != nil || token.Claims(c.private.Public(), &claims) != nil {
+	claims, valid := c.verify(review.Spec.Token)
+	if !valid {
 		http.Error(w, "", http.StatusUnauthorized)
 		return
 	}
@@ -424,10 +468,20 @@ type serviceAccountClaims struct {
 // login logs a service account of the cluster in to Vault, for a role of the auth method.
 func (c *cluster) login(t *testing.T, role, serviceAccount string, audiences []string) *api.Client {
 	t.Helper()
+	secret, err := c.client(t, "").Logical().WriteWithContext(t.Context(), "auth/"+c.auth+"/login",
+		map[string]any{"role": role, "jwt": c.token(t, serviceAccount, audiences)})
+	require.NoError(t, err)
+	return c.client(t, secret.Auth.ClientToken)
+}
+
+// token returns a token of a service account.
+func (c *cluster) token(t *testing.T, serviceAccount string, audiences []string) string {
+	t.Helper()
 	now := time.Now()
 	claims := serviceAccountClaims{Audience: audiences, Claims: jwt.Claims{
+		Issuer: clusterIssuer, Subject: "system:serviceaccount:" + c.namespace + ":" + serviceAccount,
 		IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now),
-		Expiry: jwt.NewNumericDate(now.Add(10 * time.Minute)),
+		Expiry: jwt.NewNumericDate(now.Add(time.Hour)),
 	}}
 	claims.Kubernetes.Namespace = c.namespace
 	account := &claims.Kubernetes.ServiceAccount
@@ -436,10 +490,7 @@ func (c *cluster) login(t *testing.T, role, serviceAccount string, audiences []s
 	require.NoError(t, err)
 	token, err := jwt.Signed(signer).Claims(claims).Serialize()
 	require.NoError(t, err)
-	secret, err := c.client(t, "").Logical().WriteWithContext(t.Context(), "auth/"+c.auth+"/login",
-		map[string]any{"role": role, "jwt": token})
-	require.NoError(t, err)
-	return c.client(t, secret.Auth.ClientToken)
+	return token
 }
 
 // vsoLogin logs in as the Vault Secrets Operator does, following the references of its resource.

@@ -265,35 +265,6 @@ type mirrorManifest struct {
 	}
 }
 
-// podTemplate is the pod of a CronJob or of a Deployment.
-type podTemplate struct {
-	Spec struct {
-		ServiceAccountName           string
-		AutomountServiceAccountToken bool
-		SecurityContext              struct {
-			RunAsNonRoot   bool
-			SeccompProfile struct{ Type string }
-		}
-		Containers []container
-		Volumes    []struct {
-			Name      string
-			ConfigMap struct{ Name string }
-		}
-	}
-}
-
-type container struct {
-	Command         []string
-	Env             []struct{ Name, Value string }
-	VolumeMounts    []struct{ Name, MountPath string }
-	Resources       struct{ Limits map[string]string }
-	SecurityContext struct {
-		AllowPrivilegeEscalation *bool
-		ReadOnlyRootFilesystem   bool
-		Capabilities             struct{ Drop []string }
-	}
-}
-
 // folderOf returns where the one container sees a ConfigMap.
 func (p podTemplate) folderOf(t *testing.T, configMap string) string {
 	t.Helper()

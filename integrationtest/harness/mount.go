@@ -30,7 +30,7 @@ type Mount struct {
 // NewMount mounts the plugin until the test ends, with a configuration unless that is nil.
 func NewMount(t *testing.T, config map[string]any) *Mount {
 	t.Helper()
-	m := MountPlugin(t, PluginName, pluginVersion)
+	m := MountPlugin(t, PluginName, PluginVersion)
 	if config != nil {
 		m.Write(t, "config", config)
 	}

@@ -176,7 +176,7 @@ func (v *RaftVault) serves(ctx context.Context) bool {
 func (v *RaftVault) setUp(t *testing.T) {
 	t.Helper()
 	client := v.NewClient(t)
-	require.NoError(t, v.RegisterPlugin(t.Context(), client, PluginName, PluginName, pluginVersion))
+	require.NoError(t, v.RegisterPlugin(t.Context(), client, PluginName, PluginName, PluginVersion))
 	_, err := client.Logical().WriteWithContext(t.Context(),
 		"sys/storage/raft/autopilot/configuration",
 		map[string]any{"server_stabilization_time": "1s"})

@@ -26,7 +26,8 @@ import (
 const (
 	// PluginName is the plugin's name in the catalog of each server.
 	PluginName    = "vault-plugin-bcgov-jwt"
-	pluginVersion = "v1.0.0-test"
+	// PluginVersion is the version of the plugin that each server has.
+	PluginVersion = "v1.0.0-test"
 	startTimeout  = time.Minute
 )
 
@@ -99,7 +100,7 @@ func (v *VaultServer) prepare(ctx context.Context) error {
 	if v.Address, err = freeAddress(); err != nil {
 		return err
 	}
-	return v.BuildPlugin(ctx, PluginName, pluginVersion)
+	return v.BuildPlugin(ctx, PluginName, PluginVersion)
 }
 
 func (v *VaultServer) createFolders() error {
@@ -198,7 +199,7 @@ func (v *VaultServer) setUp(ctx context.Context) error {
 	if err := v.Host.enableAudit(ctx, client, v.AuditFile()); err != nil {
 		return err
 	}
-	return v.RegisterPlugin(ctx, client, PluginName, PluginName, pluginVersion)
+	return v.RegisterPlugin(ctx, client, PluginName, PluginName, PluginVersion)
 }
 
 // RegisterPlugin registers a binary of the plugin directory in the catalog.

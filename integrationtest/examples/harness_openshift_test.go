@@ -1,0 +1,423 @@
+package examples
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
+)
+
+// openShiftProject is the project that the examples are for.
+const openShiftProject = "abc123-dev"
+
+// resource holds what the tests need of the objects of the OpenShift templates.
+type resource struct {
+	Kind     string
+	Metadata struct {
+		Name        string
+		Annotations map[string]string
+	}
+	Data map[string]string
+	Spec struct {
+		JobTemplate struct {
+			Spec struct{ Template podTemplate }
+		}
+		Template             podTemplate
+		VolumeClaimTemplates []struct{ Metadata struct{ Name string } }
+		Selector             any
+		PodSelector          struct{ MatchLabels map[string]string }
+		Ingress              []struct {
+			From []struct {
+				PodSelector struct{ MatchLabels map[string]string }
+			}
+		}
+		Path string
+		To   struct{ Name string }
+	}
+}
+
+// pod returns the pod of a workload.
+func (r resource) pod() podTemplate {
+	if r.Kind == "CronJob" {
+		return r.Spec.JobTemplate.Spec.Template
+	}
+	return r.Spec.Template
+}
+
+// processTemplate returns the valid objects of a template by kind and name.
+func processTemplate(
+	t *testing.T, file string, parameters map[string]string,
+) map[string]resource {
+	t.Helper()
+	var args []string
+	for name, value := range parameters {
+		args = append(args, "-p", name+"="+value)
+	}
+	documents, err := buildManifestCheck(t).run(t, append(args, example("openshift/"+file))...)
+	require.NoError(t, err)
+	all := map[string]resource{}
+	for line := range bytes.Lines(documents) {
+		var next resource
+		require.NoError(t, json.Unmarshal(line, &next))
+		all[next.Kind+" "+next.Metadata.Name] = next
+	}
+	return all
+}
+
+// parameterFile returns the values of a file for oc process --param-file.
+func parameterFile(t *testing.T, file string) map[string]string {
+	t.Helper()
+	content, err := os.ReadFile(example("openshift/" + file))
+	require.NoError(t, err)
+	values := map[string]string{}
+	for line := range strings.Lines(string(content)) {
+		name, value, found := strings.Cut(strings.TrimSpace(line), "=")
+		require.True(t, found, line)
+		values[name] = value
+	}
+	return values
+}
+
+// registry serves one image, and counts the requests.
+type registry struct {
+	image    string // its name
+	requests atomic.Int64
+}
+
+// newRegistry serves an image with the plugin, as a release has it, and returns the binary's
+// SHA-256.
+func newRegistry(t *testing.T) (r *registry, sum string) {
+	t.Helper()
+	binary, err := os.ReadFile(filepath.Join(harness.Vault().PluginDirectory(), harness.PluginName))
+	require.NoError(t, err)
+	layer := tarOf(t, harness.PluginName, binary)
+	type object = map[string]any
+	config := encode(t, object{
+		"os": runtime.GOOS, "architecture": runtime.GOARCH,
+		"config": object{"Entrypoint": []string{"/" + harness.PluginName}},
+		"rootfs": object{"type": "layers", "diff_ids": []string{digest(layer)}},
+	})
+	const media = "application/vnd.oci.image."
+	manifest := encode(t, object{
+		"schemaVersion": 2, "mediaType": media + "manifest.v1+json",
+		"config": object{
+			"mediaType": media + "config.v1+json", "digest": digest(config), "size": len(config),
+		},
+		"layers": []object{{
+			"mediaType": media + "layer.v1.tar", "digest": digest(layer), "size": len(layer),
+		}},
+	})
+	const repository = "bcgov/" + harness.PluginName
+	content := map[string][]byte{
+		"/v2/": nil,
+		"/v2/" + repository + "/manifests/" + harness.PluginVersion: manifest,
+		"/v2/" + repository + "/blobs/" + digest(config):            config,
+		"/v2/" + repository + "/blobs/" + digest(layer):             layer,
+	}
+	r = &registry{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.requests.Add(1)
+		body, exists := content[req.URL.Path]
+		if !exists {
+			http.NotFound(w, req)
+			return
+		}
+		w.Header().Set("Content-Type", media+"manifest.v1+json") // only that of the manifest counts
+		_, _ = w.Write(body)
+	}))
+	t.Cleanup(server.Close)
+	r.image = strings.TrimPrefix(server.URL, "http://") + "/" + repository
+	return r, fmt.Sprintf("%x", sha256.Sum256(binary))
+}
+
+func tarOf(t *testing.T, name string, content []byte) []byte {
+	t.Helper()
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	header := &tar.Header{Name: name, Mode: 0o555, Size: int64(len(content))}
+	require.NoError(t, w.WriteHeader(header))
+	_, err := w.Write(content)
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	return archive.Bytes()
+}
+
+func encode(t *testing.T, value any) []byte {
+	t.Helper()
+	encoded, err := json.Marshal(value)
+	require.NoError(t, err)
+	return encoded
+}
+
+func digest(content []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum256(content)) }
+
+// project is an OpenShift project with what openbao.yaml creates in it. Only ports differ, so that
+// several can be on one machine.
+type project struct {
+	cluster   *cluster
+	resources map[string]resource
+	sources   volumeSources
+	host      string // of the Service
+	portsOf   func(text string) string
+	registry  *registry
+
+	server *process
+	pod    *pod
+	token  string // of an administrator
+}
+
+// newProject creates a project as README.md says.
+func newProject(t *testing.T, provider *harness.Provider) *project {
+	t.Helper()
+	p := &project{cluster: newEmptyCluster(t, openShiftProject)}
+	p.host = "openbao." + openShiftProject + ".svc"
+	var sum string
+	p.registry, sum = newRegistry(t)
+	p.resources = processTemplate(t, "openbao.yaml", map[string]string{
+		"NAMESPACE": openShiftProject, "PLUGIN_IMAGE": p.registry.image,
+		"PLUGIN_VERSION": harness.PluginVersion, "PLUGIN_SHA256": sum,
+		"ALLOWED_HOSTS": hostsOf(t, provider),
+	})
+	p.changePorts(t)
+	certificate, key, authority := newServingCertificate(t, p.host)
+	service := p.resources["Service openbao"]
+	tls := service.Metadata.Annotations["service.beta.openshift.io/serving-cert-secret-name"]
+	p.sources = volumeSources{
+		configMaps: map[string]map[string]string{
+			"openbao": p.resources["ConfigMap openbao"].Data, serviceCA: {serviceCAFile: authority},
+		},
+		secrets: map[string]map[string]string{
+			tls: {"tls.crt": certificate, "tls.key": key}, "openbao-seal": newSealKey(t),
+		},
+		claims: map[string]string{"openbao-backup": newVolume(t, nil)},
+	}
+	require.Contains(t, p.resources, "PersistentVolumeClaim openbao-backup")
+	p.clearData(t)
+	return p
+}
+
+// hostsOf returns the allowed_hosts for a provider.
+func hostsOf(t *testing.T, provider *harness.Provider) string {
+	t.Helper()
+	if hosts, ok := provider.Config["allowed_hosts"].(string); ok {
+		return hosts
+	}
+	issuer, err := url.Parse(provider.Issuer)
+	require.NoError(t, err)
+	return issuer.Host
+}
+
+// clearData replaces OpenBao's volume by an empty one.
+func (p *project) clearData(t *testing.T) {
+	t.Helper()
+	templates := p.resources["StatefulSet openbao"].Spec.VolumeClaimTemplates
+	require.Len(t, templates, 1)
+	p.sources.claims[templates[0].Metadata.Name] = newVolume(t, nil)
+}
+
+// newSealKey runs the command of README.md.
+func newSealKey(t *testing.T) map[string]string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "seal.key")
+	runReadme(t, "openssl rand -out seal.key 32", filepath.Dir(file))
+	key, err := os.ReadFile(file)
+	require.NoError(t, err)
+	return map[string]string{"key": string(key)}
+}
+
+// runReadme runs a command of README.md in a folder.
+func runReadme(t *testing.T, command, folder string) {
+	t.Helper()
+	require.Contains(t, readREADME(t), "$ "+command+"\n")
+	cmd := harness.Vault().Command(t.Context(), "sh", "-euc", command)
+	cmd.Dir = folder
+	output, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(output))
+}
+
+// changePorts replaces OpenBao's two ports by free ones.
+func (p *project) changePorts(t *testing.T) {
+	t.Helper()
+	var ports []string
+	for _, port := range []string{":8200", ":8201"} {
+		_, free, err := net.SplitHostPort(closedAddress(t))
+		require.NoError(t, err)
+		ports = append(ports, port, ":"+free)
+	}
+	replace := strings.NewReplacer(ports...).Replace
+	p.portsOf = replace
+	for _, r := range p.resources {
+		for name := range r.Data {
+			r.Data[name] = replace(r.Data[name])
+		}
+		for _, c := range r.pod().Spec.Containers {
+			for i := range c.Env {
+				c.Env[i].Value = replace(c.Env[i].Value)
+			}
+		}
+	}
+}
+
+// newPod creates the pod of a workload, in which the Service's name resolves.
+func (p *project) newPod(t *testing.T, name string) *pod {
+	t.Helper()
+	r, exists := p.resources[name]
+	require.True(t, exists, name)
+	created := newPod(t, p.cluster, r.pod().Spec, p.sources)
+	created.host = p.host
+	address, err := url.Parse(p.cluster.url)
+	require.NoError(t, err)
+	created.environment = kubernetesEnvironment(t, address.Host)
+	return created
+}
+
+// start starts OpenBao, logs in, and returns how long it took until it was ready.
+func (p *project) start(t *testing.T) time.Duration {
+	t.Helper()
+	begun := time.Now()
+	p.pod = p.newPod(t, "StatefulSet openbao")
+	for _, template := range p.resources["StatefulSet openbao"].Spec.VolumeClaimTemplates {
+		p.pod.volumes[template.Metadata.Name] = p.sources.claims[template.Metadata.Name]
+	}
+	p.server = p.pod.start(t, "openbao")
+	p.waitReady(t)
+	p.loginAsAdmin(t)
+	return time.Since(begun)
+}
+
+// waitReady waits until OpenBao is unsealed and active, as its readinessProbe does.
+func (p *project) waitReady(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		p.server.requireRunning(t)
+		result, err := harness.Run(p.pod.exec(t, "bao", "read", "sys/health"))
+		return err == nil && result.Code == 0 && !strings.Contains(result.Stdout, "true  standby")
+	}, time.Minute, 100*time.Millisecond, "%s", p.server)
+}
+
+// stop ends OpenBao as the kubelet does.
+func (p *project) stop(t *testing.T) {
+	t.Helper()
+	require.NoError(t, syscall.Kill(p.server.cmd.Process.Pid, syscall.SIGTERM))
+	select {
+	case <-p.server.ended:
+	case <-time.After(30 * time.Second):
+		t.Fatal("it does not end: " + p.server.lastOutput())
+	}
+}
+
+// bao runs the bao command in OpenBao's pod, as oc exec does.
+func (p *project) bao(t *testing.T, args ...string) string {
+	t.Helper()
+	return p.exec(t, "bao "+strings.Join(args, " "), "", append([]string{"bao"}, args...)...)
+}
+
+// exec runs a command in OpenBao's pod as the administrator.
+func (p *project) exec(t *testing.T, shown, stdin string, command ...string) string {
+	t.Helper()
+	cmd := p.pod.exec(t, command...)
+	cmd.Env = append(cmd.Env, "BAO_TOKEN="+p.token)
+	cmd.Stdin = strings.NewReader(stdin)
+	result, err := harness.Run(cmd)
+	require.NoError(t, err)
+	harness.Detector().Record("the output of `"+shown+"`", result.Stdout+result.Stderr)
+	require.Zero(t, result.Code, "%s: %s\n%s", shown, result.Stderr, p.server.lastOutput())
+	return strings.TrimSpace(result.Stdout)
+}
+
+// loginAsAdmin logs in as README.md says.
+func (p *project) loginAsAdmin(t *testing.T) {
+	t.Helper()
+	const command = "bao write -field=token auth/jwt/login role=admin jwt=-"
+	require.Contains(t, readREADME(t), "oc exec -i openbao-0 -- "+command+")\n")
+	jwt := p.cluster.token(t, "openbao-admin", []string{"openbao"})
+	p.token = ""
+	p.token = p.exec(t, command, jwt, strings.Fields(command)...)
+}
+
+// createKey creates the key and the role myapi for a new client of a provider.
+func (p *project) createKey(t *testing.T, provider *harness.Provider) {
+	t.Helper()
+	for setting, value := range provider.Config {
+		p.bao(t, "write", "bcgov-jwt/config", fmt.Sprint(setting, "=", value))
+	}
+	clientID := harness.NewClientID()
+	p.bao(t, "write", "bcgov-jwt/keys/myapi", "client_id="+clientID, "issuer="+provider.Issuer)
+	provider.Register(t, clientID, p.bao(t, "read", "-field=public_key", "bcgov-jwt/keys/myapi"))
+	p.bao(t, "write", "bcgov-jwt/roles/myapi", "key=myapi")
+}
+
+func (p *project) requireNoKeys(t *testing.T) {
+	t.Helper()
+	cmd := p.pod.exec(t, "bao", "list", "bcgov-jwt/keys")
+	cmd.Env = append(cmd.Env, "BAO_TOKEN="+p.token)
+	result, err := harness.Run(cmd)
+	require.NoError(t, err)
+	require.Contains(t, result.Stdout+result.Stderr, "No value found at bcgov-jwt/keys")
+}
+
+// permitApp runs the commands of README.md with which the application's service account may read
+// the role myapi.
+func (p *project) permitApp(t *testing.T) {
+	t.Helper()
+	script := readmeCommands(t, "bao policy write")
+	p.exec(t, "the commands of README.md", "", "sh", "-euc", script)
+}
+
+func readREADME(t *testing.T) string {
+	t.Helper()
+	content, err := os.ReadFile(example("openshift/README.md"))
+	require.NoError(t, err)
+	return string(content)
+}
+
+// readmeCommands returns the commands of the block of README.md that begins so.
+func readmeCommands(t *testing.T, beginning string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(readREADME(t), "```\n   $ "+beginning)
+	require.True(t, found, beginning)
+	block, _, found := strings.Cut(rest, "   ```\n")
+	require.True(t, found)
+	var script strings.Builder
+	for line := range strings.Lines("   $ " + beginning + block) {
+		script.WriteString(strings.TrimPrefix(strings.TrimPrefix(line, "   "), "$ "))
+	}
+	return script.String()
+}
+
+// tokenOfApp returns the access token that the Agent of a new pod of app.yaml reads.
+func (p *project) tokenOfApp(t *testing.T, apiURL string) string {
+	t.Helper()
+	parameters := parameterFile(t, "openbao.env")
+	parameters["API_URL"] = apiURL
+	parameters["VAULT_ADDR"] = p.portsOf(parameters["VAULT_ADDR"])
+	app := newInjectedPod(t, p.cluster, p.host, p.sources, parameters)
+	app.runAgentInit(t)
+	return app.accessToken(t)
+}
+
+// runJob runs the pod of a CronJob to its end.
+func (p *project) runJob(t *testing.T, cronJob, container string) {
+	t.Helper()
+	result, err := harness.Run(p.newPod(t, "CronJob "+cronJob).command(t, container))
+	require.NoError(t, err)
+	harness.Detector().Record("the output of "+cronJob, result.Stdout+result.Stderr)
+	require.Zero(t, result.Code, "%s%s", result.Stdout, result.Stderr)
+}
