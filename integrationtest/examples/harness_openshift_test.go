@@ -421,3 +421,48 @@ func (p *project) runJob(t *testing.T, cronJob, container string) {
 	harness.Detector().Record("the output of "+cronJob, result.Stdout+result.Stderr)
 	require.Zero(t, result.Code, "%s%s", result.Stdout, result.Stderr)
 }
+
+// platform is a Vault that serves pods of many projects, by the names of BC Gov's.
+type platform struct {
+	cluster    *cluster
+	provider   *endpointGate
+	parameters map[string]string // of app.yaml
+}
+
+// newPlatform does what the platform's administrators do: a role of the plugin, and a login that
+// may read it.
+func newPlatform(t *testing.T, provider *harness.Provider) *platform {
+	t.Helper()
+	provideKubernetesAuth(t)
+	p := &platform{
+		cluster: newEmptyCluster(t, openShiftProject), provider: newEndpointGate(t, provider),
+		parameters: parameterFile(t, "platform.env"),
+	}
+	m := harness.NewMount(t, provider.Config)
+	m.Write(t, "config", p.provider.config)
+	m.NewClientWithTokenLifetime(t, provider, "myapi", agentTokenLifetime,
+		map[string]any{"token_endpoint": p.provider.URL},
+		map[string]any{"refresh_margin": (agentTokenLifetime - agentPeriod).String()})
+	p.cluster.m = m
+	p.cluster.enableAuth(t)
+	m.WritePolicy(t, m.Path, `path "`+m.Path+`/creds/myapi" { capabilities = ["read"] }`)
+	role := map[string]any{
+		"bound_service_account_names":      p.parameters["SERVICE_ACCOUNT"],
+		"bound_service_account_namespaces": openShiftProject,
+		"token_policies":                   m.Path,
+	}
+	path := "auth/" + p.cluster.auth + "/role/" + p.parameters["ROLE"]
+	_, err := m.Client.Logical().WriteWithContext(t.Context(), path, role)
+	require.NoError(t, err)
+	p.parameters["VAULT_ADDR"], p.parameters["VAULT_NAMESPACE"] = harness.Vault().URL(), ""
+	p.parameters["AUTH_PATH"] = "auth/" + p.cluster.auth
+	p.parameters["CREDS"] = m.Path + "/creds/myapi"
+	return p
+}
+
+// newInjectedPod creates the pod of app.yaml for this platform.
+func (p *platform) newInjectedPod(t *testing.T, apiURL string) *pod {
+	t.Helper()
+	p.parameters["API_URL"] = apiURL
+	return newInjectedPod(t, p.cluster, "", volumeSources{}, p.parameters)
+}

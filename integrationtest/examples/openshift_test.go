@@ -3,6 +3,7 @@ package examples
 import (
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -43,4 +44,49 @@ func TestOpenShift_OpenBaoInProject(t *testing.T) {
 	p.stop(t)
 	p.start(t)
 	requireToken()
+}
+
+// TestOpenShift_InjectedAgentSurvivesOutage runs the pod of app.yaml on the platform's names: its
+// calls succeed while the provider is up, the Agent survives an outage in which all of its retries
+// fail, and the calls succeed again soon after.
+func TestOpenShift_InjectedAgentSurvivesOutage(t *testing.T) {
+	t.Parallel()
+	outage := 90 * time.Second
+	if harness.Slow() {
+		outage = 370 * time.Second
+	}
+	provider := harness.AnyProvider(t)
+	p := newPlatform(t, provider)
+	api := provider.NewAPI(t)
+	pod := p.newInjectedPod(t, api.URL)
+	pod.runAgentInit(t)
+	agent, app := pod.start(t, agentContainer), pod.start(t, "app")
+
+	waitForTokens := func(tokens int) {
+		t.Helper()
+		require.Eventually(t, func() bool { return api.Tokens() >= tokens }, time.Minute,
+			20*time.Millisecond, "%s", agent)
+	}
+	waitForTokens(4)
+	require.Empty(t, api.Rejections())
+	before := api.Calls()
+
+	p.provider.close()
+	harness.Sleep(t, outage)
+	agent.requireRunning(t)
+	require.NotEmpty(t, api.Rejections(), "the outage is longer than a token's lifetime")
+	inOutage, tokens := api.Calls(), api.Tokens()
+
+	p.provider.open()
+	opened := time.Now()
+	waitForTokens(tokens + 1)
+	recovery := time.Since(opened)
+	require.Less(t, recovery, 15*time.Second)
+	rejections := len(api.Rejections())
+	waitForTokens(tokens + 4)
+	require.Len(t, api.Rejections(), rejections)
+	app.requireRunning(t)
+	t.Logf("%d calls before an outage of %s, all accepted; %d of %d accepted during it; "+
+		"a new token %s after it; %d calls since, all accepted", before, outage,
+		inOutage-before-rejections, inOutage-before, recovery, api.Calls()-inOutage)
 }
