@@ -1,6 +1,7 @@
 package examples
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -89,4 +90,44 @@ func TestOpenShift_InjectedAgentSurvivesOutage(t *testing.T) {
 	t.Logf("%d calls before an outage of %s, all accepted; %d of %d accepted during it; "+
 		"a new token %s after it; %d calls since, all accepted", before, outage,
 		inOutage-before-rejections, inOutage-before, recovery, api.Calls()-inOutage)
+}
+
+// TestOpenShift_BrokerRunsCommand runs commands with broker.sh, which leaves no Vault token and no
+// lease behind.
+func TestOpenShift_BrokerRunsCommand(t *testing.T) {
+	t.Parallel()
+	provider := harness.EmbeddedProvider(t)
+	api := provider.NewAPI(t)
+	b := newBroker(t, provider)
+	call := `printf 'Authorization: Bearer %s' "$ACCESS_TOKEN" | curl --silent --fail --header @- ` +
+		`--output /dev/null "$0"; test -z "${BROKER_TOKEN:-}"; `
+	for _, code := range []int{0, 3} {
+		script := fmt.Sprint(call, "exit ", code)
+		result := b.run(t, nil, "sh", "-ec", script, api.URL)
+		require.Equal(t, code, result.Code, result.Stderr)
+		b.requireNothingLeft(t)
+	}
+	require.Equal(t, 2, api.Tokens())
+	require.Empty(t, api.Rejections())
+
+	for mistake, c := range map[string]struct{ variable, want string }{
+		"another action":    {"BROKER_TOKEN=another", "Forbidden resource"},
+		"another role":      {"ROLE_ID=another", "Forbidden resource"},
+		"a wrong AppRole":   {"APPROLE=another", "permission denied"},
+		"no broker":         {"BROKER_URL=http://" + closedAddress(t), "curl: (7)"},
+		"no Vault":          {"VAULT_ADDR=http://" + closedAddress(t), "curl: (7)"},
+		"a missing setting": {"ROLE_ID=", "ROLE_ID"},
+	} {
+		t.Run(mistake, func(t *testing.T) {
+			result := b.run(t, []string{c.variable}, "echo", "it runs")
+			require.NotZero(t, result.Code)
+			require.Contains(t, result.Stderr, c.want)
+			require.Empty(t, result.Stdout)
+		})
+	}
+	b.m.Delete(t, "roles/myapi")
+	result := b.run(t, nil, "echo", "it runs")
+	require.Contains(t, result.Stderr, `role "myapi"`)
+	require.Empty(t, result.Stdout)
+	b.requireNothingLeft(t)
 }
