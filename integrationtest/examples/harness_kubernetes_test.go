@@ -70,7 +70,8 @@ type manifest struct {
 		}
 		// VaultDynamicSecret of the External Secrets Operator; Path too
 		Provider struct {
-			Auth struct{ Kubernetes esoLogin }
+			Server, Namespace string
+			Auth              struct{ Kubernetes esoLogin }
 		}
 		// ExternalSecret
 		RefreshInterval string
@@ -87,7 +88,7 @@ type manifest struct {
 
 // esoLogin is how the External Secrets Operator logs in.
 type esoLogin struct {
-	Role              string
+	MountPath, Role   string
 	ServiceAccountRef struct {
 		Name      string
 		Audiences []string

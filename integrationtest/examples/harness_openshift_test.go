@@ -41,7 +41,7 @@ type resource struct {
 		}
 		Template             podTemplate
 		VolumeClaimTemplates []struct{ Metadata struct{ Name string } }
-		Selector             any
+		Selector             map[string]any
 		PodSelector          struct{ MatchLabels map[string]string }
 		Ingress              []struct {
 			From []struct {
@@ -242,10 +242,12 @@ func newSealKey(t *testing.T) map[string]string {
 	return map[string]string{"key": string(key)}
 }
 
-// runReadme runs a command of README.md in a folder.
-func runReadme(t *testing.T, command, folder string) {
+// runReadme runs a command of README.md in a folder, with texts of it replaced (pairs of old and
+// new).
+func runReadme(t *testing.T, command, folder string, replaced ...string) {
 	t.Helper()
 	require.Contains(t, readREADME(t), "$ "+command+"\n")
+	command = strings.NewReplacer(replaced...).Replace(command)
 	cmd := harness.Vault().Command(t.Context(), "sh", "-euc", command)
 	cmd.Dir = folder
 	output, err := cmd.CombinedOutput()
@@ -364,6 +366,13 @@ func (p *project) createKey(t *testing.T, provider *harness.Provider) {
 	p.bao(t, "write", "bcgov-jwt/roles/myapi", "key=myapi")
 }
 
+// requireRouted requires that the Route leads to the key set of a key, and to no other path.
+func (p *project) requireRouted(t *testing.T) {
+	t.Helper()
+	path := p.bao(t, "write", "-field=jwks_path", "bcgov-jwt/keys/auto", "registration=jwks")
+	require.Equal(t, p.resources["Route openbao-jwks"].Spec.Path+"/", path[:strings.LastIndex(path, "/")+1])
+}
+
 func (p *project) requireNoKeys(t *testing.T) {
 	t.Helper()
 	cmd := p.pod.exec(t, "bao", "list", "bcgov-jwt/keys")
@@ -445,7 +454,8 @@ func newPlatform(t *testing.T, provider *harness.Provider) *platform {
 		map[string]any{"refresh_margin": (agentTokenLifetime - agentPeriod).String()})
 	p.cluster.m = m
 	p.cluster.enableAuth(t)
-	m.WritePolicy(t, m.Path, `path "`+m.Path+`/creds/myapi" { capabilities = ["read"] }`)
+	m.Write(t, "roles/myapi-unleased", map[string]any{"key": "myapi", "delivery": "unleased"})
+	m.WritePolicy(t, m.Path, `path "`+m.Path+`/creds/*" { capabilities = ["read"] }`)
 	role := map[string]any{
 		"bound_service_account_names":      p.parameters["SERVICE_ACCOUNT"],
 		"bound_service_account_namespaces": openShiftProject,

@@ -2,7 +2,11 @@ package examples
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +31,7 @@ func TestOpenShift_OpenBaoInProject(t *testing.T) {
 	p.createKey(t, provider)
 	p.permitApp(t)
 	requireToken()
+	p.requireRouted(t)
 
 	p.stop(t)
 	downloads := p.registry.requests.Load()
@@ -130,4 +135,90 @@ func TestOpenShift_BrokerRunsCommand(t *testing.T) {
 	require.Contains(t, result.Stderr, `role "myapi"`)
 	require.Empty(t, result.Stdout)
 	b.requireNothingLeft(t)
+}
+
+// TestOpenShift_ExternalSecretReadsToken reads a token as the External Secrets Operator does with
+// the changed manifests.
+func TestOpenShift_ExternalSecretReadsToken(t *testing.T) {
+	t.Parallel()
+	provider := harness.EmbeddedProvider(t)
+	p := newPlatform(t, provider)
+	file := filepath.Join(t.TempDir(), "eso.yaml")
+	const command = "sed -f eso.sed ../kubernetes/eso.yaml | oc apply -f -"
+	runReadme(t, command, example("openshift"), "oc apply -f -", "tee "+file)
+	all := buildManifestCheck(t).manifests(t, file)
+	require.Len(t, all, 2)
+	for _, m := range all {
+		require.Equal(t, openShiftProject, m.Metadata.Namespace)
+	}
+	from := findResource(t, all, esoGeneratorGroup, "VaultDynamicSecret").Spec
+	platform := parameterFile(t, "platform.env")
+	login := from.Provider.Auth.Kubernetes
+	require.Equal(t, platform, map[string]string{
+		"VAULT_ADDR": from.Provider.Server, "VAULT_NAMESPACE": from.Provider.Namespace,
+		"AUTH_PATH": "auth/" + login.MountPath, "ROLE": login.Role,
+		"SERVICE_ACCOUNT": login.ServiceAccountRef.Name,
+	})
+	require.Empty(t, login.ServiceAccountRef.Audiences)
+	vault := p.cluster.login(t, login.Role, login.ServiceAccountRef.Name, []string{clusterIssuer})
+	creds := harness.ReadSecret(t, vault, p.cluster.localPath(t, from.Path))
+	token, _ := creds.Data["access_token"].(string)
+	require.Equal(t, http.StatusOK, provider.NewAPI(t).Call(t, token))
+}
+
+// TestOpenShift_WorkloadsAreRestricted requires that the SCC restricted-v2 admits all pods, and
+// that those may reach OpenBao that need to.
+func TestOpenShift_WorkloadsAreRestricted(t *testing.T) {
+	t.Parallel()
+	all := processTemplate(t, "openbao.yaml", map[string]string{
+		"NAMESPACE": openShiftProject, "PLUGIN_VERSION": "v0.1.0", "PLUGIN_SHA256": "any",
+	})
+	require.Len(t, all, 12)
+	parameters := parameterFile(t, "openbao.env")
+	parameters["API_URL"] = "https://api.example.org"
+	maps.Copy(all, processTemplate(t, "app.yaml", parameters))
+	policy := all["NetworkPolicy openbao"].Spec
+	server := all["StatefulSet openbao"].pod()
+	require.Subset(t, server.Metadata.Labels, policy.PodSelector.MatchLabels)
+	require.Equal(t, map[string]any{"app": server.Metadata.Labels["app"]},
+		all["Service openbao"].Spec.Selector)
+	require.Equal(t, "openbao", all["Route openbao-jwks"].Spec.To.Name)
+	server.requireRestricted(t)
+	for _, client := range []string{
+		"CronJob openbao-backup", "CronJob openbao-restore", "Deployment myapp",
+	} {
+		pod := all[client].pod()
+		pod.requireRestricted(t)
+		require.Subset(t, pod.Metadata.Labels, policy.Ingress[0].From[0].PodSelector.MatchLabels)
+	}
+}
+
+// TestOpenShift_ManifestCheckFindsMistakes changes the templates and their parameters.
+func TestOpenShift_ManifestCheckFindsMistakes(t *testing.T) {
+	t.Parallel()
+	check := buildManifestCheck(t)
+	content, err := os.ReadFile(example("openshift/app.yaml"))
+	require.NoError(t, err)
+	for mistake, c := range map[string]struct{ old, new, want string }{
+		"an unknown field of an object":   {"replicas: 2", "replica: 2", `unknown field "spec.replica"`},
+		"an unknown field of a Template":  {"objects:", "object: []\nobjects:", `unknown field "object"`},
+		"an unknown field of a parameter": {"    required: true", "    mandatory: true", `unknown field "parameters[`},
+		"a parameter that is not there":   {"${NAME}", "${NAMES}", "no parameter NAMES"},
+		"a parameter without a value":     {"value: bcgov-jwt/creds/myapi", "required: true", "parameter CREDS is required"},
+		"a parameter that is not known":   {"  - name: VAULT_NAMESPACE\n", "", "unknown parameter VAULT_NAMESPACE"},
+	} {
+		t.Run(mistake, func(t *testing.T) {
+			t.Parallel()
+			require.Contains(t, string(content), c.old)
+			file := filepath.Join(t.TempDir(), "app.yaml")
+			changed := strings.Replace(string(content), c.old, c.new, 1)
+			require.NoError(t, os.WriteFile(file, []byte(changed), 0o600))
+			args := []string{"-p", "API_URL=https://api.example.org"}
+			for name, value := range parameterFile(t, "platform.env") {
+				args = append(args, "-p", name+"="+value)
+			}
+			_, err := check.run(t, append(args, file)...)
+			require.ErrorContains(t, err, c.want)
+		})
+	}
 }

@@ -25,7 +25,7 @@ import (
 
 const (
 	// PluginName is the plugin's name in the catalog of each server.
-	PluginName    = "vault-plugin-bcgov-jwt"
+	PluginName = "vault-plugin-bcgov-jwt"
 	// PluginVersion is the version of the plugin that each server has.
 	PluginVersion = "v1.0.0-test"
 	startTimeout  = time.Minute
