@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -95,56 +96,65 @@ func parameterFile(t *testing.T, file string) map[string]string {
 	return values
 }
 
-// registry serves one image, and counts the requests.
+// registry serves an image, and counts the requests.
 type registry struct {
 	image    string // its name
 	requests atomic.Int64
+	content  sync.Map // by path
 }
 
-// newRegistry serves an image with the plugin, as a release has it, and returns the binary's
-// SHA-256.
-func newRegistry(t *testing.T) (r *registry, sum string) {
+func newRegistry(t *testing.T) *registry {
 	t.Helper()
-	binary, err := os.ReadFile(filepath.Join(harness.Vault().PluginDirectory(), harness.PluginName))
+	r := &registry{}
+	r.content.Store("/v2/", []byte{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.requests.Add(1)
+		body, exists := r.content.Load(req.URL.Path)
+		if !exists {
+			http.NotFound(w, req)
+			return
+		}
+		w.Header().Set("Content-Type", imageType+"manifest.v1+json") // only a manifest's counts
+		_, _ = w.Write(body.([]byte))
+	}))
+	t.Cleanup(server.Close)
+	r.image = strings.TrimPrefix(server.URL, "http://") + "/bcgov/" + harness.PluginName
+	return r
+}
+
+// imageType is where the media types of an image's parts begin.
+const imageType = "application/vnd.oci.image."
+
+// push adds a version of the plugin, as a release does, and returns the binary's SHA-256.
+func (r *registry) push(t *testing.T, command, version string) (sum string) {
+	t.Helper()
+	binary, err := os.ReadFile(filepath.Join(harness.Vault().PluginDirectory(), command))
 	require.NoError(t, err)
-	layer := tarOf(t, harness.PluginName, binary)
 	type object = map[string]any
+	layer := tarOf(t, harness.PluginName, binary)
 	config := encode(t, object{
 		"os": runtime.GOOS, "architecture": runtime.GOARCH,
 		"config": object{"Entrypoint": []string{"/" + harness.PluginName}},
 		"rootfs": object{"type": "layers", "diff_ids": []string{digest(layer)}},
 	})
-	const media = "application/vnd.oci.image."
 	manifest := encode(t, object{
-		"schemaVersion": 2, "mediaType": media + "manifest.v1+json",
-		"config": object{
-			"mediaType": media + "config.v1+json", "digest": digest(config), "size": len(config),
-		},
-		"layers": []object{{
-			"mediaType": media + "layer.v1.tar", "digest": digest(layer), "size": len(layer),
-		}},
+		"schemaVersion": 2, "mediaType": imageType + "manifest.v1+json",
+		"config": describe("config.v1+json", config),
+		"layers": []object{describe("layer.v1.tar", layer)},
 	})
-	const repository = "bcgov/" + harness.PluginName
-	content := map[string][]byte{
-		"/v2/": nil,
-		"/v2/" + repository + "/manifests/" + harness.PluginVersion: manifest,
-		"/v2/" + repository + "/blobs/" + digest(config):            config,
-		"/v2/" + repository + "/blobs/" + digest(layer):             layer,
+	_, repository, _ := strings.Cut(r.image, "/")
+	r.content.Store("/v2/"+repository+"/manifests/"+version, manifest)
+	for _, blob := range [][]byte{config, layer} {
+		r.content.Store("/v2/"+repository+"/blobs/"+digest(blob), blob)
 	}
-	r = &registry{}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		r.requests.Add(1)
-		body, exists := content[req.URL.Path]
-		if !exists {
-			http.NotFound(w, req)
-			return
-		}
-		w.Header().Set("Content-Type", media+"manifest.v1+json") // only that of the manifest counts
-		_, _ = w.Write(body)
-	}))
-	t.Cleanup(server.Close)
-	r.image = strings.TrimPrefix(server.URL, "http://") + "/" + repository
-	return r, fmt.Sprintf("%x", sha256.Sum256(binary))
+	return fmt.Sprintf("%x", sha256.Sum256(binary))
+}
+
+// describe returns the descriptor of a part of an image.
+func describe(mediaType string, blob []byte) map[string]any {
+	return map[string]any{
+		"mediaType": imageType + mediaType, "digest": digest(blob), "size": len(blob),
+	}
 }
 
 func tarOf(t *testing.T, name string, content []byte) []byte {
@@ -171,12 +181,13 @@ func digest(content []byte) string { return fmt.Sprintf("sha256:%x", sha256.Sum2
 // project is an OpenShift project with what openbao.yaml creates in it. Only ports differ, so that
 // several can be on one machine.
 type project struct {
-	cluster   *cluster
-	resources map[string]resource
-	sources   volumeSources
-	host      string // of the Service
-	portsOf   func(text string) string
-	registry  *registry
+	cluster    *cluster
+	parameters map[string]string // of openbao.yaml
+	resources  map[string]resource
+	sources    volumeSources
+	host       string // of the Service
+	ports      *strings.Replacer
+	registry   *registry
 
 	server *process
 	pod    *pod
@@ -186,31 +197,57 @@ type project struct {
 // newProject creates a project as README.md says.
 func newProject(t *testing.T, provider *harness.Provider) *project {
 	t.Helper()
-	p := &project{cluster: newEmptyCluster(t, openShiftProject)}
-	p.host = "openbao." + openShiftProject + ".svc"
-	var sum string
-	p.registry, sum = newRegistry(t)
-	p.resources = processTemplate(t, "openbao.yaml", map[string]string{
+	p := &project{
+		cluster: newEmptyCluster(t, openShiftProject), registry: newRegistry(t),
+		host: "openbao." + openShiftProject + ".svc", ports: newPorts(t, ":8200", ":8201"),
+		sources: volumeSources{configMaps: map[string]map[string]string{}},
+	}
+	p.parameters = map[string]string{
 		"NAMESPACE": openShiftProject, "PLUGIN_IMAGE": p.registry.image,
-		"PLUGIN_VERSION": harness.PluginVersion, "PLUGIN_SHA256": sum,
 		"ALLOWED_HOSTS": hostsOf(t, provider),
-	})
-	p.changePorts(t)
+	}
+	p.apply(t, harness.PluginName, harness.PluginVersion)
 	certificate, key, authority := newServingCertificate(t, p.host)
 	service := p.resources["Service openbao"]
 	tls := service.Metadata.Annotations["service.beta.openshift.io/serving-cert-secret-name"]
-	p.sources = volumeSources{
-		configMaps: map[string]map[string]string{
-			"openbao": p.resources["ConfigMap openbao"].Data, serviceCA: {serviceCAFile: authority},
-		},
-		secrets: map[string]map[string]string{
-			tls: {"tls.crt": certificate, "tls.key": key}, "openbao-seal": newSealKey(t),
-		},
-		claims: map[string]string{"openbao-backup": newVolume(t, nil)},
+	p.sources.configMaps[serviceCA] = map[string]string{serviceCAFile: authority}
+	p.sources.secrets = map[string]map[string]string{
+		tls: {"tls.crt": certificate, "tls.key": key}, "openbao-seal": newSealKey(t),
 	}
 	require.Contains(t, p.resources, "PersistentVolumeClaim openbao-backup")
+	p.sources.claims = map[string]string{"openbao-backup": newVolume(t, nil)}
 	p.clearData(t)
 	return p
+}
+
+// apply creates or changes the objects, for a version of the plugin.
+func (p *project) apply(t *testing.T, command, version string) {
+	t.Helper()
+	p.parameters["PLUGIN_VERSION"] = version
+	p.parameters["PLUGIN_SHA256"] = p.registry.push(t, command, version)
+	p.resources = processTemplate(t, "openbao.yaml", p.parameters)
+	for _, r := range p.resources {
+		for name := range r.Data {
+			r.Data[name] = p.ports.Replace(r.Data[name])
+		}
+		for _, c := range r.pod().Spec.Containers {
+			for i := range c.Env {
+				c.Env[i].Value = p.ports.Replace(c.Env[i].Value)
+			}
+		}
+	}
+	p.sources.configMaps["openbao"] = p.resources["ConfigMap openbao"].Data
+}
+
+// upgrade changes the plugin's version as README.md says.
+func (p *project) upgrade(t *testing.T, version string) {
+	t.Helper()
+	require.NoError(t, harness.Vault().BuildPlugin(t.Context(), version, version))
+	p.apply(t, version, version)
+	p.stop(t)
+	p.start(t)
+	p.runReadme(t, "bao secrets tune", "v0.1.1", version)
+	require.Equal(t, version, p.bao(t, "read", "-field=version", "bcgov-jwt/info"))
 }
 
 // hostsOf returns the allowed_hosts for a provider.
@@ -254,27 +291,16 @@ func runReadme(t *testing.T, command, folder string, replaced ...string) {
 	require.NoError(t, err, string(output))
 }
 
-// changePorts replaces OpenBao's two ports by free ones.
-func (p *project) changePorts(t *testing.T) {
+// newPorts replaces ports by free ones.
+func newPorts(t *testing.T, ports ...string) *strings.Replacer {
 	t.Helper()
-	var ports []string
-	for _, port := range []string{":8200", ":8201"} {
+	var replaced []string
+	for _, port := range ports {
 		_, free, err := net.SplitHostPort(closedAddress(t))
 		require.NoError(t, err)
-		ports = append(ports, port, ":"+free)
+		replaced = append(replaced, port, ":"+free)
 	}
-	replace := strings.NewReplacer(ports...).Replace
-	p.portsOf = replace
-	for _, r := range p.resources {
-		for name := range r.Data {
-			r.Data[name] = replace(r.Data[name])
-		}
-		for _, c := range r.pod().Spec.Containers {
-			for i := range c.Env {
-				c.Env[i].Value = replace(c.Env[i].Value)
-			}
-		}
-	}
+	return strings.NewReplacer(replaced...)
 }
 
 // newPod creates the pod of a workload, in which the Service's name resolves.
@@ -382,12 +408,12 @@ func (p *project) requireNoKeys(t *testing.T) {
 	require.Contains(t, result.Stdout+result.Stderr, "No value found at bcgov-jwt/keys")
 }
 
-// permitApp runs the commands of README.md with which the application's service account may read
-// the role myapi.
-func (p *project) permitApp(t *testing.T) {
+// runReadme runs the commands of README.md that begin so in OpenBao's pod, with texts of them
+// replaced (pairs of old and new).
+func (p *project) runReadme(t *testing.T, beginning string, replaced ...string) {
 	t.Helper()
-	script := readmeCommands(t, "bao policy write")
-	p.exec(t, "the commands of README.md", "", "sh", "-euc", script)
+	script := strings.NewReplacer(replaced...).Replace(readmeCommands(t, beginning))
+	p.exec(t, script, "", "sh", "-euc", script)
 }
 
 func readREADME(t *testing.T) string {
@@ -397,16 +423,18 @@ func readREADME(t *testing.T) string {
 	return string(content)
 }
 
-// readmeCommands returns the commands of the block of README.md that begins so.
+// readmeCommands returns the commands of README.md from the one that begins so to the end of the
+// block.
 func readmeCommands(t *testing.T, beginning string) string {
 	t.Helper()
-	_, rest, found := strings.Cut(readREADME(t), "```\n   $ "+beginning)
+	before, rest, found := strings.Cut(readREADME(t), "$ "+beginning)
 	require.True(t, found, beginning)
-	block, _, found := strings.Cut(rest, "   ```\n")
-	require.True(t, found)
+	indent := before[strings.LastIndex(before, "\n")+1:]
+	block, _, found := strings.Cut(beginning+rest, indent+"```\n")
+	require.True(t, found, beginning)
 	var script strings.Builder
-	for line := range strings.Lines("   $ " + beginning + block) {
-		script.WriteString(strings.TrimPrefix(strings.TrimPrefix(line, "   "), "$ "))
+	for line := range strings.Lines(block) {
+		script.WriteString(strings.TrimPrefix(strings.TrimPrefix(line, indent), "$ "))
 	}
 	return script.String()
 }
@@ -416,7 +444,7 @@ func (p *project) tokenOfApp(t *testing.T, apiURL string) string {
 	t.Helper()
 	parameters := parameterFile(t, "openbao.env")
 	parameters["API_URL"] = apiURL
-	parameters["VAULT_ADDR"] = p.portsOf(parameters["VAULT_ADDR"])
+	parameters["VAULT_ADDR"] = p.ports.Replace(parameters["VAULT_ADDR"])
 	app := newInjectedPod(t, p.cluster, p.host, p.sources, parameters)
 	app.runAgentInit(t)
 	return app.accessToken(t)

@@ -17,7 +17,7 @@ import (
 
 // TestOpenShift_OpenBaoInProject runs openbao.yaml as it stands: OpenBao, which initializes itself
 // and fetches the plugin; an application that reads a token; a restart, which needs no registry;
-// the backup; and the restore into an empty OpenBao.
+// an upgrade; the backup; and the restore into an empty OpenBao.
 func TestOpenShift_OpenBaoInProject(t *testing.T) {
 	t.Parallel()
 	provider := harness.AnyProvider(t)
@@ -29,7 +29,7 @@ func TestOpenShift_OpenBaoInProject(t *testing.T) {
 	}
 	t.Logf("ready %s after the first start", p.start(t))
 	p.createKey(t, provider)
-	p.permitApp(t)
+	p.runReadme(t, "bao policy write")
 	requireToken()
 	p.requireRouted(t)
 
@@ -38,6 +38,9 @@ func TestOpenShift_OpenBaoInProject(t *testing.T) {
 	t.Logf("ready %s after the restart", p.start(t))
 	requireToken()
 	require.Equal(t, downloads, p.registry.requests.Load())
+
+	p.upgrade(t, "v1.0.1-test")
+	requireToken()
 
 	p.runJob(t, "openbao-backup", "backup")
 	p.stop(t)
