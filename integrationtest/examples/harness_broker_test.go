@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
@@ -23,17 +24,21 @@ const brokerToken = "token-of-the-action"
 // broker stands for NR Broker: it provisions wrapped secret_ids of a Vault that has AppRole where
 // NR's has it.
 type broker struct {
-	m       *harness.Mount
-	url     string
-	roleID  string
-	wrapped string // the last one
+	m      *harness.Mount
+	url    string
+	roleID string
+
+	mu      sync.Mutex
+	wrapped []string // all so far
 }
 
 func newBroker(t *testing.T, provider *harness.Provider) *broker {
 	t.Helper()
 	b := &broker{m: harness.NewMount(t, provider.Config)}
 	b.m.NewClient(t, provider, "myapi", nil)
-	b.m.WritePolicy(t, b.m.Path, `path "`+b.m.Path+`/creds/myapi" { capabilities = ["read"] }`)
+	b.m.WritePolicy(t, b.m.Path, b.m.Expand(`
+		path "{mount}/creds/myapi" { capabilities = ["read"] }
+		path "{mount}/creds/missing" { capabilities = ["read"] }`))
 	options := &api.EnableAuthOptions{Type: "approle"}
 	sys := b.m.Client.Sys()
 	require.NoError(t, sys.EnableAuthWithOptionsWithContext(t.Context(), b.m.Path, options))
@@ -80,15 +85,19 @@ func (b *broker) sendWrapped(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	b.wrapped = secret.WrapInfo.Token
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.wrapped = append(b.wrapped, secret.WrapInfo.Token)
 	_ = json.NewEncoder(w).Encode(map[string]any{"wrap_info": secret.WrapInfo})
 }
 
-// run runs broker.sh with a command.
-func (b *broker) run(t *testing.T, environment []string, command ...string) harness.CommandResult {
+// run runs broker.sh with a command, which obtains a token of a role.
+func (b *broker) run(
+	t *testing.T, role string, environment []string, command ...string,
+) harness.CommandResult {
 	t.Helper()
 	commands := recordCurl(t)
-	args := append([]string{example("openshift/broker.sh"), b.m.Path + "/creds/myapi"}, command...)
+	args := append([]string{example("openshift/broker.sh"), b.m.Path + "/creds/" + role}, command...)
 	result := runScript(t, append([]string{
 		"PATH=" + filepath.Dir(commands) + ":" + os.Getenv("PATH"),
 		"VAULT_ADDR=" + harness.Vault().URL(), "APPROLE=" + b.m.Path,
@@ -99,8 +108,9 @@ func (b *broker) run(t *testing.T, environment []string, command ...string) harn
 	printed := result.Stdout + result.Stderr
 	harness.Detector().Record("the output of broker.sh", printed)
 	harness.Detector().Record("the command lines of broker.sh", string(recorded))
-	for _, secret := range []string{brokerToken, b.wrapped} {
-		require.NotEmpty(t, secret)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, secret := range append(b.wrapped, brokerToken) {
 		require.NotContains(t, printed+string(recorded), secret)
 	}
 	return result

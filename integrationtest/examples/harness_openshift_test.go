@@ -207,10 +207,10 @@ func newProject(t *testing.T, provider *harness.Provider) *project {
 		"ALLOWED_HOSTS": hostsOf(t, provider),
 	}
 	p.apply(t, harness.PluginName, harness.PluginVersion)
-	certificate, key, authority := newServingCertificate(t, p.host)
+	certificate, key := newServingCertificate(t, p.host)
 	service := p.resources["Service openbao"]
 	tls := service.Metadata.Annotations["service.beta.openshift.io/serving-cert-secret-name"]
-	p.sources.configMaps[serviceCA] = map[string]string{serviceCAFile: authority}
+	p.sources.configMaps[serviceCA] = map[string]string{serviceCAFile: certificate}
 	p.sources.secrets = map[string]map[string]string{
 		tls: {"tls.crt": certificate, "tls.key": key}, "openbao-seal": newSealKey(t),
 	}

@@ -4,7 +4,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -169,8 +168,7 @@ func (p *pod) newVolume(t *testing.T, v volume, sources volumeSources) (folder s
 // newVolume creates a folder that the project's user may write to, with read-only files.
 func newVolume(t *testing.T, files map[string]string) (folder string) {
 	t.Helper()
-	folder, err := os.MkdirTemp(t.TempDir(), "")
-	require.NoError(t, err)
+	folder = t.TempDir()
 	for name, content := range files {
 		require.NoError(t, os.WriteFile(filepath.Join(folder, name), []byte(content), 0o600))
 		giveToProject(t, filepath.Join(folder, name), 0o440)
@@ -214,16 +212,17 @@ func (p *pod) run(t *testing.T, c container, command ...string) *exec.Cmd {
 		require.True(t, exists, "volume %s does not exist", m.Name)
 		mounts = append(mounts, mountPoint(t, root, folder, m.MountPath)...)
 	}
-	args := append([]string{"--mount", "sh", "-euc", enterContainer, "sh", root}, mounts...)
-	args = append(args, "--")
+	flags, privileges := []string{"--mount"}, []string{"--no-new-privs", "--pdeathsig=KILL"}
 	if os.Geteuid() == 0 {
 		user := strconv.Itoa(projectUser)
-		args = append(args, "setpriv", "--reuid="+user, "--regid=0", "--groups="+user,
-			"--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--pdeathsig=KILL", "--")
+		privileges = append(privileges, "--reuid="+user, "--regid=0", "--groups="+user,
+			"--bounding-set=-all", "--inh-caps=-all")
 	} else {
-		args = append([]string{"--user", "--map-root-user"}, args...)
+		flags = append(flags, "--user", "--map-root-user")
 	}
-	cmd := harness.Vault().Command(t.Context(), "unshare", append(args, command...)...)
+	args := slices.Concat(flags, []string{"sh", "-euc", enterContainer, "sh", root}, mounts,
+		[]string{"--", "setpriv"}, privileges, []string{"--"}, command)
+	cmd := harness.Vault().Command(t.Context(), "unshare", args...)
 	cmd.Env = append([]string{"PATH=/opt/bin:" + os.Getenv("PATH"), "HOME=/home"},
 		p.environment...)
 	for _, variable := range c.Env {
@@ -238,7 +237,8 @@ func (p *pod) run(t *testing.T, c container, command ...string) *exec.Cmd {
 func (p *pod) mountSystem(t *testing.T, root string) (mounts []string) {
 	t.Helper()
 	require.NoError(t, os.Chmod(root, 0o755))
-	for _, folder := range []string{"/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/proc", "/dev"} {
+	system := []string{"/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/proc", "/dev"}
+	for _, folder := range system {
 		info, err := os.Lstat(folder)
 		switch {
 		case os.IsNotExist(err):
@@ -289,8 +289,9 @@ func openBao(t *testing.T) string {
 	return strings.TrimSpace(string(path))
 }
 
-// newServingCertificate creates what OpenShift creates for a Service, and its authority.
-func newServingCertificate(t *testing.T, host string) (certificate, key, authority string) {
+// newServingCertificate creates what OpenShift creates for a Service. The certificate is its own
+// authority.
+func newServingCertificate(t *testing.T, host string) (certificate, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -305,9 +306,7 @@ func newServingCertificate(t *testing.T, host string) (certificate, key, authori
 	require.NoError(t, err)
 	certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	key = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
-	_, err = tls.X509KeyPair([]byte(certificate), []byte(key))
-	require.NoError(t, err)
-	return certificate, key, certificate
+	return certificate, key
 }
 
 // kubernetesEnvironment returns the variables with which a pod finds the API server.

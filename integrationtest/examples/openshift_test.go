@@ -111,33 +111,36 @@ func TestOpenShift_BrokerRunsCommand(t *testing.T) {
 		`--output /dev/null "$0"; test -z "${BROKER_TOKEN:-}"; `
 	for _, code := range []int{0, 3} {
 		script := fmt.Sprint(call, "exit ", code)
-		result := b.run(t, nil, "sh", "-ec", script, api.URL)
+		result := b.run(t, "myapi", nil, "sh", "-ec", script, api.URL)
 		require.Equal(t, code, result.Code, result.Stderr)
 		b.requireNothingLeft(t)
 	}
 	require.Equal(t, 2, api.Tokens())
 	require.Empty(t, api.Rejections())
+}
 
-	for mistake, c := range map[string]struct{ variable, want string }{
-		"another action":    {"BROKER_TOKEN=another", "Forbidden resource"},
-		"another role":      {"ROLE_ID=another", "Forbidden resource"},
-		"a wrong AppRole":   {"APPROLE=another", "permission denied"},
-		"no broker":         {"BROKER_URL=http://" + closedAddress(t), "curl: (7)"},
-		"no Vault":          {"VAULT_ADDR=http://" + closedAddress(t), "curl: (7)"},
-		"a missing setting": {"ROLE_ID=", "ROLE_ID"},
+// TestOpenShift_BrokerRunsNothingWithoutToken requires that broker.sh says what went wrong.
+func TestOpenShift_BrokerRunsNothingWithoutToken(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t, harness.EmbeddedProvider(t))
+	for mistake, c := range map[string]struct{ variable, role, want string }{
+		"another action":    {"BROKER_TOKEN=another", "myapi", "Forbidden resource"},
+		"another role_id":   {"ROLE_ID=another", "myapi", "Forbidden resource"},
+		"a wrong AppRole":   {"APPROLE=another", "myapi", "permission denied"},
+		"no broker":         {"BROKER_URL=http://" + closedAddress(t), "myapi", "curl: (7)"},
+		"no Vault":          {"VAULT_ADDR=http://" + closedAddress(t), "myapi", "curl: (7)"},
+		"a missing setting": {"ROLE_ID=", "myapi", "ROLE_ID"},
+		"a missing role":    {"ANY=", "missing", `role "missing"`},
+		"a missing policy":  {"ANY=", "another", "permission denied"},
 	} {
 		t.Run(mistake, func(t *testing.T) {
-			result := b.run(t, []string{c.variable}, "echo", "it runs")
+			t.Parallel()
+			result := b.run(t, c.role, []string{c.variable}, "echo", "it runs")
 			require.NotZero(t, result.Code)
 			require.Contains(t, result.Stderr, c.want)
 			require.Empty(t, result.Stdout)
 		})
 	}
-	b.m.Delete(t, "roles/myapi")
-	result := b.run(t, nil, "echo", "it runs")
-	require.Contains(t, result.Stderr, `role "myapi"`)
-	require.Empty(t, result.Stdout)
-	b.requireNothingLeft(t)
 }
 
 // TestOpenShift_ExternalSecretReadsToken reads a token as the External Secrets Operator does with
@@ -155,13 +158,13 @@ func TestOpenShift_ExternalSecretReadsToken(t *testing.T) {
 		require.Equal(t, openShiftProject, m.Metadata.Namespace)
 	}
 	from := findResource(t, all, esoGeneratorGroup, "VaultDynamicSecret").Spec
-	platform := parameterFile(t, "platform.env")
 	login := from.Provider.Auth.Kubernetes
-	require.Equal(t, platform, map[string]string{
+	names := map[string]string{
 		"VAULT_ADDR": from.Provider.Server, "VAULT_NAMESPACE": from.Provider.Namespace,
 		"AUTH_PATH": "auth/" + login.MountPath, "ROLE": login.Role,
 		"SERVICE_ACCOUNT": login.ServiceAccountRef.Name,
-	})
+	}
+	require.Equal(t, parameterFile(t, "platform.env"), names)
 	require.Empty(t, login.ServiceAccountRef.Audiences)
 	vault := p.cluster.login(t, login.Role, login.ServiceAccountRef.Name, []string{clusterIssuer})
 	creds := harness.ReadSecret(t, vault, p.cluster.localPath(t, from.Path))
