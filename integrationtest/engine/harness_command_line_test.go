@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,8 +29,8 @@ func detailedList(
 	}
 	cells := func(line string) []string {
 		var cells []string
-		for i := len(begins) - 1; i >= 0; i-- {
-			begin := min(begins[i], len(line))
+		for _, begin := range slices.Backward(begins) {
+			begin = min(begin, len(line))
 			cells = append([]string{strings.TrimSpace(line[begin:])}, cells...)
 			line = line[:begin]
 		}
