@@ -70,13 +70,13 @@ func pathBlocks(t *testing.T) map[string]string {
 			lists[shown] = operationRow("LIST", shown, list)
 			continue
 		}
-		blocks[shown] = "| Method | Path | |\n|---|---|---|\n" + lists[path.Dir(shown)] + describePath(served, key)
+		blocks[shown] = lists[path.Dir(shown)] + describePath(served, key)
 	}
 	return blocks
 }
 
 func operationRow(method, path string, operation *framework.PathOperation) string {
-	return fmt.Sprintf("| `%s` | `%s` | %s |\n", method, path, operation.Summary)
+	return fmt.Sprintf("- `%s %s`: %s\n", method, path, operation.Summary)
 }
 
 // shownPath returns a path as the docs write it: keys/:name for keys/(?P<name>[^/]+).
