@@ -31,7 +31,9 @@ for language in "${languages[@]}"; do
   log "SKIPPED: the docs/examples/$language test, for the reason above."
 done
 # Compiled in advance: otherwise tests that share a server would wait for it.
-(cd scripts/modules/crds && go build -buildvcs=false -o /dev/null .)
+for module in crds terraform-provider-ephemeral; do
+  (cd "scripts/modules/$module" && go build -buildvcs=false -o /dev/null .)
+done
 (cd scripts/modules/vault && CGO_ENABLED=0 go build -buildvcs=false -o /dev/null \
   github.com/hashicorp/vault-plugin-auth-kubernetes/cmd/vault-plugin-auth-kubernetes)
 if [ "${CI:-}" = true ] || scripts/keycloak.sh check; then
