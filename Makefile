@@ -19,6 +19,7 @@ BENCHCOUNT ?= 10
 SOAKTIME   ?= 10m
 
 TOOL   := go tool -modfile=scripts/modules/tools/go.mod
+WORKFLOWS := .github/workflows/*.yml docs/examples/ci/github-*.yml
 SHA256 := $(shell command -v sha256sum || echo shasum -a 256)
 
 .PHONY: help
@@ -72,8 +73,9 @@ vet: ## Run go vet
 	@go vet ./...
 
 .PHONY: lint
-lint: ## Run golangci-lint, and actionlint on the workflows
-	@$(TOOL) actionlint .github/workflows/*.yml docs/examples/ci/github-*.yml
+lint: ## Run golangci-lint, and actionlint and zizmor on the workflows
+	@$(TOOL) actionlint $(WORKFLOWS)
+	@"$$(scripts/zizmor.sh)" --offline --quiet $(WORKFLOWS)
 	@$(TOOL) golangci-lint run
 
 .PHONY: unit

