@@ -130,6 +130,12 @@ soak: ## Read for SOAKTIME (10m) through faults and changes, on Vault and on Ope
 vuln: build ## Fail if the plugin calls a function with a known vulnerability
 	@scripts/vuln.sh $(BINARY)
 
+##@ Release
+
+.PHONY: release
+release: ## Make the files of the release VERSION (v0.1.0) in bin/release, reproducibly
+	@scripts/release.sh
+
 ##@ Other
 
 .PHONY: clean
