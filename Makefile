@@ -100,7 +100,7 @@ keycloak: ## Run the tests that depend most on Keycloak, with KEYCLOAK_VERSION
 compat: ## Run all integration tests, even slow ones, on the other hosts and Keycloaks of README
 	@SLOW=true scripts/steps.sh 'integration HOST=openbao' 'integration HOST=vault-oldest' \
 		'keycloak KEYCLOAK_VERSION=26.4.7' 'keycloak KEYCLOAK_VERSION=26.7.3' \
-		'integration PACKAGES=providers PROVIDERS=hydra'
+		'integration PACKAGES=providers PROVIDERS=hydra' reproduce
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (20s)
@@ -135,6 +135,10 @@ vuln: build ## Fail if the plugin calls a function with a known vulnerability
 .PHONY: release
 release: ## Make the files of the release VERSION (v0.1.0) in bin/release, reproducibly
 	@scripts/release.sh
+
+.PHONY: reproduce
+reproduce: ## Make all files of a release twice, in two folders with own caches, and compare them
+	@SLOW=true go test -count=1 -timeout 60m -v -run '^TestRelease_' ./integrationtest/release
 
 ##@ Other
 
