@@ -30,6 +30,10 @@ for language in "${languages[@]}"; do
   [ "${CI:-}" != true ] || exit 1
   log "SKIPPED: the docs/examples/$language test, for the reason above."
 done
+if ! scripts/prometheus.sh >/dev/null; then
+  [ "${CI:-}" != true ] || exit 1
+  log "SKIPPED: the docs/examples/monitoring test, for the reason above."
+fi
 # Compiled in advance: otherwise tests that share a server would wait for it.
 for module in crds terraform-provider-ephemeral; do
   (cd "scripts/modules/$module" && go build -buildvcs=false -o /dev/null .)
