@@ -10,6 +10,7 @@ const (
 	OpenTofuScript          = "scripts/opentofu.sh"
 	TerraformProviderScript = "scripts/terraform-provider-vault.sh"
 	ExampleLibrariesScript  = "scripts/example-libraries.sh"
+	PrometheusScript        = "scripts/prometheus.sh"
 	VaultModule             = "scripts/modules/vault"
 	CRDsModule              = "scripts/modules/crds"
 	EphemeralProviderModule = "scripts/modules/terraform-provider-ephemeral"
