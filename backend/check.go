@@ -57,10 +57,7 @@ func misconfigured(step string, err error) error {
 		return err
 	}
 	text, hint, _ := strings.Cut(err.Error(), "; ")
-	if hint != "" {
-		hint = strings.ToUpper(hint[:1]) + hint[1:]
-	}
-	return &stepFailure{step: step, text: text, hint: hint}
+	return &stepFailure{step: step, text: text, hint: capitalized(hint)}
 }
 
 func (c *check) run(ctx context.Context) error {

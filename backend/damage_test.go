@@ -78,7 +78,7 @@ func TestDamage_BlocksNothingElse(t *testing.T) {
 			private, _ := newPEM(t)
 			m.write("keys/imported/import", map[string]any{"private_key": private})
 			m.patch("roles/myapi", map[string]any{"allow_assertion": true})
-			require.Contains(t, m.read("roles/myapi").Warnings[0], `key "myapi": the stored entry is damaged`)
+			require.Contains(t, m.read("roles/myapi").Warnings[0], `Key "myapi": the stored entry is damaged`)
 			m.write("roles/myapi", map[string]any{"key": "other"})
 			m.read("creds/myapi")
 		})

@@ -27,6 +27,14 @@ func compact(d time.Duration) string {
 	return text
 }
 
+// capitalized returns an error's text as one that stands alone.
+func capitalized(text string) string {
+	if text == "" {
+		return ""
+	}
+	return strings.ToUpper(text[:1]) + text[1:]
+}
+
 func sentence(text string) string {
 	if strings.HasSuffix(text, ".") || strings.HasSuffix(text, "?") {
 		return text

@@ -124,7 +124,7 @@ func TestKey_AllowedRolesAloneMayUseIt(t *testing.T) {
 	require.Equal(t, `key "myapi" does not allow role "other"`, checked["error"])
 	require.Equal(t, "To allow it, write the complete list: vault write bcgov-jwt/keys/myapi allowed_roles=…", checked["hint"])
 	require.Len(t, p.requests(tokenPath), asked)
-	require.Equal(t, []string{refused}, m.read("roles/other").Warnings)
+	require.Equal(t, []string{capitalized(refused)}, m.read("roles/other").Warnings)
 	for _, role := range []string{"other", "new"} {
 		require.Contains(t, m.refused(logical.UpdateOperation, "roles/"+role, map[string]any{"key": "myapi", "scopes": "s"}), "does not allow role")
 	}

@@ -122,7 +122,7 @@ func (b *backend) roleResponse(
 	resp := &logical.Response{Data: toResponse(roleFields(), r)}
 	key, err := b.keyOfRole(ctx, req, name, r)
 	if _, ok := errors.AsType[userError](err); ok || storage.Unreadable(err) {
-		resp.AddWarning(withRemedy(req.MountPoint, err).Error())
+		resp.AddWarning(capitalized(withRemedy(req.MountPoint, err).Error()))
 		return resp, nil
 	}
 	if err == nil && r.RevokeTokens && key.Settings().RevocationEndpoint == "" {
