@@ -12,6 +12,7 @@ import (
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/exchange"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/keyring"
 	"github.com/bcgov/vault-plugin-bcgov-jwt/backend/internal/netguard"
+	"github.com/hashicorp/go-secure-stdlib/strutil"
 )
 
 // nextStep returns what to do next with a key; empty if there is nothing to do.
@@ -31,13 +32,17 @@ func nextStep(mount string, key *keyring.Key, roles []string, now time.Time) str
 	case state == keyStaged && key.Settings().Registration == keyring.Manual:
 		return fmt.Sprintf("At %s, replace the public key with public_key. The next read of creds "+
 			"then switches to version %d.", provider, key.Staged(now).Number())
-	case len(roles) == 0:
-		return fmt.Sprintf("Create a role with: vault write -f %sroles/%s", mount, key.Name())
-	case state == keyWaiting:
-		return fmt.Sprintf("If not done yet, give %s %s. Then read a token with: vault read "+
-			"%screds/%s", provider, public, mount, roles[0])
 	}
-	return ""
+	next := ""
+	if len(roles) == 0 {
+		next = fmt.Sprintf("create a role with: vault write -f %sroles/%s", mount, key.Name())
+	} else if state == keyWaiting {
+		next = fmt.Sprintf("read a first token with: vault read %screds/%s", mount, roles[0])
+	}
+	if state == keyWaiting {
+		next = fmt.Sprintf("if not done yet, give %s %s. Then %s", provider, public, next)
+	}
+	return capitalized(next)
 }
 
 func importWarning(mount, name string) string {
@@ -149,13 +154,19 @@ func unknownVersion(key *keyring.Key, number int) error {
 }
 
 // keyWarnings returns what needs an operator's attention, in every response about the key.
-func keyWarnings(key *keyring.Key, now time.Time) []string {
+func keyWarnings(key *keyring.Key, roles []string, now time.Time) []string {
 	var warnings []string
 	settings := key.Settings()
 	if settings.Registration == keyring.ByJWKS && settings.PrepublishPeriod < jwksMaxAge {
 		warnings = append(warnings, fmt.Sprintf("prepublish_period is %s, but the provider may "+
 			"cache the key set for %s and reject a new version at first. Set at least %[2]s.",
 			compact(settings.PrepublishPeriod), compact(jwksMaxAge)))
+	}
+	if shut := slices.DeleteFunc(slices.Clone(roles), func(role string) bool {
+		return strutil.StrListContainsGlob(settings.AllowedRoles, role)
+	}); len(shut) > 0 {
+		warnings = append(warnings, "allowed_roles does not include these roles, which return no "+
+			"tokens: "+abbreviate(shut)+".")
 	}
 	if key.RotationWaitsForRoom(now) {
 		warnings = append(warnings, fmt.Sprintf("The key has %d versions, the maximum: automatic "+

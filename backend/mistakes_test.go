@@ -87,9 +87,9 @@ func TestKey_NextStepFollowsItsState(t *testing.T) {
 	require.Equal(t, "Register the output of `vault read -field=public_key bcgov-jwt/keys/myapi` with the provider (in the API Services Portal, when you "+
 		"request access). Then set what it shows with: vault write bcgov-jwt/keys/myapi client_id=… issuer=…", next(map[string]any{"type": "ed25519"}))
 	require.Equal(t, "Set what the provider shows with: vault write bcgov-jwt/keys/myapi issuer=…", next(map[string]any{"client_id": "my-client"}))
-	require.Equal(t, "Create a role with: vault write -f bcgov-jwt/roles/myapi", next(map[string]any{"issuer": p.issuer()}))
+	require.Equal(t, "If not done yet, give the provider public_key. Then create a role with: vault write -f bcgov-jwt/roles/myapi", next(map[string]any{"issuer": p.issuer()}))
 	m.write("roles/reader", map[string]any{"key": "myapi"})
-	require.Equal(t, "If not done yet, give the provider public_key. Then read a token with: vault read bcgov-jwt/creds/reader", next(nil))
+	require.Equal(t, "If not done yet, give the provider public_key. Then read a first token with: vault read bcgov-jwt/creds/reader", next(nil))
 	require.Equal(t, "Let the key sign again with: vault write bcgov-jwt/keys/myapi disabled=false", next(map[string]any{"disabled": true}))
 	require.NotEmpty(t, next(map[string]any{"disabled": false}))
 	p.register(m, "myapi", "my-client")
@@ -160,4 +160,14 @@ func TestRequest_CommandsNameTheMountAsTypedInItsNamespace(t *testing.T) {
 			require.Contains(t, key.Data["jwks_path"], "/v1/team/bcgov-jwt/jwks/", "a URL has the namespace")
 		})
 	}
+}
+
+func TestKey_WarnsOfRolesThatItShutsOut(t *testing.T) {
+	t.Parallel()
+	m, _ := newReadyMount(t)
+	m.write("roles/other", map[string]any{"key": "myapi"})
+	warning := []string{"allowed_roles does not include these roles, which return no tokens: other."}
+	require.Equal(t, warning, m.write("keys/myapi", map[string]any{"allowed_roles": "my*"}).Warnings)
+	require.Equal(t, warning, m.read("keys/myapi").Warnings)
+	require.Empty(t, m.write("keys/myapi", map[string]any{"allowed_roles": ""}).Warnings)
 }

@@ -232,7 +232,7 @@ func (b *backend) keyResponse(
 	data["roles"] = roles
 	data["jwks_path"] = jwksPath(ctx, key)
 	data["next_step"] = nextStep(req.MountPoint, key, roles, now)
-	warnings = append(warnings, keyWarnings(key, now)...)
+	warnings = append(warnings, keyWarnings(key, roles, now)...)
 	return &logical.Response{Data: data, Warnings: warnings}, nil
 }
 

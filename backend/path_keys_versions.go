@@ -230,7 +230,12 @@ func (b *backend) destroyVersion(
 	if version == nil {
 		return nil, unknownVersion(key, number)
 	}
-	if key.State(version, b.now()) == keyring.Active {
+	staged := key.Staged(b.now())
+	switch {
+	case key.State(version, b.now()) == keyring.Active && staged != nil:
+		return nil, userErrorf("version: %d is active until the provider accepts version %d; "+
+			"register its public_key, then read creds", number, staged.Number())
+	case key.State(version, b.now()) == keyring.Active:
 		return nil, userErrorf("version: %d is active; rotate and activate another first, or "+
 			"disable the key with: vault write %skeys/%s disabled=true",
 			number, req.MountPoint, name)

@@ -531,13 +531,20 @@ func TestDestroy_VersionIsGone(t *testing.T) {
 	}
 }
 
+func TestDestroy_OfTheOnlyVersionNamesTheAlternatives(t *testing.T) {
+	t.Parallel()
+	m, _ := newReadyMount(t)
+	require.Equal(t, "version: 1 is active; rotate and activate another first, or disable the key with: vault write bcgov-jwt/keys/myapi disabled=true",
+		m.refused(logical.UpdateOperation, "keys/myapi/destroy", map[string]any{"version": 1}))
+}
+
 func TestDestroy_IsRejected(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		data map[string]any
 		says []string
 	}{
-		"the active one":       {map[string]any{"version": 1}, []string{"version: 1 is active; rotate and activate another first", "vault write bcgov-jwt/keys/myapi disabled=true"}},
+		"the active one":       {map[string]any{"version": 1}, []string{"version: 1 is active until the provider accepts version 2; register its public_key, then read creds"}},
 		"an unknown one":       {map[string]any{"version": 7}, []string{`version: key "myapi" has no version 7; it has 1, 2`}},
 		"zero":                 {map[string]any{"version": 0}, []string{"version: "}},
 		"a negative one":       {map[string]any{"version": -1}, []string{"version: "}},

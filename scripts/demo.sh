@@ -181,7 +181,8 @@ pids=
 dir=$(cd "$(mktemp -d)" && pwd -P)
 mkdir "$dir/bin" "$dir/plugins"
 trap clean_up EXIT
-trap 'exit 130' INT TERM
+# Whoever is told to press Ctrl-C sees no error.
+trap '[ "${2:-}" = servers ] && exit 0; exit 130' INT TERM
 
 prepare "$1"
 if [ "${2:-}" = servers ]; then

@@ -12,7 +12,7 @@ path "bcgov-jwt/roles/+" {
   capabilities = ["create", "read", "update", "patch", "delete"]
 }
 
-# The names of the keys, since a role names one, but not their content.
+# The keys, since a role names one: a table with client, issuer and state.
 path "bcgov-jwt/keys/" {
   capabilities = ["list"]
 }

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
@@ -38,11 +39,14 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 	}
 	baseURL, realm, found := strings.Cut(*issuer, "/realms/")
 	if !found || *clientID == "" {
-		return errors.New("-issuer, a realm's URL, and -client-id are required")
+		return errors.New("set ISS to the realm's URL and CID to the client's id")
 	}
 	publicKey, err := io.ReadAll(stdin)
 	if err != nil {
 		return err
+	}
+	if block, _ := pem.Decode(publicKey); block == nil {
+		return errors.New("no public key on the standard input; nothing was registered")
 	}
 	admin := keycloak.NewAdmin(baseURL, *username, *password)
 	defer admin.Close()

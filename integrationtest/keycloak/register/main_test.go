@@ -18,9 +18,10 @@ func TestRun_RegistersAndReplacesKey(t *testing.T) {
 	t.Cleanup(listener.Close)
 	issuer := listener.URL + "/realms/apigw"
 	var shown strings.Builder
+	pasted := "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
 	register := func(args ...string) error {
 		shown.Reset()
-		return run(t.Context(), args, strings.NewReader("a key"), &shown)
+		return run(t.Context(), args, strings.NewReader(pasted), &shown)
 	}
 	args := []string{"-client-id", "/portal/x", "-issuer", issuer, "-password", "pw"}
 	for range 2 {
@@ -30,6 +31,8 @@ func TestRun_RegistersAndReplacesKey(t *testing.T) {
 	}
 	require.Error(t, server.AddRealm("apigw"), "the realm was created")
 	require.ErrorContains(t, register(args[:4]...), "invalid_grant")
-	require.ErrorContains(t, register(args[:2]...), "required")
-	require.ErrorContains(t, register(append(args, "-issuer", listener.URL)...), "required")
+	require.ErrorContains(t, register(args[:2]...), "set ISS")
+	require.ErrorContains(t, register(append(args, "-issuer", listener.URL)...), "set ISS")
+	pasted = "No value found"
+	require.ErrorContains(t, register(args...), "nothing was registered")
 }
