@@ -49,8 +49,7 @@ func TestMirror_RotationFailsNoRead(t *testing.T) {
 
 	requireSigns := func(version int) {
 		t.Helper()
-		key := m.Read(t, "keys/"+name)
-		require.Equal(t, key.Version(t, version, "key_id"),
+		require.Equal(t, m.Versions(t, name).Version(t, version, "key_id"),
 			m.Read(t, "creds/"+name).Text(t, "key_id"))
 	}
 	rotate := func(version int) {
@@ -70,7 +69,7 @@ func TestMirror_RotationFailsNoRead(t *testing.T) {
 	require.Eventually(t, func() bool { return fetches.Load() > before }, acceptTimeout,
 		100*time.Millisecond, "Keycloak does not fetch")
 	requireSigns(2)
-	require.Empty(t, m.Read(t, "keys/"+name).Version(t, 3, "accepted_time"))
+	require.Empty(t, m.Versions(t, name).Version(t, 3, "accepted_time"))
 	mirror.stopped.Store(false)
 	m.EventuallyAccepted(t, name, 3, acceptTimeout)
 	requireSigns(3)
@@ -94,7 +93,8 @@ func TestMirror_CopiesEachKeyType(t *testing.T) {
 	} {
 		m.Write(t, "keys/"+keyType, map[string]any{"type": keyType, "registration": "jwks"})
 		key := m.Write(t, "keys/"+keyType+"/rotate", nil)
-		source, keySet := harness.Vault().URL()+key.Text(t, "jwks_path"), key.Text(t, "jwks")
+		source := harness.Vault().URL() + key.Text(t, "jwks_path")
+		keySet := m.Read(t, "keys/"+keyType+"/jwks").Text(t, "jwks")
 
 		requireCopied(t, source, file)
 		requireFile(t, file, keySet+"\n")

@@ -33,7 +33,7 @@ func TestRotationScripts_RotateKeys(t *testing.T) {
 			reads := m.StartLoad(t, "myapi")
 			m.EventuallyAccepted(t, "myapi", 1, 10*time.Second)
 			printed := runExample(t, m, "rotation/rotate-jwks.sh", nil, "myapi", "myapi")
-			require.NotEmpty(t, m.Read(t, "keys/myapi").Version(t, 2, "accepted_time"), printed)
+			require.NotEmpty(t, m.Versions(t, "myapi").Version(t, 2, "accepted_time"), printed)
 			reads.End(t)
 		},
 		"break-glass.sh": func(t *testing.T) {
@@ -49,9 +49,9 @@ func TestRotationScripts_RotateKeys(t *testing.T) {
 				m.RecordPrivateKeys(t)
 				compromised := m.Read(t, "keys/"+name)
 				printed := runExample(t, m, "rotation/break-glass.sh", paste, name, name)
-				key := m.Read(t, "keys/"+name)
-				require.NotContains(t, key.Data["versions"], "1", printed)
-				require.NotContains(t, key.Text(t, "jwks"), compromised.Text(t, "key_id"))
+				require.NotContains(t, m.Versions(t, name).Data["key_info"], "1", printed)
+				require.NotContains(t, m.Read(t, "keys/"+name+"/jwks").Text(t, "jwks"),
+					compromised.Text(t, "key_id"))
 				m.Read(t, "creds/"+name)
 			}
 		},
