@@ -121,6 +121,14 @@ func (i *injector) templates(t *testing.T) (all []map[string]any) {
 	return all
 }
 
+// environment returns what is not in the configuration.
+func (i *injector) environment() (all []variable) {
+	if retries := i.text("client-max-retries", ""); retries != "" {
+		all = append(all, variable{"VAULT_MAX_RETRIES", retries})
+	}
+	return all
+}
+
 // The names of the injected containers.
 const (
 	agentInitContainer = "vault-agent-init"
@@ -147,6 +155,7 @@ func inject(t *testing.T, p *pod, annotations map[string]string) {
 		p.spec.Containers = append(p.spec.Containers, container{
 			Name: name, Command: []string{"vault", "agent", "-config=" + agentHome + "/config.json"},
 			VolumeMounts: append(serviceAccountMounts(app), volumeMount{home, agentHome}),
+			Env:          i.environment(),
 		})
 	}
 	p.mountAll(secretsFolder, newVolume(t, nil))

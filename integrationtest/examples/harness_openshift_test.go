@@ -477,6 +477,7 @@ func newPlatform(t *testing.T, provider *harness.Provider) *platform {
 	}
 	m := harness.NewMount(t, provider.Config)
 	m.Write(t, "config", p.provider.config)
+	m.Write(t, "config", map[string]any{"max_retries": 0}) // so that an outage need not be long
 	m.NewClientWithTokenLifetime(t, provider, "myapi", agentTokenLifetime,
 		map[string]any{"token_endpoint": p.provider.URL},
 		map[string]any{"refresh_margin": (agentTokenLifetime - agentPeriod).String()})

@@ -81,8 +81,13 @@ func TestOpenShift_InjectedAgentSurvivesOutage(t *testing.T) {
 	before := api.Calls()
 
 	p.provider.close()
+	closed := time.Now()
 	harness.Sleep(t, outage)
-	agent.requireRunning(t)
+	require.Eventually(t, func() bool {
+		agent.requireRunning(t)
+		return strings.Contains(agent.String(), "exceeded maximum retries")
+	}, time.Minute, 20*time.Millisecond, "%s", agent)
+	outage = time.Since(closed).Round(time.Second)
 	require.NotEmpty(t, api.Rejections(), "the outage is longer than a token's lifetime")
 	inOutage, tokens := api.Calls(), api.Tokens()
 
