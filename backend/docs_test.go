@@ -63,16 +63,21 @@ func pathBlocks(t *testing.T) map[string]string {
 	t.Helper()
 	m := newMount(t)
 	lists, blocks := map[string]string{}, map[string]string{}
-	key := m.Route("keys/x").Operations[logical.ReadOperation].(*framework.PathOperation).Responses[200][0].Fields
+	key, certificate := readFields(m, "keys/x"), readFields(m, "keys/x/certificate")
 	for _, served := range m.paths() {
 		shown := shownPath(served)
 		if list, ok := served.Operations[logical.ListOperation].(*framework.PathOperation); ok {
 			lists[shown] = operationRow("LIST", shown, list)
 			continue
 		}
-		blocks[shown] = lists[path.Dir(shown)] + describePath(served, key)
+		blocks[shown] = lists[path.Dir(shown)] + describePath(served, key, certificate)
 	}
 	return blocks
+}
+
+func readFields(m *mount, path string) map[string]*framework.FieldSchema {
+	read := m.Route(path).Operations[logical.ReadOperation].(*framework.PathOperation)
+	return read.Responses[200][0].Fields
 }
 
 func operationRow(method, path string, operation *framework.PathOperation) string {
@@ -85,8 +90,9 @@ func shownPath(path *framework.Path) string {
 	return strings.TrimSuffix(shown, "/?$")
 }
 
-// describePath lists a path's parameters and response; for one that returns key, a link.
-func describePath(path *framework.Path, key map[string]*framework.FieldSchema) string {
+// describePath lists a path's parameters and response; instead of the fields of key or certificate,
+// other paths have a link.
+func describePath(path *framework.Path, key, certificate map[string]*framework.FieldSchema) string {
 	var b strings.Builder
 	fields := map[string]*framework.FieldSchema{}
 	var response map[string]*framework.FieldSchema
@@ -118,7 +124,7 @@ func describePath(path *framework.Path, key map[string]*framework.FieldSchema) s
 		b.WriteString("\n**Parameters**\n\n")
 		writeFields(&b, fields, true)
 	}
-	computed := response
+	computed, more := response, without(response, certificate)
 	if path.Operations[logical.UpdateOperation] != nil {
 		computed = without(response, fields)
 	}
@@ -128,6 +134,9 @@ func describePath(path *framework.Path, key map[string]*framework.FieldSchema) s
 	case shownPath(path) != "keys/:name" && maps.EqualFunc(response, key, sameField):
 		b.WriteString("\n**Response**: the same as a read of [the key](#keys).\n")
 		return b.String()
+	case len(more) > 0 && len(more) == len(response)-len(certificate):
+		computed = more
+		b.WriteString("\n**Response**: what [certificate](#keysnamecertificate) returns, and\n\n")
 	case len(computed) < len(response):
 		b.WriteString("\n**Response**: the settings, and\n\n")
 	default:
@@ -161,7 +170,7 @@ func writeFields(b *strings.Builder, fields map[string]*framework.FieldSchema, p
 		case parameters:
 			kind += ": " + zeroValue(schema.Type)
 		}
-		fmt.Fprintf(b, "- `%s` `(%s)` – %s\n", name, kind, quoteNames(description))
+		fmt.Fprintf(b, "- `%s` `(%s)`: %s\n", name, kind, quoteNames(description))
 	}
 }
 
