@@ -181,8 +181,9 @@ pids=
 dir=$(cd "$(mktemp -d)" && pwd -P)
 mkdir "$dir/bin" "$dir/plugins"
 trap clean_up EXIT
-# Whoever is told to press Ctrl-C sees no error.
-trap '[ "${2:-}" = servers ] && exit 0; exit 130' INT TERM
+interrupted=130
+[ "${2:-}" != servers ] || interrupted=0 # whoever is told to press Ctrl-C sees no error
+trap 'exit "$interrupted"' INT TERM
 
 prepare "$1"
 if [ "${2:-}" = servers ]; then

@@ -57,8 +57,9 @@ func TestDev_RunsCommandsOfREADME(t *testing.T) {
 			exports, allow := startServers(t, host)
 			script := slices.Concat([]string{"set -euo pipefail", exports}, steps[:owner],
 				[]string{allow}, steps[owner:])
-			output := mustRun(t, exec.CommandContext(t.Context(), "bash", "-c",
-				strings.Join(script, "\n")))
+			cmd := exec.CommandContext(t.Context(), "bash", "-c", strings.Join(script, "\n"))
+			cmd.Dir = harness.InRepository(".")
+			output := mustRun(t, cmd)
 			assert.Contains(t, redact(output), "access_token")
 			assert.Contains(t, redact(output), `{"headers":`)
 		})
