@@ -68,7 +68,8 @@ func readPolicyTable(t *testing.T) policyTable {
 	require.NoError(t, err)
 	table := policyTable{rows: map[string]map[string][]string{}}
 	for line := range strings.Lines(string(readme)) {
-		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		_, row, _ := strings.Cut(strings.TrimSpace(line), "|")
+		cells := strings.Split(strings.TrimSuffix(row, "|"), "|")
 		switch {
 		case strings.HasPrefix(line, "| Path |"):
 			for _, cell := range cells[1:] {
@@ -77,11 +78,11 @@ func readPolicyTable(t *testing.T) policyTable {
 			}
 		case strings.HasPrefix(line, "| `"):
 			require.Len(t, cells, 1+len(table.personas), line)
-			row := map[string][]string{}
+			allowed := map[string][]string{}
 			for i, cell := range cells[1:] {
-				row[table.personas[i]] = strings.Fields(cell)
+				allowed[table.personas[i]] = strings.Fields(cell)
 			}
-			table.rows[strings.Trim(cells[0], " `")] = row
+			table.rows[strings.Trim(cells[0], " `")] = allowed
 		}
 	}
 	require.NotEmpty(t, table.rows)
