@@ -269,9 +269,8 @@ func tokenLifetime(t *testing.T, creds *api.Secret) time.Duration {
 
 // provideKubernetesAuth adds the Kubernetes auth method to the catalog of a Vault that was built
 // without it, at the version that belongs to the pinned Vault.
-func provideKubernetesAuth(t *testing.T) {
+func provideKubernetesAuth(t *testing.T, vault *harness.VaultServer) {
 	t.Helper()
-	vault := harness.Vault()
 	sys := vault.NewClient(t).Sys()
 	builtIn := &api.GetPluginInput{Name: "kubernetes", Type: api.PluginTypeCredential}
 	if _, err := sys.GetPluginWithContext(t.Context(), builtIn); err == nil {

@@ -286,7 +286,11 @@ func (p podTemplate) requireRestricted(t *testing.T) {
 	require.True(t, p.Spec.SecurityContext.RunAsNonRoot)
 	require.Equal(t, "RuntimeDefault", p.Spec.SecurityContext.SeccompProfile.Type)
 	require.Len(t, p.Spec.Containers, 1)
-	c := p.Spec.Containers[0]
+	p.Spec.Containers[0].requireRestricted(t)
+}
+
+func (c container) requireRestricted(t *testing.T) {
+	t.Helper()
 	require.Equal(t, []string{"ALL"}, c.SecurityContext.Capabilities.Drop)
 	require.Equal(t, new(bool), c.SecurityContext.AllowPrivilegeEscalation)
 	require.True(t, c.SecurityContext.ReadOnlyRootFilesystem)

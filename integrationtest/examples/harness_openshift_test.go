@@ -242,7 +242,7 @@ func (p *project) apply(t *testing.T, command, version string) {
 // upgrade changes the plugin's version as README.md says.
 func (p *project) upgrade(t *testing.T, version string) {
 	t.Helper()
-	require.NoError(t, harness.Vault().BuildPlugin(t.Context(), version, version))
+	require.NoError(t, builtNextVersion())
 	p.apply(t, version, version)
 	p.stop(t)
 	p.start(t)
@@ -470,7 +470,7 @@ type platform struct {
 // may read it.
 func newPlatform(t *testing.T, provider *harness.Provider) *platform {
 	t.Helper()
-	provideKubernetesAuth(t)
+	provideKubernetesAuth(t, harness.Vault())
 	p := &platform{
 		cluster: newEmptyCluster(t, openShiftProject), provider: newEndpointGate(t, provider),
 		parameters: parameterFile(t, "platform.env"),

@@ -38,8 +38,8 @@ type podSpec struct {
 		RunAsNonRoot   bool
 		SeccompProfile struct{ Type string }
 	}
-	Containers []container
-	Volumes    []volume
+	InitContainers, Containers []container
+	Volumes                    []volume
 }
 
 type container struct {
@@ -70,6 +70,7 @@ type volume struct {
 	}
 	PersistentVolumeClaim struct{ ClaimName string }
 	EmptyDir              *struct{ Medium string }
+	Image                 struct{ Reference string }
 }
 
 // serviceAccountFolder is where a pod finds the token of its service account.
@@ -100,7 +101,7 @@ type pod struct {
 // volumeSources holds the contents of what a pod's volumes refer to, by name.
 type volumeSources struct {
 	configMaps, secrets map[string]map[string]string
-	claims              map[string]string // folders
+	claims, images      map[string]string // folders
 }
 
 // newPod creates the volumes of a pod.
@@ -151,6 +152,9 @@ func (p *pod) newVolume(t *testing.T, v volume, sources volumeSources) (folder s
 	case v.PersistentVolumeClaim.ClaimName != "":
 		require.Contains(t, sources.claims, v.PersistentVolumeClaim.ClaimName)
 		return sources.claims[v.PersistentVolumeClaim.ClaimName]
+	case v.Image.Reference != "":
+		require.Contains(t, sources.images, v.Image.Reference)
+		return sources.images[v.Image.Reference]
 	case len(v.Projected.Sources) > 0:
 		files := map[string]string{}
 		for _, source := range v.Projected.Sources {
@@ -189,10 +193,10 @@ func giveToProject(t *testing.T, path string, mode os.FileMode) {
 // command returns a container's command.
 func (p *pod) command(t *testing.T, containerName string) *exec.Cmd {
 	t.Helper()
-	i := slices.IndexFunc(p.spec.Containers,
-		func(c container) bool { return c.Name == containerName })
+	all := slices.Concat(p.spec.InitContainers, p.spec.Containers)
+	i := slices.IndexFunc(all, func(c container) bool { return c.Name == containerName })
 	require.GreaterOrEqual(t, i, 0, "container %s does not exist", containerName)
-	c := p.spec.Containers[i]
+	c := all[i]
 	return p.run(t, c, append(slices.Clone(c.Command), c.Args...)...)
 }
 

@@ -52,7 +52,7 @@ func TestKubernetes_ManifestsMatchOperators(t *testing.T) {
 func TestKubernetes_ManifestsObtainTokens(t *testing.T) {
 	t.Parallel()
 	check := buildManifestCheck(t)
-	provideKubernetesAuth(t)
+	provideKubernetesAuth(t, harness.Vault())
 	for name, c := range map[string]struct {
 		files []string
 		test  func(*testing.T, *cluster, []manifest)
@@ -80,7 +80,7 @@ func TestKubernetes_ManifestsObtainTokens(t *testing.T) {
 // TestKubernetes_SetupLeavesNothingBehind has each step of the script fail in turn.
 func TestKubernetes_SetupLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
-	provideKubernetesAuth(t)
+	provideKubernetesAuth(t, harness.Vault())
 	m := harness.NewMount(t, nil)
 	m.Write(t, "keys/myapi", map[string]any{"type": "ecdsa-p256"})
 	auth := enableKubernetesAuth(t, m)

@@ -39,7 +39,7 @@ func TestOpenShift_OpenBaoInProject(t *testing.T) {
 	requireToken()
 	require.Equal(t, downloads, p.registry.requests.Load())
 
-	p.upgrade(t, "v1.0.1-test")
+	p.upgrade(t, nextVersion)
 	requireToken()
 
 	p.runJob(t, "openbao-backup", "backup")

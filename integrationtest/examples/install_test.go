@@ -1,0 +1,160 @@
+package examples
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
+)
+
+// TestInstall_ScriptInstallsUpgradesAndRollsBack runs install.sh as README.md says, with releases
+// that it downloads and one in a folder. Tokens are read all along.
+func TestInstall_ScriptInstallsUpgradesAndRollsBack(t *testing.T) {
+	t.Parallel()
+	needTools(t, "curl")
+	i, folder := newInstallation(t), t.TempDir()
+	releases := httptest.NewServer(http.FileServer(http.Dir(folder)))
+	t.Cleanup(releases.Close)
+	from := []string{"RELEASES=" + releases.URL}
+	first, next := harness.PluginVersion, nextVersion
+	newRelease(t, folder, first)
+	requireInstallReadme(t, "$ ./install.sh copy v0.1.0", "$ ./install.sh use v0.1.0")
+
+	require.Contains(t, i.mustScript(t, from, "copy", first), "copied ")
+	require.Contains(t, i.mustScript(t, nil, "use", first), "bcgov-jwt/ runs "+first)
+	i.createKey(t)
+	i.requireServing(t, first)
+
+	require.Contains(t, i.mustScript(t, from, "copy", first), "is there already")
+	repeated := i.mustScript(t, nil, "use", first)
+	require.NotContains(t, repeated, "reload", "a mount that runs the version is not disturbed")
+	i.requireServing(t, first)
+
+	i.mustScript(t, nil, "copy", next, newRelease(t, t.TempDir(), next))
+	i.requireServing(t, first)
+	require.Contains(t, i.mustScript(t, nil, "use", next), "bcgov-jwt/ runs "+next)
+	i.requireServing(t, next)
+
+	releases.Close() // a rollback needs no download
+	require.Contains(t, i.mustScript(t, nil, "use", first), "bcgov-jwt/ runs "+first)
+	i.requireServing(t, first)
+	require.Equal(t, []string{harness.PluginName + "-" + first, harness.PluginName + "-" + next},
+		i.installed(t))
+}
+
+// TestInstall_ScriptCopiesOnlyWhatIsVerified requires that nothing of a bad release is left in the
+// plugin directory.
+func TestInstall_ScriptCopiesOnlyWhatIsVerified(t *testing.T) {
+	t.Parallel()
+	version := harness.PluginVersion
+	for mistake, c := range map[string]struct{ file, content, want string }{
+		"another binary":           {releaseFile(version), "another", "does not have the sum"},
+		"sums of another platform": {"SHA256SUMS", "0 another\n", "has no " + releaseFile(version)},
+		"no sums":                  {"SHA256SUMS", "", "SHA256SUMS has no"},
+	} {
+		t.Run(mistake, func(t *testing.T) {
+			t.Parallel()
+			folder, plugins := newRelease(t, t.TempDir(), version), t.TempDir()
+			write(t, filepath.Join(folder, c.file), c.content)
+			environment := []string{"PATH=" + os.Getenv("PATH"), "PLUGIN_DIRECTORY=" + plugins}
+			result := runScript(t, environment, example("install/install.sh"), "copy", version, folder)
+			require.NotZero(t, result.Code)
+			require.Contains(t, result.Stderr, c.want)
+			left, err := os.ReadDir(plugins)
+			require.NoError(t, err)
+			require.Empty(t, left)
+		})
+	}
+}
+
+// TestInstall_ScriptKeepsMountThatCannotChange requires that the old version serves if the new one
+// cannot, and that another engine is left alone.
+func TestInstall_ScriptKeepsMountThatCannotChange(t *testing.T) {
+	t.Parallel()
+	i, folder := newInstallation(t), t.TempDir()
+	first := harness.PluginVersion
+	i.mustScript(t, nil, "copy", first, newRelease(t, folder, first))
+	i.mustScript(t, nil, "use", first)
+	i.createKey(t)
+
+	missing := i.script(t, nil, "use", "v9.9.9")
+	require.NotZero(t, missing.Code)
+	i.mustScript(t, nil, "copy", nextVersion, newRelease(t, folder, nextVersion))
+	wrong := "PLUGIN_SHA256=" + strings.Repeat("0", 64)
+	local := i.script(t, []string{wrong}, "use", nextVersion)
+	require.NotZero(t, local.Code, local.Stdout)
+	require.Contains(t, local.Stderr, "does not have PLUGIN_SHA256")
+	remote := i.script(t, []string{wrong, "PLUGIN_DIRECTORY=" + t.TempDir()}, "use", nextVersion)
+	require.NotZero(t, remote.Code, remote.Stdout)
+	require.Contains(t, remote.Stderr, "bcgov-jwt/ cannot run "+nextVersion+"; it is back at "+first)
+	i.requireServing(t, first)
+
+	other := i.script(t, nil, "use", first, "cubbyhole")
+	require.NotZero(t, other.Code)
+	require.Contains(t, other.Stderr, "cubbyhole/ is another engine")
+	i.requireServing(t, first)
+
+	i.mustScript(t, nil, "use", nextVersion)
+	i.requireServing(t, nextVersion)
+}
+
+// TestInstall_KubernetesCopiesAndRegisters runs the containers of the manifests to a token, an
+// upgrade and a rollback.
+func TestInstall_KubernetesCopiesAndRegisters(t *testing.T) {
+	t.Parallel()
+	h := newHelmCluster(t)
+	first := harness.PluginVersion
+	h.install(t, first)
+	h.createKey(t)
+	h.requireServing(t, first)
+	h.install(t, first)
+
+	wrong := strings.Repeat("0", 64)
+	require.NotZero(t, h.copyPlugin(t, nextVersion, wrong).Code)
+	require.Equal(t, []string{harness.PluginName + "-" + first}, h.installed(t))
+	early := h.register(t, nextVersion, sumOf(pluginBinary(t, nextVersion)))
+	require.NotZero(t, early.Code, "the Job is repeated until the binary is there")
+	h.requireServing(t, first)
+
+	h.install(t, nextVersion)
+	h.requireServing(t, nextVersion)
+	h.install(t, first)
+	h.requireServing(t, first)
+}
+
+// TestInstall_OpenBaoFetchesImage runs OpenBao with openbao.hcl and an image that was made as that
+// of a release. It does not start with a binary of another sum.
+func TestInstall_OpenBaoFetchesImage(t *testing.T) {
+	t.Parallel()
+	version := harness.PluginVersion
+	image := newReleaseRegistry(t).push(t, version)
+	binary := pluginBinary(t, version)
+
+	refused := startBao(t, image, version, strings.Repeat("1", 64))
+	select {
+	case <-refused.ended:
+	case <-time.After(time.Minute):
+		t.Fatal("it runs with another binary than its configuration names")
+	}
+	require.False(t, refused.cmd.ProcessState.Success())
+	require.Contains(t, refused.String(), "plugin hash mismatch")
+
+	b := startBao(t, image, version, sumOf(binary))
+	require.Eventually(t, func() bool {
+		b.requireRunning(t)
+		_, err := b.bao(t, "secrets", "list")
+		return err == nil
+	}, time.Minute, 50*time.Millisecond, "%s", b)
+	output, err := b.bao(t, "secrets", "enable", "-path=bcgov-jwt", harness.PluginName)
+	require.NoError(t, err, output)
+	running, err := b.bao(t, "read", "-field=version", "bcgov-jwt/info")
+	require.NoError(t, err, running)
+	require.Equal(t, version, running)
+}
