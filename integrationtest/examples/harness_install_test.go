@@ -186,7 +186,7 @@ func newHelmCluster(t *testing.T) *helmCluster {
 // installManifest returns the objects of a manifest after README.md's change of it.
 func installManifest(t *testing.T, file, version, sum string) map[string]resource {
 	t.Helper()
-	const change = `sed "s/v0.1.0/$VERSION/; s/value: SHA256/value: $SHA256/" `
+	const change = `sed "s/v0.1.0/$VERSION/; s/value: SHA256/value: '$SHA256'/" `
 	content, err := os.ReadFile(example("install/README.md"))
 	require.NoError(t, err)
 	require.Contains(t, string(content), "$ "+change+file+" |\n")
