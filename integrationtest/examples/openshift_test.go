@@ -84,9 +84,10 @@ func TestOpenShift_InjectedAgentSurvivesOutage(t *testing.T) {
 	closed := time.Now()
 	harness.Sleep(t, outage)
 	require.Eventually(t, func() bool {
-		agent.requireRunning(t)
 		return strings.Contains(agent.String(), "exceeded maximum retries")
 	}, time.Minute, 20*time.Millisecond, "%s", agent)
+	harness.Sleep(t, time.Second) // in which it would end
+	agent.requireRunning(t)
 	outage = time.Since(closed).Round(time.Second)
 	require.NotEmpty(t, api.Rejections(), "the outage is longer than a token's lifetime")
 	inOutage, tokens := api.Calls(), api.Tokens()

@@ -34,7 +34,7 @@ request() {
 
 # An empty response is an error too, which it would not be without input.
 field() {
-  jq -ern "input | $1"' // error((.errors // [.message // "no '"$1"' in the response"]) | join("; "))'
+  jq -ern "input | $1 // error((.errors // [.message // \"no $1 in the response\"]) | join(\"; \"))"
 }
 
 wrapped=$(printf 'X-Broker-Token: %s\nX-Vault-Role-Id: %s\n' "$BROKER_TOKEN" "$ROLE_ID" |
