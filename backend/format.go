@@ -29,10 +29,7 @@ func compact(d time.Duration) string {
 
 // capitalized returns an error's text as one that stands alone.
 func capitalized(text string) string {
-	if text == "" {
-		return ""
-	}
-	return strings.ToUpper(text[:1]) + text[1:]
+	return strings.ToUpper(text[:min(1, len(text))]) + text[min(1, len(text)):]
 }
 
 func sentence(text string) string {

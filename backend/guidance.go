@@ -30,8 +30,9 @@ func nextStep(mount string, key *keyring.Key, roles []string, now time.Time) str
 	case state == keyUnregistered:
 		return registrationAdvice(mount, key)
 	case state == keyStaged && key.Settings().Registration == keyring.Manual:
-		return fmt.Sprintf("At %s, replace the public key with public_key. The next read of creds "+
-			"then switches to version %d.", provider, key.Staged(now).Number())
+		return fmt.Sprintf("At %s, replace the registered public key with the output of `vault "+
+			"read -field=public_key %skeys/%s`. The next read of creds then switches to version %d.",
+			provider, mount, key.Name(), key.Staged(now).Number())
 	}
 	next := ""
 	if len(roles) == 0 {

@@ -46,8 +46,8 @@ func TestMistakes_HaveTheirOwnText(t *testing.T) {
 		"issuer over http":              {"keys/myapi", map[string]any{"issuer": "http://idp.example"}, `issuer: must use https; for development, set allow_insecure_endpoints=true in config`},
 		"client_id in quotes":           {"keys/myapi", map[string]any{"client_id": `"abc"`}, `client_id: has quotes or angle brackets around it; write it without them`},
 		"client_id in angle brackets":   {"keys/myapi", map[string]any{"client_id": "<abc>"}, `client_id: has quotes or angle brackets around it; write it without them`},
-		"renamed field":                 {"keys/myapi", map[string]any{"retire_after": "1h"}, `retire_after: was renamed; set overlap_period=…`},
-		"renamed field on the role":     {"roles/myapi", map[string]any{"activation_delay": "1h"}, `activation_delay: belongs to the key; set it with: vault write bcgov-jwt/keys/myapi prepublish_period=…`},
+		"renamed field":                 {"keys/myapi", map[string]any{"retire_after": "1h"}, `retire_after: was renamed to overlap_period; set overlap_period=…`},
+		"renamed field on the role":     {"roles/myapi", map[string]any{"activation_delay": "1h"}, `activation_delay: was renamed to prepublish_period; belongs to the key; set it with: vault write bcgov-jwt/keys/myapi prepublish_period=…`},
 		"mistyped field":                {"keys/myapi", map[string]any{"clientid": "c"}, `unknown field "clientid": did you mean "client_id"?`},
 		"field in upper case":           {"keys/myapi", map[string]any{"Issuer": realm}, `unknown field "Issuer": did you mean "issuer"?`},
 		"unknown field":                 {"keys/myapi", map[string]any{"color": "red"}, `unknown field "color": this operation accepts algorithm, allowed_roles, assertion_ttl, audience, auto_rotate_period, client_id, common_name, deletion_allowed, disabled, issuer, overlap_period, prepublish_period, registration, revocation_endpoint, send_key_id, token_endpoint, type`},
@@ -96,14 +96,14 @@ func TestKey_NextStepFollowsItsState(t *testing.T) {
 	m.read("creds/reader")
 	require.Empty(t, next(nil), "nothing is left to do")
 	m.write("keys/myapi/rotate", nil)
-	require.Equal(t, "At the provider, replace the public key with public_key. The next read of creds then switches to version 2.", next(nil))
+	require.Equal(t, "At the provider, replace the registered public key with the output of `vault read -field=public_key bcgov-jwt/keys/myapi`. The next read of creds then switches to version 2.", next(nil))
 }
 
 func TestKey_NextStepNamesThePortalForItsIssuers(t *testing.T) {
 	t.Parallel()
 	m := newMount(t)
 	m.write("keys/myapi", map[string]any{"type": "ed25519", "client_id": "c", "issuer": "https://dev.loginproxy.gov.bc.ca/auth/realms/apigw"})
-	require.Contains(t, m.write("keys/myapi/rotate", nil).Data["next_step"], "At the API Services Portal, replace the public key with public_key.")
+	require.Contains(t, m.write("keys/myapi/rotate", nil).Data["next_step"], "At the API Services Portal, replace the registered public key with the output of ")
 }
 
 func TestConfig_WarnsOfKeysThatItCutsOff(t *testing.T) {
@@ -117,7 +117,7 @@ func TestConfig_WarnsOfKeysThatItCutsOff(t *testing.T) {
 		data["type"] = "ed25519"
 		m.write("keys/"+name, data)
 	}
-	require.Equal(t, []string{"These keys' URLs are not allowed, so their roles return no tokens: cut. Check allowed_hosts."},
+	require.Equal(t, []string{"These keys' URLs are not allowed, so their roles return no tokens: cut. Check allowed_hosts and, for http, allow_insecure_endpoints."},
 		m.write("config", map[string]any{"allowed_hosts": "kept.example"}).Warnings)
 	require.Empty(t, m.write("config", map[string]any{"allowed_hosts": "kept.example,idp.example"}).Warnings)
 }

@@ -74,7 +74,8 @@ func (b *backend) writeConfig(
 		}
 		if len(unreachable) > 0 {
 			resp.AddWarning("These keys' URLs are not allowed, so their roles return no " +
-				"tokens: " + abbreviate(unreachable) + ". Check allowed_hosts.")
+				"tokens: " + abbreviate(unreachable) + ". Check allowed_hosts and, for http, " +
+				"allow_insecure_endpoints.")
 		}
 		defer b.configChanged()
 		entry := configEntry{Format: configFormat, Settings: settings}

@@ -14,8 +14,6 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-const sdkModule = "github.com/hashicorp/vault/sdk"
-
 func (b *backend) pathInfo() *framework.Path {
 	return &framework.Path{
 		Pattern: "info",
@@ -50,7 +48,7 @@ func (b *backend) readInfo(
 		"version":            b.build.Version,
 		"commit":             b.build.Commit,
 		"go_version":         runtime.Version(),
-		"sdk_version":        moduleVersion(sdkModule),
+		"sdk_version":        moduleVersion("github.com/hashicorp/vault/sdk"),
 		"key_types":          texts(keyring.Types()),
 		"algorithms":         algorithms(),
 		"keys":               len(keys),

@@ -156,7 +156,7 @@ func TestRotate_StagesAVersionAndReturnsTheNextStep(t *testing.T) {
 	require.NotEqual(t, before["public_key"], answer.Data["public_key"])
 	require.Equal(t, m.read("keys/myapi").Data, answer.Data, "it returns the key's read")
 	require.Empty(t, answer.Warnings)
-	require.Equal(t, "At the provider, replace the public key with public_key. The next read of creds then switches to version 2.", answer.Data["next_step"])
+	require.Equal(t, "At the provider, replace the registered public key with the output of `vault read -field=public_key bcgov-jwt/keys/myapi`. The next read of creds then switches to version 2.", answer.Data["next_step"])
 
 	staged := m.version(2)
 	require.Equal(t, "staged", staged["state"])

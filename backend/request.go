@@ -211,6 +211,10 @@ func (b *backend) misplaced(ctx context.Context, req *logical.Request, field str
 	if kind == "roles" {
 		key = b.intendedKey(ctx, req, name)
 	}
+	subject := was + ":"
+	if was != field {
+		subject += " was renamed to " + field + ";"
+	}
 	switch {
 	case kind != "roles" && (kind != "keys" || strings.Contains(key, "/")):
 		return ""
@@ -226,13 +230,13 @@ func (b *backend) misplaced(ctx context.Context, req *logical.Request, field str
 	case kind == "roles" && field == "type":
 		return "type: belongs to the key, and is fixed when that is created"
 	case kind == "roles" && has(keyFields(), field):
-		return fmt.Sprintf("%s: belongs to the key; set it with: %skeys/%s %s=…",
-			was, write, key, field)
+		return fmt.Sprintf("%s belongs to the key; set it with: %skeys/%s %s=…",
+			subject, write, key, field)
 	case kind == "keys" && has(roleFields(), field):
 		return fmt.Sprintf("%s: belongs to a role; set it with: %sroles/%s %s=…",
 			was, write, key, field)
 	case kind == "keys" && was != field:
-		return fmt.Sprintf("%s: was renamed; set %s=…", was, field)
+		return fmt.Sprintf("%s set %s=…", subject, field)
 	}
 	return ""
 }

@@ -40,8 +40,7 @@ func (r *tokenRequest) sharedResponse(ctx context.Context) (*logical.Response, e
 	case err != nil:
 		return nil, r.failed(err)
 	}
-	left := token.RequestedAt.Add(token.Lifetime).Sub(r.now())
-	if left < r.role.margin(token.Lifetime) {
+	if token.RequestedAt.Add(token.Lifetime).Sub(r.now()) < r.role.margin(token.Lifetime) {
 		r.metrics.servedLate.Inc()
 	}
 	resp := r.withWarnings(&logical.Response{Data: sharedData(r.role, token)}, token.Token)
