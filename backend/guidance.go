@@ -31,8 +31,8 @@ func nextStep(mount string, key *keyring.Key, roles []string, now time.Time) str
 		return registrationAdvice(mount, key)
 	case state == keyStaged && key.Settings().Registration == keyring.Manual:
 		return fmt.Sprintf("At %s, replace the registered public key with the output of `vault "+
-			"read -field=public_key %skeys/%s`. The next read of creds then switches to version %d.",
-			provider, mount, key.Name(), key.Staged(now).Number())
+			"read -field=public_key %skeys/%s`. The next read of creds then switches to version "+
+			"%d.", provider, mount, key.Name(), key.Staged(now).Number())
 	}
 	next := ""
 	if len(roles) == 0 {
