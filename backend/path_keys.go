@@ -241,8 +241,8 @@ func (b *backend) keyRow(
 	ctx context.Context, s logical.Storage, name string,
 ) (map[string]any, error) {
 	key, err := keyring.LoadSummary(ctx, s, name, b.now())
-	if err != nil || key == nil {
-		return nil, err
+	if err != nil || key == nil { // deleted since it was listed: the CLI panics on a null
+		return map[string]any{}, err
 	}
 	return map[string]any{
 		"type":           string(key.Type),

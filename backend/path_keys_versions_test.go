@@ -574,3 +574,19 @@ func TestKey_DeletionAcceptsNoVersion(t *testing.T) {
 	require.Contains(t, m.refused(logical.DeleteOperation, "keys/myapi", map[string]any{"version": 2}), `unknown field "version"`,
 		"who means one version must not lose the key")
 }
+
+// TestList_OfAnEntryDeletedMeanwhileHasNoNull: on a null, Vault's CLI panics.
+func TestList_OfAnEntryDeletedMeanwhileHasNoNull(t *testing.T) {
+	t.Parallel()
+	m, _ := newReadyMount(t)
+	for path, stored := range map[string]string{"keys/": "key/myapi", "roles/": "role/myapi"} {
+		m.storage.intercept(func(v verb, _ string) error {
+			if v != get {
+				return nil
+			}
+			m.storage.intercept(nil)
+			return m.storage.Delete(t.Context(), stored)
+		})
+		require.Equal(t, map[string]any{"myapi": map[string]any{}}, m.rows(path))
+	}
+}

@@ -18,8 +18,8 @@ func (b *backend) pathRolesList() *framework.Path {
 // roleRow returns what a list shows of a role.
 func roleRow(ctx context.Context, s logical.Storage, name string) (map[string]any, error) {
 	r, err := loadRole(ctx, s, name)
-	if err != nil || r == nil {
-		return nil, err
+	if err != nil || r == nil { // as in keyRow
+		return map[string]any{}, err
 	}
 	return map[string]any{
 		"key": r.Key, "delivery": string(r.Delivery), "scopes": responseValue(r.Scopes),
