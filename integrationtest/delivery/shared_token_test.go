@@ -13,14 +13,14 @@ import (
 )
 
 // TestSharedToken_OneRequestPerLifetime has a thousand clients that read once a second, over the
-// lifetimes of three tokens; the fourth token is late.
+// lifetimes of three tokens or, on a busy machine, more; then a token is late.
 func TestSharedToken_OneRequestPerLifetime(t *testing.T) {
 	t.Parallel()
 	const (
 		lifetime = 30 * time.Second
 		margin   = 10 * time.Second                  // the default
 		used     = lifetime - margin - 3*time.Second // before the next token is requested
-		delay    = 2 * time.Second                   // of the fourth token
+		delay    = 2 * time.Second                   // of the late token
 	)
 	p, g := gatedKeycloak(t)
 	defer g.open() // before the crowd ends, which waits for its reads
@@ -39,10 +39,12 @@ func TestSharedToken_OneRequestPerLifetime(t *testing.T) {
 	}
 	m.Read(t, "creds/myapi") // whose token the leak detector knows
 	g.silence()
-	require.Eventually(t, func() bool { return len(g.requests("token")) == 4 },
+	sent := len(g.requests("token"))
+	require.Eventually(t, func() bool { return len(g.requests("token")) > sent },
 		lifetime, 10*time.Millisecond, "the next token is requested")
 	held := time.Now()
 	prompt := c.filter(succeeded)
+	tokens = tokensOf(prompt)
 
 	// Until it arrives all clients continue with the previous one. A client completes one read
 	// before it begins the next, so none waits for the token.
@@ -65,8 +67,8 @@ func TestSharedToken_OneRequestPerLifetime(t *testing.T) {
 		return r.remaining() >= margin
 	}), "less than the margin")
 	requests := g.requests("token")
-	require.Len(t, requests, 4)
-	require.Len(t, tokensOf(c.filter(succeeded)), len(requests))
+	// The last one's token may not have been read yet.
+	require.LessOrEqual(t, len(requests), len(tokensOf(c.filter(succeeded)))+1)
 	for i := range requests[1:] {
 		// A request may arrive later than it was sent.
 		require.Greater(t, requests[i+1].Sub(requests[i]), used-3*time.Second, "between requests")
