@@ -173,7 +173,7 @@ func startSuite(ctx context.Context) (started *suite, stop func() error, err err
 	var keycloakServer *program.Server
 	servers, startup := errgroup.WithContext(ctx)
 	servers.Go(func() (err error) {
-		started.Vault, err = startVault(startup)
+		started.Vault, err = startVault(startup, false)
 		return err
 	})
 	servers.Go(func() (err error) {
@@ -190,7 +190,7 @@ func startSuite(ctx context.Context) (started *suite, stop func() error, err err
 			errs = append(errs, keycloakServer.Stop())
 		}
 		if started.Vault != nil {
-			errs = append(errs, started.Vault.stop())
+			errs = append(errs, started.Vault.Stop())
 		}
 		return errors.Join(errs...)
 	}

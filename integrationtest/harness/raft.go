@@ -134,7 +134,7 @@ func (v *RaftVault) configure(t *testing.T, c Cluster, settings ClusterSettings)
 
 func (v *RaftVault) initialize(t *testing.T) {
 	t.Helper()
-	client, err := v.client(nil)
+	client, err := v.Client(nil)
 	require.NoError(t, err)
 	var initialized *api.InitResponse
 	require.Eventually(t, func() bool {
@@ -150,7 +150,7 @@ func (v *RaftVault) initialize(t *testing.T) {
 // which ignores that it is to step down.
 func (v *RaftVault) Unseal(t *testing.T) {
 	t.Helper()
-	client, err := v.client(nil)
+	client, err := v.Client(nil)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		_, err := client.Sys().UnsealWithContext(t.Context(), v.unsealKey)
@@ -164,7 +164,7 @@ func (v *RaftVault) Unseal(t *testing.T) {
 func (v *RaftVault) serves(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	client, err := v.client(nil)
+	client, err := v.Client(nil)
 	if err != nil {
 		return false
 	}
@@ -257,7 +257,7 @@ func (v *RaftVault) Thaw(t *testing.T) {
 func (v *RaftVault) IsActive(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	client, err := v.client(nil)
+	client, err := v.Client(nil)
 	if err != nil {
 		return false
 	}

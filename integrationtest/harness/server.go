@@ -40,6 +40,7 @@ type VaultServer struct {
 	PID       int
 	Dir       string // everything of the server; removed when it stops
 
+	quiet  bool
 	cmd    *exec.Cmd
 	exited chan struct{}
 }
@@ -60,10 +61,13 @@ func (v *VaultServer) home() string { return filepath.Join(v.Dir, "home") }
 
 func (v *VaultServer) configFile() string { return filepath.Join(v.Dir, "vault.hcl") }
 
-// startVault builds the plugin and starts a server that has it. The server outlives ctx; the caller
-// stops it.
-func startVault(ctx context.Context) (*VaultServer, error) {
-	v := &VaultServer{Host: selectedHost(), RootToken: "root-" + rand.Text()}
+// StartQuiet starts a server without an audit log and with log level info, for measurements. The
+// server outlives ctx; the caller stops it.
+func StartQuiet(ctx context.Context) (*VaultServer, error) { return startVault(ctx, true) }
+
+// startVault builds the plugin and starts a server that has it.
+func startVault(ctx context.Context, quiet bool) (*VaultServer, error) {
+	v := &VaultServer{Host: selectedHost(), RootToken: "root-" + rand.Text(), quiet: quiet}
 	var err error
 	if v.Dir, err = temporaryDirectory(); err != nil {
 		return nil, err
@@ -72,7 +76,7 @@ func startVault(ctx context.Context) (*VaultServer, error) {
 		if err := step(ctx); err != nil {
 			log, _ := os.ReadFile(v.LogFile())
 			err = fmt.Errorf("vault: %w; the end of its log:\n%s", err, log[max(0, len(log)-2000):])
-			return nil, errors.Join(err, v.stop())
+			return nil, errors.Join(err, v.Stop())
 		}
 	}
 	return v, nil
@@ -129,14 +133,17 @@ func freeAddress() (string, error) {
 // start starts a development server: in memory, unsealed, with the given root token. It leaves
 // ~/.vault-token alone.
 func (v *VaultServer) start(context.Context) error {
-	// sys/raw shows the tests what is stored.
-	config := fmt.Sprintf("raw_storage_endpoint = true\nplugin_directory = %q\n%s",
-		v.PluginDirectory(), v.Host.auditConfig(v.AuditFile()))
+	config, level := fmt.Sprintf("plugin_directory = %q\n", v.PluginDirectory()), "info"
+	if !v.quiet {
+		// sys/raw shows the tests what is stored.
+		config += "raw_storage_endpoint = true\n" + v.Host.auditConfig(v.AuditFile())
+		level = "trace"
+	}
 	if err := os.WriteFile(v.configFile(), []byte(config), 0o600); err != nil {
 		return err
 	}
 	return v.launch(append(v.Host.devFlags(), "-dev-root-token-id="+v.RootToken,
-		"-dev-listen-address="+v.Address, "-log-level=trace")...)
+		"-dev-listen-address="+v.Address, "-log-level="+level)...)
 }
 
 // launch starts the server process.
@@ -172,7 +179,7 @@ func (v *VaultServer) environment() []string {
 func (v *VaultServer) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	client, err := v.client(nil)
+	client, err := v.Client(nil)
 	if err != nil {
 		return err
 	}
@@ -192,12 +199,14 @@ func (v *VaultServer) waitReady(ctx context.Context) error {
 }
 
 func (v *VaultServer) setUp(ctx context.Context) error {
-	client, err := v.client(nil)
+	client, err := v.Client(nil)
 	if err != nil {
 		return err
 	}
-	if err := v.Host.enableAudit(ctx, client, v.AuditFile()); err != nil {
-		return err
+	if !v.quiet {
+		if err := v.Host.enableAudit(ctx, client, v.AuditFile()); err != nil {
+			return err
+		}
 	}
 	return v.RegisterPlugin(ctx, client, PluginName, PluginName, PluginVersion)
 }
@@ -220,14 +229,14 @@ func (v *VaultServer) RegisterPlugin(
 // NewClient returns a client with the root token whose responses the leak detector records.
 func (v *VaultServer) NewClient(t *testing.T) *api.Client {
 	t.Helper()
-	client, err := v.client(Detector())
+	client, err := v.Client(Detector())
 	require.NoError(t, err)
 	return client
 }
 
-// client returns a client that tries each request once. Responses are recorded unless the detector
-// is nil.
-func (v *VaultServer) client(detector *LeakDetector) (*api.Client, error) {
+// Client returns a client with the root token that tries each request once. Responses are recorded
+// unless the detector is nil.
+func (v *VaultServer) Client(detector *LeakDetector) (*api.Client, error) {
 	config := api.DefaultConfig()
 	if config.Error != nil {
 		return nil, config.Error
@@ -243,7 +252,8 @@ func (v *VaultServer) client(detector *LeakDetector) (*api.Client, error) {
 	return client, nil
 }
 
-func (v *VaultServer) stop() error {
+// Stop stops the server and its plugins, and removes what it stored.
+func (v *VaultServer) Stop() error {
 	defer os.RemoveAll(v.Dir)
 	if v.PID == 0 {
 		return nil

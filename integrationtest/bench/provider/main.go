@@ -4,55 +4,35 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
-	"strconv"
 	"sync"
-	"syscall"
 	"time"
 )
 
-// lifetime is so long that no token and no lease ends during a measurement.
-const lifetime = time.Hour
-
 func main() {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer cancel()
-	if err := run(ctx, os.Stdout); err != nil {
+	if err := serve(); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-// run serves until ctx is done. It prints its base URL once it listens.
-func run(ctx context.Context, stdout io.Writer) error {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+// serve prints its base URL once it listens, and serves until the process ends.
+func serve() error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	p := &provider{requests: map[string]int{}}
-	if p.response, err = tokenResponse(time.Now()); err != nil {
-		return err
-	}
+	p := &provider{response: tokenResponse(time.Now()), requests: map[string]int{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /token", p.serveToken)
 	mux.HandleFunc("GET /requests/{client}", p.serveRequests)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	defer context.AfterFunc(ctx, func() { _ = server.Close() })()
-	fmt.Fprintf(stdout, "http://%s\n", listener.Addr())
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	fmt.Printf("http://%s\n", listener.Addr())
+	return (&http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}).Serve(listener)
 }
 
 type provider struct {
@@ -74,29 +54,24 @@ func (p *provider) serveToken(w http.ResponseWriter, r *http.Request) {
 func (p *provider) serveRequests(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, _ = io.WriteString(w, strconv.Itoa(p.requests[r.PathValue("client")]))
+	fmt.Fprint(w, p.requests[r.PathValue("client")])
 }
 
 // tokenResponse returns a response with a token of the size and the claims of Keycloak's, but
-// without a valid signature.
-func tokenResponse(now time.Time) ([]byte, error) {
-	claims, err := json.Marshal(map[string]any{
-		"exp": now.Add(lifetime).Unix(), "iat": now.Unix(), "jti": "trrtcc:" + rand.Text(),
-		"iss": "https://idp.example/realms/apigw", "sub": rand.Text(), "typ": "Bearer",
-		"azp": "bench", "acr": "1", "allowed-origins": []string{"/*"}, "scope": "profile email",
-		"clientHost": "127.0.0.1", "clientAddress": "127.0.0.1", "email_verified": false,
-		"preferred_username": "service-account-bench", "client_id": "bench",
-	})
-	if err != nil {
-		return nil, err
-	}
+// without a valid signature. It is valid so long that it does not expire during a measurement.
+func tokenResponse(now time.Time) []byte {
+	const lifetime = time.Hour
+	encode := base64.RawURLEncoding.EncodeToString
+	header := fmt.Appendf(nil, `{"alg":"RS256","typ":"JWT","kid":"%s"}`, rand.Text())
+	claims := fmt.Appendf(nil, `{"exp":%d,"iat":%d,"jti":"trrtcc:%s","sub":"%s","acr":"1",`+
+		`"iss":"https://idp.example/realms/apigw","typ":"Bearer","azp":"bench",`+
+		`"allowed-origins":["/*"],"scope":"profile email","clientHost":"127.0.0.1",`+
+		`"clientAddress":"127.0.0.1","email_verified":false,`+
+		`"preferred_username":"service-account-bench","client_id":"bench"}`,
+		now.Add(lifetime).Unix(), now.Unix(), rand.Text(), rand.Text())
 	signature := make([]byte, 256)
 	_, _ = rand.Read(signature) // never fails, by its documentation
-	encode := base64.RawURLEncoding.EncodeToString
-	header := []byte(`{"alg":"RS256","typ":"JWT","kid":"` + rand.Text() + `"}`)
-	token := encode(header) + "." + encode(claims) + "." + encode(signature)
-	return json.Marshal(map[string]any{
-		"access_token": token, "expires_in": int(lifetime / time.Second), "refresh_expires_in": 0,
-		"token_type": "Bearer", "not-before-policy": 0, "scope": "profile email",
-	})
+	return fmt.Appendf(nil, `{"access_token":"%s.%s.%s","expires_in":%.0f,"refresh_expires_in":0,`+
+		`"token_type":"Bearer","not-before-policy":0,"scope":"profile email"}`,
+		encode(header), encode(claims), encode(signature), lifetime.Seconds())
 }

@@ -1,7 +1,7 @@
 // Command run measures the plugin in a real Vault, in one run with what it is compared with: a
 // plugin that does nothing, Vault's own transit and KV engines, and a Go program without Vault. It
-// prints how long reads take, how many are done in a second, how much memory the plugin uses, and
-// whether the goals are met.
+// prints how long reads take, how many are done in a second, what CPU time and memory that uses,
+// and whether the goals are met. It needs Linux, which has the figures of other processes in /proc.
 package main
 
 import (
@@ -15,9 +15,6 @@ import (
 	"syscall"
 	"time"
 )
-
-// concurrencies returns the numbers of concurrent readers. The goals name both.
-func concurrencies() []int { return []int{1, 64} }
 
 type options struct {
 	rounds int
@@ -34,22 +31,13 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	var o options
-	flags := flag.NewFlagSet("run", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.IntVar(&o.rounds, "rounds", 10, "how `many` times everything is measured, alternately")
-	flags.DurationVar(&o.slice, "slice", 500*time.Millisecond,
-		"how `long` each thing is measured in a round")
-	flags.IntVar(&o.keys, "keys", 10_000, "how `many` keys and roles the full mount has")
-	if err := flags.Parse(args); err != nil {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	o, err := parse(args, stderr)
+	if err != nil {
 		return err
 	}
-	if o.rounds < 1 {
-		return errors.New("-rounds must be at least 1")
-	}
 	s, err := startServers(ctx)
-	defer s.stop()
+	defer func() { err = errors.Join(err, s.stop()) }()
 	if err != nil {
 		return err
 	}
@@ -63,9 +51,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}{
 		{"Mounting the engines", b.mount},
 		{fmt.Sprintf("Creating %d keys and roles", o.keys), b.fill},
-		{"Reading each of them", b.warm},
 		{"Reading one shared token concurrently", b.crowd},
-		{fmt.Sprintf("Measuring, about %s", o.duration(len(b.subjects()))), b.measure},
+		{fmt.Sprintf("Measuring, at least %s", b.duration()), b.measure},
 	} {
 		fmt.Fprintln(stderr, step.what, "...")
 		if err := step.do(ctx); err != nil {
@@ -73,4 +60,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		}
 	}
 	return b.print(stdout)
+}
+
+func parse(args []string, stderr io.Writer) (o options, err error) {
+	flags := flag.NewFlagSet("run", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.IntVar(&o.rounds, "rounds", 10, "how `many` times everything is measured, alternately")
+	flags.DurationVar(&o.slice, "slice", 500*time.Millisecond,
+		"how `long` each thing is measured in a round")
+	flags.IntVar(&o.keys, "keys", 10_000,
+		"how `many` keys and roles the largest mount has; another has a tenth")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if o.rounds < 1 || o.keys < 10 {
+		return o, errors.New("-rounds must be at least 1, -keys at least 10")
+	}
+	return o, nil
 }

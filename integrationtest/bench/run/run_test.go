@@ -2,9 +2,6 @@ package main
 
 import (
 	"bytes"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
 	"io"
 	"regexp"
 	"runtime"
@@ -15,29 +12,44 @@ import (
 
 func TestRun_ReportsEverySubjectAndGoal(t *testing.T) {
 	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("needs /proc")
+	}
 	var stdout bytes.Buffer
-	args := []string{"-rounds", "1", "-slice", "10ms", "-keys", "4"}
+	args := []string{"-rounds", "1", "-slice", "10ms", "-keys", "10"}
 	require.NoError(t, run(t.Context(), args, &stdout, io.Discard))
 	for _, name := range []string{
-		kvRead, transitSign, noopRead, noopLeased, goProgram,
+		kvRead, transitSign, noopRead, noopLeased, goProgram, floor,
 		credsLeased, credsUnleased, credsShared, assertion,
 	} {
 		require.Regexp(t, `(?s)1 at once.*\n`+name+` .*64 at once.*\n`+name+` `, stdout.String())
 	}
-	for _, g := range goals() {
+	require.Regexp(t, `(?m)^10( +\d+\.\d){4}( +[1-9]\d*){3}$`, stdout.String(), "the full mount")
+	b := &benchmark{mounts: []*mount{{}}}
+	for _, g := range b.goals() {
 		line := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(g.what) + ` +` + g.bound.String() +
 			` +\S+ +\S+ +(met|met in some rounds|missed)$`)
-		if runtime.GOOS == "linux" { // elsewhere the memory is unknown
-			require.Regexp(t, line, stdout.String())
-		}
+		require.Regexp(t, line, stdout.String())
 	}
 	require.Regexp(t, `provider requests for 1000 shared readers .* met\n`, stdout.String())
 }
 
-func TestRun_RejectsNoRounds(t *testing.T) {
+func TestRun_RejectsTooLittle(t *testing.T) {
 	t.Parallel()
-	require.ErrorContains(t, run(t.Context(), []string{"-rounds", "0"}, io.Discard, io.Discard),
-		"at least 1")
+	for _, args := range [][]string{{"-rounds", "0"}, {"-keys", "9"}} {
+		require.ErrorContains(t, run(t.Context(), args, io.Discard, io.Discard),
+			"-rounds must be at least 1, -keys at least 10")
+	}
+}
+
+func TestFigures_FloorIsOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	sum := figures{median: 1, perSecond: 300, cpu: []float64{1, 2}}.then(
+		figures{median: 2, perSecond: 600, cpu: []float64{10, 20}})
+	require.Equal(t, []float64{11, 22}, sum.cpu)
+	require.InDelta(t, 33, cpuOf(sum), 1e-9)
+	require.InDelta(t, 3, sum.median, 1e-9)
+	require.InDelta(t, 200, sum.perSecond, 1e-9)
 }
 
 func TestSpread_MedianAndRange(t *testing.T) {
@@ -67,24 +79,4 @@ func TestBound_MissedOnlyIfEveryRoundMissed(t *testing.T) {
 		require.Equal(t, c.shown, c.bound.String())
 		require.Equal(t, c.verdict, c.bound.verdict(c.spread), "%s %v", c.bound, c.spread)
 	}
-}
-
-func TestManyKeys_AreValidAndDifferent(t *testing.T) {
-	t.Parallel()
-	keys, err := manyKeys(5)
-	require.NoError(t, err)
-	require.Len(t, keys, 5)
-	moduli := map[string]bool{}
-	for _, text := range keys {
-		block, rest := pem.Decode([]byte(text))
-		require.Empty(t, rest)
-		parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-		require.NoError(t, err)
-		key, ok := parsed.(*rsa.PrivateKey)
-		require.True(t, ok)
-		require.NoError(t, key.Validate())
-		require.Equal(t, 2048, key.N.BitLen())
-		moduli[key.N.String()] = true
-	}
-	require.Len(t, moduli, 5)
 }
