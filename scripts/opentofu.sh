@@ -18,7 +18,7 @@ on_path terraform Terraform 1.10.0 && exit
 
 module=$here/modules/opentofu
 pinned=$(pin "$module")
-version=$(sed -n 's|^require github.com/opentofu/opentofu v\([^ ]*\).*|\1|p' "$module/go.mod")
+version=$(sed -n 's|^\tgithub.com/opentofu/opentofu v\([^ ]*\).*|\1|p' "$module/go.mod")
 
 build_tofu() {
   compile "OpenTofu $version" "six minutes" "$module" "$work/out/tofu" \
