@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -19,12 +18,11 @@ func TestDemo_ReachesAPIWithCommandsOfVault(t *testing.T) {
 	require.Contains(t, commands(output), "vault read bcgov-jwt/creds/myapi")
 	require.NotContains(t, redact(output), "bao ")
 
-	current, err := os.ReadFile(harness.InRepository("docs/demo.svg"))
-	require.NoError(t, err)
+	current := repositoryFile(t, "docs/demo.svg")
 	require.Less(t, len(current), 30_000)
 	draw := exec.CommandContext(t.Context(), harness.InRepository("scripts/picture.sh"))
 	draw.Stdin = strings.NewReader(output)
-	require.Equal(t, drawn(t, mustRun(t, draw)), drawn(t, string(current)),
+	require.Equal(t, drawn(t, mustRun(t, draw)), drawn(t, current),
 		"docs/demo.svg is stale; run: make picture")
 }
 
@@ -41,9 +39,7 @@ func TestDemo_ReachesAPIWithCommandsOfOpenBao(t *testing.T) {
 // says: a command for its provider, and register, which stands for the portal.
 func TestDev_RunsCommandsOfREADME(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile(harness.InRepository("README.md"))
-	require.NoError(t, err)
-	steps := commands(string(readme))
+	steps := commands(repositoryFile(t, "README.md"))
 	owner := slices.IndexFunc(steps, func(s string) bool { return strings.Contains(s, "/keys/") })
 	require.Positive(t, owner)
 	for i := range steps {
