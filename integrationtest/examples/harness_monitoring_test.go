@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/harness"
@@ -134,11 +135,9 @@ func (p *prometheus) query(t *testing.T, expression, label string) map[string]st
 // await waits until an expression has these values by those of a label.
 func (p *prometheus) await(t *testing.T, expression, label string, want map[string]string) {
 	t.Helper()
-	var got map[string]string
-	require.Eventually(t, func() bool {
-		got = p.query(t, expression, label)
-		return maps.Equal(got, want)
-	}, alertedWithin, 100*time.Millisecond, "%s: want %v; the log: %s", expression, want, p)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		assert.Equal(c, want, p.query(t, expression, label))
+	}, alertedWithin, 100*time.Millisecond, "%s; the log: %s", expression, p)
 }
 
 // alerts returns the names of the alerts that fire, with their labels.
