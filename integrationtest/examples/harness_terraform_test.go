@@ -103,23 +103,68 @@ func allKeys(t *testing.T, m *harness.Mount) map[string]string {
 
 // terraform is the example in a folder of its own, which also has its state.
 type terraform struct {
+	server                              *harness.VaultServer
 	command, cliConfig, dir, vaultToken string
 }
 
 // newTerraform prepares the example for a mount.
 func newTerraform(t *testing.T, m *harness.Mount) *terraform {
 	t.Helper()
-	tf := newTerraformIn(t, m, "terraform")
+	return newTerraformOn(t, harness.Vault(), m, "policy.hcl")
+}
+
+// newTerraformOn prepares the example for a mount of a server, under some of its policies.
+func newTerraformOn(
+	t *testing.T, server *harness.VaultServer, m *harness.Mount, policies ...string,
+) *terraform {
+	t.Helper()
+	tf := newTerraformIn(t, server, m, "terraform", policies...)
 	tf.cliConfig = scriptOutput(t, harness.TerraformProviderScript)
 	tf.run(t, "init")
 	return tf
+}
+
+// newTerraformWithPlugin prepares the example for a server that has the binaries of versions, and
+// the plugin in no catalog.
+func newTerraformWithPlugin(t *testing.T, i *installation, versions ...string) *terraform {
+	t.Helper()
+	registered := &api.DeregisterPluginInput{
+		Name: harness.PluginName, Type: api.PluginTypeSecrets, Version: harness.PluginVersion,
+	}
+	require.NoError(t, i.m.Client.Sys().DeregisterPluginWithContext(t.Context(), registered))
+	for _, version := range versions {
+		i.server.AddPlugin(t, harness.PluginName+"-"+version, pluginBinary(t, version))
+	}
+	return newTerraformOn(t, i.server.VaultServer, i.m, "policy.hcl", "plugin-policy.hcl")
+}
+
+// choose sets the variables of the example, with or without a plugin.
+func (tf *terraform) choose(t *testing.T, i *installation, plugin map[string]any) {
+	t.Helper()
+	tf.set(t, map[string]any{
+		"plugin": plugin, "environments": map[string]any{},
+		"config": map[string]any{
+			"allowed_hosts": []any{i.provider.Config["allowed_hosts"]},
+			"ca_cert":       i.provider.Config["ca_cert"],
+		},
+	})
+}
+
+// use applies a version of the plugin.
+func (tf *terraform) use(t *testing.T, i *installation, version string) {
+	t.Helper()
+	tf.choose(t, i, map[string]any{
+		"version": version, "sha256": sumOf(pluginBinary(t, version)),
+	})
+	tf.apply(t)
+	require.Equal(t, planEmpty, tf.plan(t))
 }
 
 // newTerraformWithEphemeral prepares the example of an ephemeral resource. HashiCorp's own provider
 // that has them cannot be built here, so another one stands in for it.
 func newTerraformWithEphemeral(t *testing.T, m *harness.Mount) *terraform {
 	t.Helper()
-	tf := newTerraformIn(t, m, "terraform/token")
+	tf := newTerraformIn(t, harness.Vault(), m, "terraform/token", "policy.hcl")
 	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false",
 		"-o", filepath.Join(tf.dir, "terraform-provider-vault"), ".")
 	build.Dir = harness.InRepository(harness.EphemeralProviderModule)
@@ -133,14 +178,22 @@ func newTerraformWithEphemeral(t *testing.T, m *harness.Mount) *terraform {
 	return tf
 }
 
-// newTerraformIn copies an example of Terraform for a mount, under its own policy.
-func newTerraformIn(t *testing.T, m *harness.Mount, folder string) *terraform {
+// newTerraformIn copies an example of Terraform for a mount of a server, under its own policies.
+func newTerraformIn(
+	t *testing.T, server *harness.VaultServer, m *harness.Mount, folder string, policies ...string,
+) *terraform {
 	t.Helper()
-	tf := &terraform{command: scriptOutput(t, harness.OpenTofuScript), dir: t.TempDir()}
+	tf := &terraform{
+		server: server, command: scriptOutput(t, harness.OpenTofuScript), dir: t.TempDir(),
+	}
 	require.NoError(t, os.CopyFS(tf.dir, os.DirFS(example(folder))))
-	policy, err := os.ReadFile(filepath.Join(tf.dir, "policy.hcl"))
-	require.NoError(t, err)
-	m.WritePolicy(t, m.Path, strings.ReplaceAll(string(policy), "bcgov-jwt", m.Path))
+	var rules strings.Builder
+	for _, policy := range policies {
+		content, err := os.ReadFile(filepath.Join(tf.dir, policy))
+		require.NoError(t, err)
+		rules.Write(content)
+	}
+	m.WritePolicy(t, m.Path, strings.ReplaceAll(rules.String(), "bcgov-jwt", m.Path))
 	as := m.AsNewToken(t, api.TokenCreateRequest{Policies: []string{m.Path}})
 	tf.vaultToken = as.Client.Token()
 	return tf
@@ -204,9 +257,9 @@ func (tf *terraform) mustFail(t *testing.T, args ...string) string {
 
 func (tf *terraform) execute(t *testing.T, args ...string) harness.CommandResult {
 	t.Helper()
-	cmd := harness.Vault().Command(t.Context(), tf.command, args...)
+	cmd := tf.server.Command(t.Context(), tf.command, args...)
 	cmd.Dir = tf.dir
-	cmd.Env = append(cmd.Env, harness.Vault().ClientEnvironment(tf.vaultToken)...)
+	cmd.Env = append(cmd.Env, tf.server.ClientEnvironment(tf.vaultToken)...)
 	cmd.Env = append(cmd.Env, "TF_CLI_CONFIG_FILE="+tf.cliConfig, "TF_CLI_ARGS=-no-color",
 		"TF_INPUT=0", "CHECKPOINT_DISABLE=1")
 	result, err := harness.Run(cmd)

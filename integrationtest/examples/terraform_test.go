@@ -79,6 +79,47 @@ func TestTerraform_ImportsMount(t *testing.T) {
 	require.Equal(t, false, m.Read(t, "keys/myapi-dev").Data["deletion_allowed"])
 }
 
+// TestTerraform_RegistersUpgradesAndRollsBack begins on a server whose catalog lacks the plugin.
+func TestTerraform_RegistersUpgradesAndRollsBack(t *testing.T) {
+	t.Parallel()
+	i := newInstallation(t)
+	first, next := harness.PluginVersion, nextVersion
+	tf := newTerraformWithPlugin(t, i, first, next)
+
+	tf.use(t, i, first)
+	i.createKey(t)
+	i.requireServing(t, first)
+	keys := allKeys(t, i.m)
+
+	tf.choose(t, i, map[string]any{"version": next, "sha256": strings.Repeat("0", 64)})
+	require.Contains(t, tf.mustFail(t, "apply", "-auto-approve"), "checksums did not match")
+	i.requireServing(t, first)
+	tf.use(t, i, next)
+	i.requireServing(t, next)
+
+	i.server.MustRun(t, "secrets", "tune", "-plugin-version="+first, "bcgov-jwt/")
+	i.server.MustRun(t, "plugin", "reload", "-plugin", harness.PluginName)
+	require.Equal(t, planChanges, tf.plan(t))
+	tf.use(t, i, next)
+	i.requireServing(t, next)
+
+	tf.use(t, i, first)
+	i.requireServing(t, first)
+	require.Equal(t, keys, allKeys(t, i.m))
+
+	tf.choose(t, i, nil)
+	tf.apply(t)
+	require.Equal(t, planEmpty, tf.plan(t))
+	tf.use(t, i, next)
+	i.requireServing(t, next)
+	require.Equal(t, keys, allKeys(t, i.m))
+
+	i.m.RecordPrivateKeys(t)
+	tf.edit(t, "prevent_destroy = true", "prevent_destroy = false")
+	tf.run(t, "destroy", "-auto-approve")
+	require.Equal(t, 404, i.m.Do(t, "GET", "info", nil, nil).Status)
+}
+
 // TestTerraform_EphemeralTokenIsNotStored runs the example that calls an API during an apply.
 func TestTerraform_EphemeralTokenIsNotStored(t *testing.T) {
 	t.Parallel()

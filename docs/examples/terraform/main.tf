@@ -15,6 +15,8 @@ terraform {
 provider "vault" {}
 
 resource "vault_mount" "engine" {
+  depends_on = [vault_generic_endpoint.registration]
+
   path        = var.mount
   type        = "vault-plugin-bcgov-jwt"
   description = "Access tokens for APIs behind the gateway"
@@ -28,6 +30,8 @@ resource "vault_mount" "engine" {
 }
 
 resource "vault_generic_endpoint" "config" {
+  depends_on = [vault_generic_endpoint.reload]
+
   path                 = "${vault_mount.engine.path}/config"
   data_json            = jsonencode(var.config)
   ignore_absent_fields = true

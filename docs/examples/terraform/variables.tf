@@ -4,6 +4,12 @@ variable "mount" {
   default     = "bcgov-jwt"
 }
 
+variable "plugin" {
+  description = "Version that the mount runs, as v0.1.0, and its binary's SHA-256, if registered here."
+  type        = object({ version = string, sha256 = string })
+  default     = null
+}
+
 variable "api" {
   description = "Prefix of the names of keys and roles, such as myapi-dev."
   type        = string
