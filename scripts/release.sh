@@ -105,7 +105,8 @@ release_image() {
 notes() {
   printf '%s\n\n### Files\n\n| Platform | SHA-256 of the plugin | Tests |\n|---|---|---|\n%s' "$(changes)" "$rows"
   [ -z "$digest" ] || printf '\nImage: %s:%s@%s\n' "$image" "$version" "$digest"
-  printf '\n[Verify what you downloaded](%s/blob/%s/docs/verify.md)\n' "$source" "$version"
+  printf '\n[Verify what you downloaded](%s), and [upgrade](%s) as documented.\n' \
+    "$source/blob/$version/docs/verify.md" "$source/blob/$version/docs/operating.md#upgrade"
 }
 
 # release_archives puts the notes into each archive, so that they are read with it.
