@@ -21,15 +21,16 @@ func TestKubernetes_ManifestsMatchOperators(t *testing.T) {
 	require.Len(t, check.manifests(t, files...), 6)
 
 	for mistake, c := range map[string]struct{ file, old, new, want string }{
-		"a field that no version has": {"vso-leased.yaml", "renewalPercent:", "renewPercent:", "unknown field spec.renewPercent"},
-		"a field in the wrong place":  {"vso-leased.yaml", "  renewalPercent: 67", "  excludeRaw: true", "unknown field spec.excludeRaw"},
-		"a value out of range":        {"vso-leased.yaml", "renewalPercent: 67", "renewalPercent: 91", "less than or equal to 90"},
-		"a value of another type":     {"vso-shared.yaml", "allowStaticCreds: true", `allowStaticCreds: "true"`, "must be of type boolean"},
-		"a value that is not listed":  {"vso-connection.yaml", "method: kubernetes", "method: k8s", "spec.method"},
-		"a required field left out":   {"vso-shared.yaml", "  mount: bcgov-jwt\n", "", "spec.mount in body is required"},
-		"a version that is not there": {"eso.yaml", "apiVersion: external-secrets.io/v1\n", "apiVersion: external-secrets.io/v2\n", "no definition of external-secrets.io/v2"},
-		"an unknown field far inside": {"eso.yaml", "generatorRef:\n", "generatorRef:\n          namespace: x\n", "generatorRef.namespace"},
-		"an unknown field outside":    {"eso.yaml", "spec:\n", "specs: {}\nspec:\n", `unknown field "specs"`},
+		"a field that no version has": {"vso-leased.yaml", "renewalPercent:", "renewPercent:", "at '/spec': additional properties 'renewPercent'"},
+		"a field in the wrong place":  {"vso-leased.yaml", "  renewalPercent: 67", "  excludeRaw: true", "at '/spec': additional properties 'excludeRaw'"},
+		"a value out of range":        {"vso-leased.yaml", "renewalPercent: 67", "renewalPercent: 91", "/spec/renewalPercent': maximum: got 91, want 90"},
+		"a value of another type":     {"vso-shared.yaml", "allowStaticCreds: true", `allowStaticCreds: "true"`, "/spec/allowStaticCreds': got string, want boolean"},
+		"a value that is not listed":  {"vso-connection.yaml", "method: kubernetes", "method: k8s", "/spec/method': value must be one of"},
+		"a required field left out":   {"vso-shared.yaml", "  mount: bcgov-jwt\n", "", "at '/spec': missing property 'mount'"},
+		"a version that is not there": {"eso.yaml", "apiVersion: external-secrets.io/v1\n", "apiVersion: external-secrets.io/v2\n", "could not find schema for ExternalSecret"},
+		"an unknown field far inside": {"eso.yaml", "generatorRef:\n", "generatorRef:\n          namespace: x\n", "/generatorRef': additional properties 'namespace'"},
+		"an unknown field outside":    {"eso.yaml", "spec:\n", "specs: {}\nspec:\n", "at '': additional properties 'specs'"},
+		"a name that is no text":      {"eso.yaml", "name: myapi-token", "name: 7", "/metadata/name': got number, want string"},
 		"a field twice":               {"eso.yaml", "  refreshInterval: 2m\n", "  refreshInterval: 2m\n  refreshInterval: 3m\n", "already set"},
 	} {
 		t.Run(mistake, func(t *testing.T) {

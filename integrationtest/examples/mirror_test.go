@@ -322,14 +322,17 @@ func TestMirror_ManifestCheckFindsMistakes(t *testing.T) {
 	content, err := os.ReadFile(example("jwks-mirror/openshift.yaml"))
 	require.NoError(t, err)
 	for mistake, c := range map[string]struct{ old, new, want string }{
-		"a field that no version has": {"concurrencyPolicy:", "concurrency:", `unknown field "spec.concurrency"`},
-		"a field in the wrong place":  {"  replicas: 2", "  replicas: 2\n  restartPolicy: Always", `unknown field "spec.restartPolicy"`},
-		"other capitals":              {"readinessProbe:", "readinessprobe:", "readinessprobe"},
-		"a value of another type":     {"replicas: 2", "replicas: two", "cannot unmarshal string"},
+		"a field that no version has": {"concurrencyPolicy:", "concurrency:", "at '/spec': additional properties 'concurrency'"},
+		"a field in the wrong place":  {"  replicas: 2", "  replicas: 2\n  restartPolicy: Always", "at '/spec': additional properties 'restartPolicy'"},
+		"other capitals":              {"readinessProbe:", "readinessprobe:", "additional properties 'readinessprobe'"},
+		"a value of another type":     {"replicas: 2", "replicas: two", "/spec/replicas': got string, want integer"},
+		"a required field left out":   {"    verbs: [patch]\n", "", "at '/rules/0': missing property 'verbs'"},
+		"a kind with other capitals":  {"kind: CronJob", "kind: Cronjob", "value must be 'CronJob'"},
+		"no quantity":                 {"memory: 64Mi", "memory: 64MB", "/limits/memory': '64MB' does not match"},
 		"a field twice":               {"  minAvailable: 1", "  minAvailable: 1\n  minAvailable: 2", "already set"},
-		"a version that is not there": {"apiVersion: batch/v1\n", "apiVersion: batch/v3\n", "no definition of batch/v3"},
-		"a value that is not listed":  {"termination: edge", "termination: egde", "spec.tls.termination"},
-		"an unknown field of a Route": {"  wildcardPolicy: None", "  wildcardPolicy: None\n  ports: []", "unknown field spec.ports"},
+		"a version that is not there": {"apiVersion: batch/v1\n", "apiVersion: batch/v3\n", "could not find schema for CronJob"},
+		"a value that is not listed":  {"termination: edge", "termination: egde", "/spec/tls/termination': value must be one of"},
+		"an unknown field of a Route": {"  wildcardPolicy: None", "  wildcardPolicy: None\n  ports: []", "at '/spec': additional properties 'ports'"},
 	} {
 		t.Run(mistake, func(t *testing.T) {
 			t.Parallel()

@@ -212,7 +212,7 @@ func TestOpenShift_ManifestCheckFindsMistakes(t *testing.T) {
 	content, err := os.ReadFile(example("openshift/app.yaml"))
 	require.NoError(t, err)
 	for mistake, c := range map[string]struct{ old, new, want string }{
-		"an unknown field of an object":   {"replicas: 2", "replica: 2", `unknown field "spec.replica"`},
+		"an unknown field of an object":   {"replicas: 2", "replica: 2", "at '/spec': additional properties 'replica'"},
 		"an unknown field of a Template":  {"objects:", "object: []\nobjects:", `unknown field "object"`},
 		"an unknown field of a parameter": {"    required: true", "    mandatory: true", `unknown field "parameters[`},
 		"a parameter that is not there":   {"${NAME}", "${NAMES}", "no parameter NAMES"},

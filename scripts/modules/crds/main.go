@@ -1,73 +1,64 @@
-// Command crds validates Kubernetes manifests against the custom resource definitions of their
-// operators, using the API server's own libraries: anything a cluster would reject or silently
-// drop is an error. Of Kubernetes' own resources it verifies that each field exists and has its
-// type, not the values. On success it prints each document as JSON, one per line.
+// Command crds validates Kubernetes manifests with kubeconform: it returns an error for what a
+// cluster would reject or silently drop by the schema of a resource. On success it prints each
+// document as JSON, one per line.
 //
 // An OpenShift Template is replaced by its objects, with the values of its parameters, as
 // `oc process` does.
 //
 // Usage: crds [-p NAME=VALUE]... FILE ...
 //
-// It is a separate module, so that its dependencies stay out of the plugin's. The definitions
-// come from the operators' Go modules.
+// It is a separate module, so that its dependencies stay out of the plugin's. The schemas come from
+// the Go modules of Kubernetes and of the operators.
 package main
 
 import (
-	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 
-	templatev1 "github.com/openshift/api/template/v1"
-	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	policyv1 "k8s.io/api/policy/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	jsonserializer "k8s.io/apimachinery/pkg/runtime/serializer/json"
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/kube-openapi/pkg/validation/strfmt"
-	"k8s.io/kube-openapi/pkg/validation/validate"
+	"github.com/yannh/kubeconform/pkg/resource"
+	"github.com/yannh/kubeconform/pkg/validator"
 	"sigs.k8s.io/yaml"
 )
 
-// operator is a Go module that ships custom resource definitions.
-type operator struct {
-	module, version string
-	sum             string // as in go.sum: go.mod cannot require a module that nothing imports
-	definitions     string // matches their files
+// module is a Go module that ships definitions of resources.
+type module struct {
+	path, version string
+	sum           string // as in go.sum: go.mod cannot require a module that nothing imports
+	definitions   string // matches their files
+	add           func(schemas, []byte) error
 }
 
-// operators returns those that docs/examples has manifests for.
-func operators() []operator {
-	return []operator{
+// modules returns those of the resources that docs/examples has manifests for.
+func modules() []module {
+	return []module{
 		{
-			module: "github.com/hashicorp/vault-secrets-operator", version: "v0.10.0",
+			path: "k8s.io/kubernetes", version: "v1.37.2",
+			sum:         "h1:A2VDEiObzkYqFTKhSsn0ZEb0RlLEXpHWj93gi2HqEwE=",
+			definitions: "api/openapi-spec/swagger.json", add: schemas.addNative,
+		},
+		{
+			path: "github.com/hashicorp/vault-secrets-operator", version: "v0.10.0",
 			sum:         "h1:BjOTBJRqx1SLo7NeyqNJWRPDyfRscbqPtGU1U2LzArg=",
-			definitions: "chart/crds/*_*.yaml",
+			definitions: "chart/crds/*_*.yaml", add: schemas.addCustom,
 		},
 		{
-			module: "github.com/external-secrets/external-secrets", version: "v1.3.2",
+			path: "github.com/external-secrets/external-secrets", version: "v1.3.2",
 			sum:         "h1:u2J8RjlHIeF0oZCqtl92adI/uZWUwOesJIDkfql6LqQ=",
-			definitions: "config/crds/bases/*_*.yaml",
+			definitions: "config/crds/bases/*_*.yaml", add: schemas.addCustom,
 		},
 		{
-			module: "github.com/openshift/api", version: "v0.0.0-20251015095338-264e80a2b6e7",
+			path: "github.com/openshift/api", version: "v0.0.0-20251015095338-264e80a2b6e7",
 			sum:         "h1:Ot2fbEEPmF3WlPQkyEW/bUCV38GMugH/UmZvxpWceNc=",
-			definitions: "route/v1/zz_generated.crd-manifests/*.crd.yaml",
+			definitions: "route/v1/zz_generated.crd-manifests/*.crd.yaml", add: schemas.addCustom,
 		},
 	}
 }
@@ -82,200 +73,206 @@ func main() {
 	}
 }
 
+var separator = regexp.MustCompile(`(?m)^---.*$`) // of YAML documents
+
 func run(files []string, values parameters) error {
 	if len(files) == 0 {
 		return errors.New("no files; usage: crds [-p NAME=VALUE]... FILE ...")
 	}
-	native, err := newNativeTypes()
+	folder, err := os.MkdirTemp("", "schemas")
 	if err != nil {
 		return err
 	}
-	known := schemas{}
-	for _, o := range operators() {
-		if err := known.addOperator(o); err != nil {
-			return fmt.Errorf("%s: %w", o.module, err)
+	defer os.RemoveAll(folder)
+	known := schemas(folder)
+	for _, m := range modules() {
+		if err := m.addTo(known); err != nil {
+			return fmt.Errorf("%s: %w", m.path, err)
 		}
 	}
+	location := known.file("{{.Group}}", "{{.ResourceAPIVersion}}", "{{.ResourceKind}}")
+	check, err := validator.New([]string{location}, validator.Opts{Strict: true})
+	if err != nil {
+		return err
+	}
 	var problems []error
-	var contents []any
+	var lines bytes.Buffer
 	for _, file := range files {
-		documents, err := readDocuments(file)
-		if err == nil {
-			documents, err = native.process(documents, values)
-		}
+		content, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
+		documents, err := process(separator.Split(string(content), -1), values)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
 		for i, document := range documents {
-			content, isNative, err := native.check(document)
-			if !isNative {
-				content, err = known.check(document)
-			}
-			if err != nil {
+			result := check.ValidateResource(resource.Resource{Bytes: document})
+			if result.Status != validator.Valid {
+				err := cmp.Or(result.Err, errors.New("empty"))
 				problems = append(problems, fmt.Errorf("%s, document %d: %w", file, i+1, err))
 			}
-			contents = append(contents, content)
+			lines.Write(append(document, '\n'))
 		}
 	}
 	if len(problems) > 0 {
 		return errors.Join(problems...)
 	}
-	lines := json.NewEncoder(os.Stdout)
-	for _, content := range contents {
-		if err := lines.Encode(content); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err = lines.WriteTo(os.Stdout)
+	return err
 }
 
-func readDocuments(file string) (documents [][]byte, err error) {
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
+// download returns the module's folder in Go's module cache.
+func (m module) download() (string, error) {
+	cmd := exec.Command("go", "mod", "download", "-json", m.path+"@"+m.version)
+	cmd.Dir = os.TempDir() // outside any module, so that it becomes no dependency
+	output, err := cmd.Output()
+	var downloaded struct{ Dir, Sum, Error string }
+	if jsonErr := json.Unmarshal(output, &downloaded); jsonErr != nil {
+		return "", errors.Join(err, jsonErr)
 	}
-	for reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(content))); ; {
-		document, err := reader.Read()
-		if errors.Is(err, io.EOF) {
-			return documents, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		documents = append(documents, document)
+	if downloaded.Error != "" {
+		return "", errors.New(downloaded.Error)
 	}
+	if downloaded.Sum != m.sum {
+		return "", fmt.Errorf("%s: checksum is %s, want %s", m.version, downloaded.Sum, m.sum)
+	}
+	return downloaded.Dir, err
 }
 
-// nativeTypes decodes those of Kubernetes' own resources that docs/examples has manifests for.
-type nativeTypes struct {
-	scheme *runtime.Scheme
-	strict runtime.Decoder
-}
-
-func newNativeTypes() (*nativeTypes, error) {
-	types := runtime.NewScheme()
-	groups := runtime.NewSchemeBuilder(corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme,
-		networkingv1.AddToScheme, policyv1.AddToScheme, rbacv1.AddToScheme, templatev1.Install)
-	if err := groups.AddToScheme(types); err != nil {
-		return nil, err
-	}
-	options := jsonserializer.SerializerOptions{Yaml: true, Strict: true}
-	strict := jsonserializer.NewSerializerWithOptions(jsonserializer.DefaultMetaFactory, types,
-		types, options)
-	return &nativeTypes{types, strict}, nil
-}
-
-// check returns isNative=false for a resource that is not Kubernetes' own.
-func (n *nativeTypes) check(document []byte) (content map[string]any, isNative bool, err error) {
-	var meta metav1.TypeMeta
-	if err := yaml.Unmarshal(document, &meta); err != nil {
-		return nil, false, err
-	}
-	if !n.scheme.Recognizes(meta.GroupVersionKind()) {
-		return nil, false, nil
-	}
-	if _, _, err := n.strict.Decode(document, nil, nil); err != nil {
-		return nil, true, err
-	}
-	return content, true, yaml.Unmarshal(document, &content)
-}
-
-// schemas holds the served versions of custom resources.
-type schemas map[metav1.TypeMeta]*schema.Structural
-
-func (s schemas) addOperator(o operator) error {
-	dir, err := o.download()
+func (m module) addTo(known schemas) error {
+	dir, err := m.download()
 	if err != nil {
 		return err
 	}
-	files, err := filepath.Glob(filepath.Join(dir, filepath.FromSlash(o.definitions)))
+	files, err := filepath.Glob(filepath.Join(dir, filepath.FromSlash(m.definitions)))
 	if err != nil {
 		return err
 	}
 	if len(files) == 0 {
-		return errors.New("no definitions at " + o.definitions)
+		return errors.New("no definitions at " + m.definitions)
 	}
 	for _, file := range files {
-		if err := s.addDefinition(file); err != nil {
+		content, err := os.ReadFile(file)
+		if err == nil {
+			err = m.add(known, content)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
 	}
 	return nil
 }
 
-// download returns the module's folder in Go's module cache.
-func (o operator) download() (string, error) {
-	cmd := exec.Command("go", "mod", "download", "-json", o.module+"@"+o.version)
-	cmd.Dir = os.TempDir() // outside any module, so that it becomes no dependency
-	output, err := cmd.Output()
-	var module struct{ Dir, Sum, Error string }
-	if jsonErr := json.Unmarshal(output, &module); jsonErr != nil {
-		return "", errors.Join(err, jsonErr)
-	}
-	if module.Error != "" {
-		return "", errors.New(module.Error)
-	}
-	if module.Sum != o.sum {
-		return "", fmt.Errorf("%s: checksum is %s, want %s", o.version, module.Sum, o.sum)
-	}
-	return module.Dir, err
+// schemas is a folder of JSON schemas, which refer to each other by file name.
+type schemas string
+
+func (s schemas) file(group, version, kind string) string {
+	return filepath.Join(string(s), kind+"_"+group+"_"+version+".json")
 }
 
-func (s schemas) addDefinition(file string) error {
-	content, err := os.ReadFile(file)
-	if err != nil {
+const machinery = "io.k8s.apimachinery.pkg." // begins the names of what all resources share
+
+// addNative adds Kubernetes' own resources, and their parts.
+func (s schemas) addNative(swagger []byte) error {
+	var content struct{ Definitions map[string]schema }
+	relative := bytes.ReplaceAll(swagger, []byte("#/definitions/"), nil)
+	if err := json.Unmarshal(relative, &content); err != nil {
 		return err
 	}
-	var definition apiextensionsv1.CustomResourceDefinition
-	if err := yaml.UnmarshalStrict(content, &definition); err != nil {
+	// Declared as any string: OpenAPI 2.0 cannot express a string or number.
+	content.Definitions[machinery+"api.resource.Quantity"] = schema{
+		"type":    []string{"string", "number"},
+		"pattern": `^[+-]?[0-9.]+([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$`,
+	}
+	for name, definition := range content.Definitions {
+		definition.restrict()
+		resources, _ := definition["x-kubernetes-group-version-kind"].([]any)
+		for _, resource := range resources {
+			id := resource.(map[string]any)
+			group, version := id["group"].(string), id["version"].(string)
+			// For the core group, kubeconform takes the version for the group.
+			err := s.addResource(cmp.Or(group, version), version, id["kind"].(string), definition)
+			if err != nil {
+				return err
+			}
+		}
+		if err := definition.write(filepath.Join(string(s), name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addCustom adds the served versions of a custom resource.
+func (s schemas) addCustom(content []byte) error {
+	var definition struct {
+		Spec struct {
+			Group    string
+			Names    struct{ Kind string }
+			Versions []struct {
+				Name   string
+				Served bool
+				Schema struct{ OpenAPIV3Schema schema }
+			}
+		}
+	}
+	if err := yaml.Unmarshal(content, &definition); err != nil {
 		return err
 	}
 	for _, version := range definition.Spec.Versions {
 		if !version.Served {
 			continue
 		}
-		var props apiextensions.JSONSchemaProps
-		err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(
-			version.Schema.OpenAPIV3Schema, &props, nil)
-		if err != nil {
+		resource := version.Schema.OpenAPIV3Schema
+		resource.restrict()
+		resource.properties()["metadata"] = schema{"$ref": machinery + "apis.meta.v1.ObjectMeta"}
+		kind := definition.Spec.Names.Kind
+		if err := s.addResource(definition.Spec.Group, version.Name, kind, resource); err != nil {
 			return err
 		}
-		structural, err := schema.NewStructural(&props)
-		if err != nil {
-			return err
-		}
-		s[metav1.TypeMeta{
-			APIVersion: definition.Spec.Group + "/" + version.Name,
-			Kind:       definition.Spec.Names.Kind,
-		}] = structural
 	}
 	return nil
 }
 
-// check returns an error for values that violate the schema and for unknown fields, which a
-// cluster would drop.
-func (s schemas) check(document []byte) (content map[string]any, err error) {
-	var resource struct {
-		metav1.TypeMeta
-		Metadata metav1.ObjectMeta `json:"metadata"`
-		Spec     map[string]any    `json:"spec"`
+func (s schemas) addResource(group, version, kind string, resource schema) error {
+	resource.properties()["kind"] = schema{"enum": []string{kind}} // file names ignore capitals
+	return resource.write(s.file(group, version, strings.ToLower(kind)))
+}
+
+// schema is a JSON schema of draft 4.
+type schema map[string]any
+
+func (s schema) properties() map[string]any {
+	properties, _ := s["properties"].(map[string]any)
+	return properties
+}
+
+// restrict forbids the fields that a cluster would drop, and expresses "integer or string" in JSON
+// schema.
+func (s schema) restrict() {
+	for _, property := range s.properties() {
+		schema(property.(map[string]any)).restrict()
 	}
-	if err := yaml.UnmarshalStrict(document, &resource); err != nil {
-		return nil, err
+	for _, keyword := range []string{"items", "additionalProperties"} {
+		if below, isSchema := s[keyword].(map[string]any); isSchema {
+			schema(below).restrict()
+		}
 	}
-	structural := s[resource.TypeMeta]
-	if structural == nil {
-		return nil, fmt.Errorf("no definition of %s %s", resource.APIVersion, resource.Kind)
+	if s["x-kubernetes-int-or-string"] == true || s["format"] == "int-or-string" {
+		s["type"] = []string{"integer", "string"}
+		delete(s, "anyOf") // says the same, or null in OpenShift's
 	}
-	if err := yaml.Unmarshal(document, &content); err != nil {
-		return nil, err
+	_, isMap := s["additionalProperties"]
+	if s["type"] == "object" && !isMap && s["x-kubernetes-preserve-unknown-fields"] != true {
+		s["additionalProperties"] = false
 	}
-	validator := validate.NewSchemaValidator(structural.ToKubeOpenAPI(), nil, "", strfmt.Default)
-	problems := validator.Validate(content).Errors
-	dropped := pruning.PruneWithOptions(content, structural, true,
-		schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true})
-	for _, path := range dropped {
-		problems = append(problems, fmt.Errorf("unknown field %s", path))
+}
+
+func (s schema) write(file string) error {
+	encoded, err := json.Marshal(s)
+	if err != nil {
+		return err
 	}
-	return content, errors.Join(problems...)
+	return os.WriteFile(file, encoded, 0o600)
 }

@@ -2,11 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 
 	templatev1 "github.com/openshift/api/template/v1"
+	kjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
 )
 
 // parameters holds the values of a Template's parameters by name.
@@ -24,19 +27,23 @@ func (p parameters) Set(text string) error {
 	return nil
 }
 
-// process returns the documents with the objects of each Template in its place.
-func (n *nativeTypes) process(documents [][]byte, values parameters) (all [][]byte, err error) {
+// process returns YAML documents as JSON, with the objects of each Template in its place.
+func process(documents []string, values parameters) (all [][]byte, err error) {
 	for _, document := range documents {
-		decoded, _, err := n.strict.Decode(document, nil, nil)
-		template, isTemplate := decoded.(*templatev1.Template)
-		if !isTemplate {
-			all = append(all, document)
-			continue
-		}
+		encoded, err := yaml.YAMLToJSONStrict([]byte(document))
 		if err != nil {
 			return nil, err
 		}
-		objects, err := objectsOf(template, values)
+		var template templatev1.Template
+		mistakes, err := kjson.UnmarshalStrict(encoded, &template)
+		if template.GroupVersionKind() != templatev1.GroupVersion.WithKind("Template") {
+			all = append(all, encoded)
+			continue
+		}
+		if err := errors.Join(append(mistakes, err)...); err != nil {
+			return nil, err
+		}
+		objects, err := objectsOf(&template, values)
 		if err != nil {
 			return nil, fmt.Errorf("template %s: %w", template.Name, err)
 		}
