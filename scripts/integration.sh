@@ -35,7 +35,7 @@ if ! scripts/prometheus.sh >/dev/null; then
   log "SKIPPED: the docs/examples/monitoring test, for the reason above."
 fi
 # Compiled in advance: otherwise tests that share a server would wait for it.
-for module in crds terraform-provider-ephemeral; do
+for module in manifests terraform-provider-ephemeral; do
   (cd "scripts/modules/$module" && go build -buildvcs=false -o /dev/null .)
 done
 (cd scripts/modules/vault && CGO_ENABLED=0 go build -buildvcs=false -o /dev/null \

@@ -95,15 +95,15 @@ type esoLogin struct {
 	}
 }
 
-// manifestCheck is the path of the built program of harness.CRDsModule.
+// manifestCheck is the path of the built program of harness.ManifestsModule.
 type manifestCheck string
 
 // builtManifestCheck builds the program once for all tests.
 var builtManifestCheck = sync.OnceValues(func() (manifestCheck, error) {
-	binary := filepath.Join(harness.Vault().Dir, "crds")
+	binary := filepath.Join(harness.Vault().Dir, "manifests")
 	build := exec.CommandContext(context.Background(),
 		"go", "build", "-buildvcs=false", "-o", binary, ".")
-	build.Dir = harness.InRepository(harness.CRDsModule)
+	build.Dir = harness.InRepository(harness.ManifestsModule)
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, output)
 	}

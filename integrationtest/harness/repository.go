@@ -12,7 +12,7 @@ const (
 	ExampleLibrariesScript  = "scripts/example-libraries.sh"
 	PrometheusScript        = "scripts/prometheus.sh"
 	VaultModule             = "scripts/modules/vault"
-	CRDsModule              = "scripts/modules/crds"
+	ManifestsModule         = "scripts/modules/manifests"
 	EphemeralProviderModule = "scripts/modules/terraform-provider-ephemeral"
 )
 

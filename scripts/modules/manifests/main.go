@@ -1,11 +1,11 @@
-// Command crds validates Kubernetes manifests with kubeconform: it returns an error for what a
+// Command manifests validates Kubernetes manifests with kubeconform: it returns an error for what a
 // cluster would reject or silently drop by the schema of a resource. On success it prints each
 // document as JSON, one per line.
 //
 // An OpenShift Template is replaced by its objects, with the values of its parameters, as
 // `oc process` does.
 //
-// Usage: crds [-p NAME=VALUE]... FILE ...
+// Usage: manifests [-p NAME=VALUE]... FILE ...
 //
 // It is a separate module, so that its dependencies stay out of the plugin's. The schemas come from
 // the Go modules of Kubernetes and of the operators.
@@ -77,7 +77,7 @@ var separator = regexp.MustCompile(`(?m)^---.*$`) // of YAML documents
 
 func run(files []string, values parameters) error {
 	if len(files) == 0 {
-		return errors.New("no files; usage: crds [-p NAME=VALUE]... FILE ...")
+		return errors.New("no files; usage: manifests [-p NAME=VALUE]... FILE ...")
 	}
 	folder, err := os.MkdirTemp("", "schemas")
 	if err != nil {

@@ -1,4 +1,4 @@
-module github.com/bcgov/vault-plugin-bcgov-jwt/scripts/modules/crds
+module github.com/bcgov/vault-plugin-bcgov-jwt/scripts/modules/manifests
 
 go 1.26.0
 
