@@ -68,39 +68,28 @@ sha256() {
   echo "${sum%% *}"
 }
 
-# use MOUNT: the server may accept a wrong SHA-256 here, and refuse it when it runs the plugin.
+# use MOUNT: registers by the path without a type, since there the server runs the plugin first, and
+# refuses a wrong SHA-256. By the other path it would refuse it only when it reloads the mount.
 use() {
   if [ -e "$binary" ]; then
     sum=$(sha256 "$binary")
     [ "${PLUGIN_SHA256:=$sum}" = "$sum" ] || die "$binary does not have PLUGIN_SHA256"
   fi
   : "${PLUGIN_SHA256:?is the SHA-256 of $binary, which is not on this machine}"
-  host plugin register -sha256="$PLUGIN_SHA256" -version="$version" -command="${binary##*/}" \
-    secret "$name"
+  host write "sys/plugins/catalog/$name" sha256="$PLUGIN_SHA256" version="$version" \
+    command="${binary##*/}"
   mounts=$(host secrets list)
   case $(echo "$mounts" | awk -v path="$1/" '$1 == path { print $2 }') in
   '') host secrets enable -path="$1" -plugin-version="$version" "$name" ;;
-  "$name") change "$1" ;;
+  "$name")
+    host secrets tune -plugin-version="$version" "$1/"
+    running "$1" || host plugin reload -plugin="$name" -scope=global # standbys too
+    ;;
   *) die "$1/ is another engine" ;;
   esac
   running "$1" || die "$1/ does not run $version; see the server's log"
   echo "$1/ runs $version"
 }
-
-# change MOUNT: until the reload, the old version serves. After a failed one OpenBao does not serve
-# the mount at all, and Vault does not after a restart.
-change() {
-  before=$(host read -field=plugin_version "sys/mounts/$1")
-  host secrets tune -plugin-version="$version" "$1/"
-  running "$1" || reload || {
-    host secrets tune -plugin-version="$before" "$1/"
-    reload || true
-    die "$1/ cannot run $version; it is back at ${before:-its version}"
-  }
-}
-
-# reload includes standbys that run the plugin.
-reload() { host plugin reload -plugin="$name" -scope=global; }
 
 # running MOUNT: reads may fail while the plugin is reloaded.
 running() {

@@ -4,7 +4,7 @@
 plugin_directory         = "/var/lib/openbao/plugins"
 plugin_auto_download     = true
 plugin_auto_register     = true
-plugin_download_behavior = "fail" # to start without the plugin: "continue"
+plugin_download_behavior = "fail"
 
 plugin "secret" "vault-plugin-bcgov-jwt" {
   image       = "ghcr.io/bcgov/vault-plugin-bcgov-jwt"

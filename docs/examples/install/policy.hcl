@@ -1,8 +1,8 @@
 # For install.sh use: to register versions of this plugin, and to mount and reload it. Whoever has
 # it decides which binary of the plugin directory runs.
 
-path "sys/plugins/catalog/secret/vault-plugin-bcgov-jwt" {
-  capabilities = ["create", "read", "update", "sudo"]
+path "sys/plugins/catalog/vault-plugin-bcgov-jwt" {
+  capabilities = ["update", "sudo"]
 }
 
 path "sys/plugins/reload/unknown/vault-plugin-bcgov-jwt" {
