@@ -316,8 +316,8 @@ type baoServer struct {
 	binary, plugins, address, token string
 }
 
-// startBao starts it with the plugin of an image.
-func startBao(t *testing.T, image, version, sum string) *baoServer {
+// startBao starts it with versions of the plugin in an image, each with its SHA-256.
+func startBao(t *testing.T, image string, versions map[string]string) *baoServer {
 	t.Helper()
 	dir := t.TempDir()
 	b := &baoServer{
@@ -327,10 +327,15 @@ func startBao(t *testing.T, image, version, sum string) *baoServer {
 	require.NoError(t, os.Mkdir(b.plugins, 0o700))
 	content, err := os.ReadFile(example("install/openbao.hcl"))
 	require.NoError(t, err)
+	const plugin = "\nplugin "
+	settings, block, _ := strings.Cut(string(content), plugin)
+	settings = strings.ReplaceAll(settings, "/var/lib/openbao/plugins", b.plugins)
+	for version, sum := range versions {
+		settings += plugin + strings.NewReplacer("ghcr.io/bcgov/"+harness.PluginName, image,
+			"v0.1.0", version, strings.Repeat("0", 64), sum).Replace(block)
+	}
 	config := filepath.Join(dir, "openbao.hcl")
-	write(t, config, strings.NewReplacer("/var/lib/openbao/plugins", b.plugins,
-		"ghcr.io/bcgov/"+harness.PluginName, image, "v0.1.0", version,
-		strings.Repeat("0", 64), sum).Replace(string(content)))
+	write(t, config, settings)
 	cmd := harness.Vault().Command(t.Context(), b.binary, "server", "-dev", "-dev-no-store-token",
 		"-dev-root-token-id="+b.token, "-dev-listen-address="+b.address, "-config="+config)
 	cmd.SysProcAttr.Setpgid = true // so that its plugins can be stopped with it
@@ -349,4 +354,11 @@ func (b *baoServer) bao(t *testing.T, args ...string) (output string, err error)
 	cmd.Env = append(cmd.Env, "BAO_ADDR=http://"+b.address, "BAO_TOKEN="+b.token)
 	printed, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(printed)), err
+}
+
+func (b *baoServer) mustBao(t *testing.T, args ...string) (output string) {
+	t.Helper()
+	output, err := b.bao(t, args...)
+	require.NoError(t, err, output)
+	return output
 }

@@ -132,15 +132,18 @@ func TestInstall_KubernetesCopiesAndRegisters(t *testing.T) {
 	h.requireServing(t, first)
 }
 
-// TestInstall_OpenBaoFetchesImage runs OpenBao with openbao.hcl and an image that was made as that
-// of a release. It does not start with a binary of another sum.
+// TestInstall_OpenBaoFetchesImage runs OpenBao with openbao.hcl and images that were made as those
+// of releases. It does not start with a binary of another sum. With a second block it upgrades.
 func TestInstall_OpenBaoFetchesImage(t *testing.T) {
 	t.Parallel()
-	version := harness.PluginVersion
-	image := newReleaseRegistry(t).push(t, version)
-	binary := pluginBinary(t, version)
+	registry, image, versions := newReleaseRegistry(t), "", map[string]string{}
+	for _, version := range []string{harness.PluginVersion, nextVersion} {
+		image = registry.push(t, version)
+		versions[version] = sumOf(pluginBinary(t, version))
+	}
 
-	refused := startBao(t, image, version, strings.Repeat("1", 64))
+	wrong := map[string]string{harness.PluginVersion: strings.Repeat("1", 64)}
+	refused := startBao(t, image, wrong)
 	select {
 	case <-refused.ended:
 	case <-time.After(time.Minute):
@@ -149,15 +152,17 @@ func TestInstall_OpenBaoFetchesImage(t *testing.T) {
 	require.False(t, refused.cmd.ProcessState.Success())
 	require.Contains(t, refused.String(), "plugin hash mismatch")
 
-	b := startBao(t, image, version, sumOf(binary))
+	b := startBao(t, image, versions)
 	require.Eventually(t, func() bool {
 		b.requireRunning(t)
 		_, err := b.bao(t, "secrets", "list")
 		return err == nil
 	}, time.Minute, 50*time.Millisecond, "%s", b)
-	output, err := b.bao(t, "secrets", "enable", "-path=bcgov-jwt", harness.PluginName)
-	require.NoError(t, err, output)
-	running, err := b.bao(t, "read", "-field=version", "bcgov-jwt/info")
-	require.NoError(t, err, running)
-	require.Equal(t, version, running)
+	b.mustBao(t, "secrets", "enable", "-path=bcgov-jwt",
+		"-plugin-version="+harness.PluginVersion, harness.PluginName)
+	version := func() string { return b.mustBao(t, "read", "-field=version", "bcgov-jwt/info") }
+	require.Equal(t, harness.PluginVersion, version())
+	b.mustBao(t, "secrets", "tune", "-plugin-version="+nextVersion, "bcgov-jwt/")
+	b.mustBao(t, "plugin", "reload", "-plugin", harness.PluginName)
+	require.Equal(t, nextVersion, version())
 }
