@@ -82,7 +82,12 @@ type installation struct {
 
 func newInstallation(t *testing.T) *installation {
 	t.Helper()
-	i := &installation{server: harness.StartRaftVault(t), provider: harness.EmbeddedProvider(t)}
+	return newInstallationOn(t, harness.StartRaftVault(t))
+}
+
+func newInstallationOn(t *testing.T, server *harness.RaftVault) *installation {
+	t.Helper()
+	i := &installation{server: server, provider: harness.EmbeddedProvider(t)}
 	i.m = &harness.Mount{Path: "bcgov-jwt", Client: i.server.NewClient(t)}
 	i.api = i.provider.NewAPI(t)
 	policy, err := os.ReadFile(example("install/policy.hcl"))

@@ -108,6 +108,39 @@ func TestInstall_ScriptKeepsMountThatCannotChange(t *testing.T) {
 	i.requireServing(t, nextVersion)
 }
 
+// TestInstall_ScriptChangesEveryNode runs install.sh for a cluster. OpenBao's standbys run the plugin
+// themselves.
+func TestInstall_ScriptChangesEveryNode(t *testing.T) {
+	t.Parallel()
+	if !harness.Slow() {
+		t.Skip("a cluster takes longer: SLOW=true runs it")
+	}
+	nodes := harness.StartCluster(t, 3, harness.ClusterSettings{})
+	i := newInstallationOn(t, nodes.Active(t))
+	releases := map[string]string{}
+	for _, version := range []string{harness.PluginVersion, nextVersion} {
+		releases[version] = newRelease(t, t.TempDir(), version)
+	}
+	for n, version := range []string{harness.PluginVersion, nextVersion, harness.PluginVersion} {
+		for _, node := range nodes {
+			directory := []string{"PLUGIN_DIRECTORY=" + node.PluginDirectory()}
+			i.mustScript(t, directory, "copy", version, releases[version])
+		}
+		i.mustScript(t, nil, "use", version)
+		if n == 0 {
+			i.createKey(t)
+		}
+		i.requireServing(t, version)
+		for _, node := range nodes {
+			m := i.m.On(t, node)
+			require.Eventually(t, func() bool {
+				return m.Do(t, "GET", "info", nil, nil).Data["version"] == version
+			}, 10*time.Second, 100*time.Millisecond, "%s runs %s", node.Name, version)
+			require.Equal(t, "Bearer", m.Read(t, "creds/myapi").Text(t, "token_type"))
+		}
+	}
+}
+
 // TestInstall_KubernetesCopiesAndRegisters runs the containers of the manifests to a token, an
 // upgrade and a rollback.
 func TestInstall_KubernetesCopiesAndRegisters(t *testing.T) {
