@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"io"
 	"regexp"
 	"runtime"
@@ -79,4 +82,24 @@ func TestBound_MissedOnlyIfEveryRoundMissed(t *testing.T) {
 		require.Equal(t, c.shown, c.bound.String())
 		require.Equal(t, c.verdict, c.bound.verdict(c.spread), "%s %v", c.bound, c.spread)
 	}
+}
+
+func TestManyKeys_AreValidAndDifferent(t *testing.T) {
+	t.Parallel()
+	keys, err := manyKeys(5)
+	require.NoError(t, err)
+	require.Len(t, keys, 5)
+	moduli := map[string]bool{}
+	for _, text := range keys {
+		block, rest := pem.Decode([]byte(text))
+		require.Empty(t, rest)
+		parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		require.NoError(t, err)
+		key, ok := parsed.(*rsa.PrivateKey)
+		require.True(t, ok)
+		require.NoError(t, key.Validate())
+		require.Equal(t, 2048, key.N.BitLen())
+		moduli[key.N.String()] = true
+	}
+	require.Len(t, moduli, 5)
 }
