@@ -25,9 +25,9 @@ func Compare(b *testing.B, subject, baseline func() error) {
 		baselineTimes = append(baselineTimes, baselineTime)
 		ratios = append(ratios, subjectTime/baselineTime)
 	}
-	b.ReportMetric(median(subjectTimes), "ns/op")
-	b.ReportMetric(median(baselineTimes), "baseline-ns/op")
-	b.ReportMetric(median(ratios), "ratio")
+	b.ReportMetric(Median(subjectTimes), "ns/op")
+	b.ReportMetric(Median(baselineTimes), "baseline-ns/op")
+	b.ReportMetric(Median(ratios), "ratio")
 	b.ReportMetric(slices.Min(ratios), "ratio-min")
 	b.ReportMetric(slices.Max(ratios), "ratio-max")
 }
@@ -44,7 +44,8 @@ func measure(b *testing.B, calls int, f func() error) float64 {
 	return float64(time.Since(began).Nanoseconds()) / float64(calls)
 }
 
-func median(values []float64) float64 {
+// Median returns the middle of the values, or the mean of the two in the middle.
+func Median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	middle := len(sorted) / 2
 	if len(sorted)%2 == 1 {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"math"
+	"os"
 	"slices"
 	"time"
 
@@ -147,16 +148,15 @@ type party struct {
 
 // findParties finds the processes that take part in a read.
 func (b *benchmark) findParties() error {
-	b.parties = nil
 	for _, p := range []struct {
 		name string
-		pid  func() (procfs.Proc, error)
+		pid  int
 	}{
-		{"client", procfs.Self},
-		{"Vault", func() (procfs.Proc, error) { return procfs.NewProc(b.server.PID) }},
-		{"provider", func() (procfs.Proc, error) { return procfs.NewProc(b.providerProcess.Process.Pid) }},
+		{"client", os.Getpid()},
+		{"Vault", b.server.PID},
+		{"provider", b.providerProcess.Process.Pid},
 	} {
-		process, err := p.pid()
+		process, err := procfs.NewProc(p.pid)
 		if err != nil {
 			return err
 		}

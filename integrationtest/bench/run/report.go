@@ -6,19 +6,15 @@ import (
 	"math"
 	"slices"
 	"text/tabwriter"
+
+	"github.com/bcgov/vault-plugin-bcgov-jwt/integrationtest/bench"
 )
 
 // spread is the spread of one value over the rounds.
 type spread struct{ median, least, most float64 }
 
 func spreadOf(values []float64) spread {
-	sorted := slices.Sorted(slices.Values(values))
-	middle := len(sorted) / 2
-	median := sorted[middle]
-	if len(sorted)%2 == 0 {
-		median = (sorted[middle-1] + sorted[middle]) / 2
-	}
-	return spread{median, sorted[0], sorted[len(sorted)-1]}
+	return spread{bench.Median(values), slices.Min(values), slices.Max(values)}
 }
 
 // over returns the spread of a value over the rounds.

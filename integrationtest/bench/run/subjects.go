@@ -160,11 +160,11 @@ func (b *benchmark) crowd(ctx context.Context) error {
 		return err
 	}
 	read := b.call(http.MethodGet, oneMount+"/creds/crowd", "")
-	group, ctx := errgroup.WithContext(ctx)
+	group, reading := errgroup.WithContext(ctx)
 	for range crowdSize {
 		group.Go(func() error {
 			for range 3 {
-				if err := read(ctx); err != nil {
+				if err := read(reading); err != nil {
 					return err
 				}
 			}
@@ -174,6 +174,6 @@ func (b *benchmark) crowd(ctx context.Context) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	b.crowdRequests, err = b.requests(context.WithoutCancel(ctx), "crowd")
+	b.crowdRequests, err = b.requests(ctx, "crowd")
 	return err
 }
