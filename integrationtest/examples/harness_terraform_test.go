@@ -142,12 +142,15 @@ func newTerraformWithPlugin(t *testing.T, i *installation, versions ...string) *
 func (tf *terraform) choose(t *testing.T, i *installation, plugin map[string]any) {
 	t.Helper()
 	tf.set(t, map[string]any{
-		"plugin": plugin, "environments": map[string]any{},
-		"config": map[string]any{
-			"allowed_hosts": []any{i.provider.Config["allowed_hosts"]},
-			"ca_cert":       i.provider.Config["ca_cert"],
-		},
+		"plugin": plugin, "environments": map[string]any{}, "config": terraformConfig(i.provider),
 	})
+}
+
+// terraformConfig returns the example's variable config for a provider.
+func terraformConfig(p *harness.Provider) map[string]any {
+	return map[string]any{
+		"allowed_hosts": []any{p.Config["allowed_hosts"]}, "ca_cert": p.Config["ca_cert"],
+	}
 }
 
 // use applies a version of the plugin.

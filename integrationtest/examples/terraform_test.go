@@ -21,9 +21,7 @@ func TestTerraform_ManagesWholeLife(t *testing.T) {
 	m := harness.Unmounted(t, "terraform-"+strings.ToLower(rand.Text()))
 	tf := newTerraform(t, m)
 
-	config := map[string]any{
-		"allowed_hosts": []any{p.Config["allowed_hosts"]}, "ca_cert": p.Config["ca_cert"],
-	}
+	config := terraformConfig(p)
 	variables := map[string]any{"mount": m.Path, "config": config}
 	tf.set(t, variables)
 	tf.apply(t)
