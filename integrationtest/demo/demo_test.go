@@ -18,7 +18,7 @@ func TestDemo_ReachesAPIWithCommandsOfVault(t *testing.T) {
 	require.Contains(t, commands(output), "vault read bcgov-jwt/creds/myapi")
 	require.NotContains(t, redact(output), "bao ")
 
-	current := repositoryFile(t, "docs/demo.svg")
+	current := harness.RepositoryFile(t, "docs/demo.svg")
 	require.Less(t, len(current), 30_000)
 	draw := exec.CommandContext(t.Context(), harness.InRepository("scripts/picture.sh"))
 	draw.Stdin = strings.NewReader(output)
@@ -39,7 +39,7 @@ func TestDemo_ReachesAPIWithCommandsOfOpenBao(t *testing.T) {
 // says: a command for its provider, and register, which stands for the portal.
 func TestDev_RunsCommandsOfREADME(t *testing.T) {
 	t.Parallel()
-	steps := commands(repositoryFile(t, "README.md"))
+	steps := commands(harness.RepositoryFile(t, "README.md"))
 	owner := slices.IndexFunc(steps, func(s string) bool { return strings.Contains(s, "/keys/") })
 	require.Positive(t, owner)
 	for i := range steps {

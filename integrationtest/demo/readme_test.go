@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"os"
 	"regexp"
 	"testing"
 
@@ -13,7 +12,7 @@ import (
 // TestREADME_NamesTestedVersions compares the table of tested versions with what the tests run.
 func TestREADME_NamesTestedVersions(t *testing.T) {
 	t.Parallel()
-	readme := repositoryFile(t, "README.md")
+	readme := harness.RepositoryFile(t, "README.md")
 	for row, pins := range map[string]map[string]string{
 		"Vault": {
 			"scripts/modules/vault/go.mod":        `\nrequire github.com/hashicorp/vault v(\S+)`,
@@ -40,7 +39,7 @@ func TestREADME_NamesTestedVersions(t *testing.T) {
 		versions := regexp.MustCompile(`\d[\d.]+`).FindAllString(listed[1], -1)
 		var pinned []string
 		for file, pin := range pins {
-			found := regexp.MustCompile(pin).FindAllStringSubmatch(repositoryFile(t, file), -1)
+			found := regexp.MustCompile(pin).FindAllStringSubmatch(harness.RepositoryFile(t, file), -1)
 			require.NotEmpty(t, found, file)
 			for _, match := range found {
 				pinned = append(pinned, match[1])
@@ -49,11 +48,4 @@ func TestREADME_NamesTestedVersions(t *testing.T) {
 		require.Subset(t, pinned, versions, row)
 		require.Subset(t, versions, pinned, row)
 	}
-}
-
-func repositoryFile(t *testing.T, path string) string {
-	t.Helper()
-	content, err := os.ReadFile(harness.InRepository(path))
-	require.NoError(t, err)
-	return string(content)
 }

@@ -208,9 +208,8 @@ func dashboardExpressions(t *testing.T) []string {
 // Prometheus appends to a histogram's.
 func metricNamesIn(t *testing.T, file string) []string {
 	t.Helper()
-	text, err := os.ReadFile(harness.InRepository(file))
-	require.NoError(t, err)
-	names := regexp.MustCompile(metricPrefix+`\w+`).FindAllString(string(text), -1)
+	text := harness.RepositoryFile(t, file)
+	names := regexp.MustCompile(metricPrefix+`\w+`).FindAllString(text, -1)
 	return baseNames(names)
 }
 

@@ -19,9 +19,8 @@ var commandBlock = regexp.MustCompile("(?ms)^ *```\n(.*?)^ *```$")
 // as the owner of what the guide's script left behind.
 func TestMigration_CommandsMoveTheScriptsClient(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile(harness.InRepository("docs/migration.md"))
-	require.NoError(t, err)
-	blocks := commandBlock.FindAllStringSubmatch(string(page), -1)
+	page := harness.RepositoryFile(t, "docs/migration.md")
+	blocks := commandBlock.FindAllStringSubmatch(page, -1)
 	require.Len(t, blocks, 5)
 	compare := blocks[4][1]
 

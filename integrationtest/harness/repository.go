@@ -3,6 +3,9 @@ package harness
 import (
 	"os"
 	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // What the tests run of the repository's scripts, and the modules that pin what they build.
@@ -33,4 +36,12 @@ func InRepository(path string) string {
 		}
 		dir = parent
 	}
+}
+
+// RepositoryFile returns the content of a file of the repository, given relative to its root.
+func RepositoryFile(t *testing.T, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(InRepository(path))
+	require.NoError(t, err)
+	return string(content)
 }

@@ -26,12 +26,11 @@ const (
 // newestVersion returns the newest version of CHANGELOG.md, such as 0.1.0.
 func newestVersion(t *testing.T) string {
 	t.Helper()
-	changelog, err := os.ReadFile(harness.InRepository("CHANGELOG.md"))
-	require.NoError(t, err)
+	changelog := harness.RepositoryFile(t, "CHANGELOG.md")
 	heading := regexp.MustCompile(`(?m)^## \[(\d[^\]]*)\] - \d{4}-\d\d-\d\d$`)
-	found := heading.FindSubmatch(changelog)
+	found := heading.FindStringSubmatch(changelog)
 	require.NotNil(t, found, "CHANGELOG.md has no version with a date")
-	return string(found[1])
+	return found[1]
 }
 
 // newClone clones the repository, with what is changed in its work tree as a commit, into a folder.

@@ -3,7 +3,6 @@ package security
 import (
 	"context"
 	"net/http"
-	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -23,9 +22,8 @@ var quotaCommand = regexp.MustCompile(`(?m)^vault (write (sys/quotas/rate-limit/
 // TestQuota_LimitsWhatAnyoneMaySend runs the commands of docs/operating.md.
 func TestQuota_LimitsWhatAnyoneMaySend(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile(harness.InRepository("docs/operating.md"))
-	require.NoError(t, err)
-	commands := quotaCommand.FindAllStringSubmatch(string(page), -1)
+	page := harness.RepositoryFile(t, "docs/operating.md")
+	commands := quotaCommand.FindAllStringSubmatch(page, -1)
 	require.Len(t, commands, 3)
 
 	p := harness.EmbeddedProvider(t)
