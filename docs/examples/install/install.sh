@@ -69,7 +69,7 @@ sha256() {
 }
 
 # use MOUNT: registers by the path without a type, since there the server runs the plugin first, and
-# refuses a wrong SHA-256. By the other path it would refuse it only when it reloads the mount.
+# rejects a wrong SHA-256. By the other path it would reject it only when it reloads the mount.
 use() {
   if [ -e "$binary" ]; then
     sum=$(sha256 "$binary")
