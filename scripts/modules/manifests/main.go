@@ -191,7 +191,7 @@ func (s schemas) addNative(swagger []byte) error {
 		for _, resource := range resources {
 			id := resource.(map[string]any)
 			group, version := id["group"].(string), id["version"].(string)
-			// For the core group, kubeconform takes the version for the group.
+			// For the core group, kubeconform has the version as the group.
 			err := s.addResource(cmp.Or(group, version), version, id["kind"].(string), definition)
 			if err != nil {
 				return err
