@@ -43,24 +43,28 @@ func upgradeUnderReaders(t *testing.T) {
 	c := harness.StartCluster(t, 3, harness.ClusterSettings{})
 	u := newUpgrade(t, c)
 	registerNewVersion(t, c, c)
-	readers, stop := u.startReaders(t)
 	leases := []string{u.lease(t)}
 	for _, version := range []string{newVersion, oldVersion, newVersion} {
+		readers, stop := u.startReaders(t)
 		begun := time.Now()
 		tuneAndReload(t, c, version)
 		u.eventually(t, seenWithin, "info", func(got harness.Response) bool {
 			return got.Data["version"] == version
 		})
-		failed := 0
+		recovered := map[*reader]time.Time{}
 		for _, r := range readers {
-			failed += r.requireOutage(t, begun, r.awaitSuccess(t, time.Now()))
+			recovered[r] = r.awaitSuccess(t, time.Now())
 		}
-		t.Logf("to %s: %d reads failed", version, failed)
 		u.requireFormat1(t)
 		leases = append(leases, u.lease(t))
+		stop()
+		requireRight(t, readers)
+		failed := 0
+		for r, at := range recovered {
+			failed += r.requireOutage(t, begun, at)
+		}
+		t.Logf("to %s: %d reads failed", version, failed)
 	}
-	stop()
-	requireRight(t, readers)
 	for i, lease := range leases {
 		require.NoError(t, u.on[0].Client.Sys().RevokeWithOptionsWithContext(t.Context(),
 			&api.RevokeOptions{LeaseID: lease, Sync: true}))
